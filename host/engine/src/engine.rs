@@ -1,0 +1,235 @@
+//! The seam: everything above an engine sees this trait, named tensors and plain values.
+
+use crate::{LayerId, LayerIndex, TensorClass, TensorId, TokenBatch, Trainable};
+
+/// A model in training: a stack of blocks with weights, AdamW moments and gradients.
+///
+/// The engine owns all of these; what crosses is row-major f32 in host memory. It is built with the
+/// shared tensors at zero and no block at all, is used by one thread at a time, opens no file and
+/// reads no clock. Same calls, same bits.
+///
+/// One optimizer step is [`step`](Engine::step), then [`optimize`](Engine::optimize); its loss and
+/// gradient norm come from [`outcome`](Engine::outcome), at the latest one step later.
+pub trait Engine: Send {
+    /// [any time] Who computes, where, and how much memory that took.
+    fn info(&self) -> EngineInfo;
+
+    /// [any time] The blocks of the stack, from the embeddings up.
+    fn layers(&self) -> Vec<LayerId>;
+
+    /// [between steps] Forward and backward over the whole batch, in micro-batches of at most
+    /// `plan.micro_batch_sequences`; the gradient is that of the mean loss over all tokens of the
+    /// batch, whatever the micro-batch. Replaces earlier gradients.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, a row longer than the context, a tensor in the scope that the
+    /// stack does not have, or a failing device.
+    fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError>;
+
+    /// [once after each `step`] One AdamW update of what the step's scope held, each tensor with its
+    /// own step counter; clips by the global norm first if asked to.
+    ///
+    /// # Errors
+    /// A failing device.
+    fn optimize(&mut self, update: &AdamW) -> Result<(), EngineError>;
+
+    /// [after `optimize`] The oldest outcome not read yet, in the order of the steps. With
+    /// [`Wait::ForOlder`] the newest step's may be held back (`None`); with [`Wait::ForAll`] `None`
+    /// means that all have been read.
+    ///
+    /// # Errors
+    /// A failing device.
+    fn outcome(&mut self, wait: Wait) -> Result<Option<StepOutcome>, EngineError>;
+
+    /// [between steps] The loss of each target in nats, `[sequences, length]`; changes nothing.
+    ///
+    /// # Errors
+    /// As for `step`.
+    fn evaluate(&mut self, batch: &TokenBatch) -> Result<Vec<f32>, EngineError>;
+
+    /// [between steps] The logits after each of these tokens, `[tokens, vocabulary]`; changes nothing.
+    ///
+    /// # Errors
+    /// As for `step`.
+    fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError>;
+
+    /// [between steps] Changes the stack; touches no tensor of any other block.
+    ///
+    /// # Errors
+    /// A layer that is there already, or not there, or weights of another shape.
+    fn edit(&mut self, edit: Edit) -> Result<(), EngineError>;
+
+    /// [between steps] A tensor's weights, or its gradient as the last `step` left it (before
+    /// clipping; zeros where it did not train).
+    ///
+    /// # Errors
+    /// A tensor that the stack does not have.
+    fn read(&self, tensor: TensorId, part: Part) -> Result<Vec<f32>, EngineError>;
+
+    /// [between steps] Replaces a tensor's weights; its moments stay.
+    ///
+    /// # Errors
+    /// A tensor that the stack does not have, or another number of elements.
+    fn write(&mut self, tensor: TensorId, weights: &[f32]) -> Result<(), EngineError>;
+
+    /// [between steps] A tensor's AdamW state.
+    ///
+    /// # Errors
+    /// A tensor that the stack does not have.
+    fn moments(&self, tensor: TensorId) -> Result<Moments, EngineError>;
+
+    /// [between steps] Replaces a tensor's AdamW state.
+    ///
+    /// # Errors
+    /// As for `write`.
+    fn set_moments(&mut self, tensor: TensorId, moments: &Moments) -> Result<(), EngineError>;
+}
+
+/// Who computes, where, and how much memory that took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// The engine's name, as `--engine` takes it.
+    pub engine: &'static str,
+    /// The device in words.
+    pub device: String,
+    /// Most device memory held at once, in bytes; `None` where the device is the host's memory.
+    pub device_memory_peak_bytes: Option<u64>,
+}
+
+/// What a step trains, and how it is cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepPlan {
+    /// What trains.
+    pub trainable: Trainable,
+    /// Most sequences in one forward and backward pass; at least 1.
+    pub micro_batch_sequences: usize,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOutcome {
+    /// Mean loss over all tokens of the step, in nats, before the update.
+    pub loss_nats_per_token: f64,
+    /// L2 norm of the gradient of all that trained, before clipping, squares summed in f64.
+    pub gradient_norm: f64,
+}
+
+/// Whether [`Engine::outcome`] has to wait for the newest step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The newest may be held back.
+    ForOlder,
+    /// Every step is to be finished.
+    ForAll,
+}
+
+/// One AdamW update with decoupled weight decay on matrices (Loshchilov and Hutter, arXiv 1711.05101).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Learning rate of this step.
+    pub rate: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Decoupled decay, of tensors with two dimensions.
+    pub weight_decay: f64,
+    /// Largest global gradient norm; gradients are multiplied by `min(1, clip / (norm + 1e-6))`.
+    pub clip_norm: Option<f64>,
+}
+
+/// A change of the stack.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Edit {
+    /// A new block comes to stand at `at`, with these weights, moments at zero and counters at 0.
+    Insert {
+        /// Its position afterwards.
+        at: LayerIndex,
+        /// Its identity.
+        layer: LayerId,
+        /// Every tensor of the block.
+        weights: Vec<(TensorClass, Vec<f32>)>,
+    },
+    /// A block leaves, with its moments.
+    Remove {
+        /// Its identity.
+        layer: LayerId,
+    },
+}
+
+/// Which of a tensor's buffers is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The weights.
+    Weights,
+    /// The gradient of the last step.
+    Gradient,
+}
+
+/// A tensor's AdamW state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moments {
+    /// Running mean of the gradient.
+    pub first: Vec<f32>,
+    /// Running mean of its square.
+    pub second: Vec<f32>,
+    /// Updates that this tensor has had; its bias correction uses this counter.
+    pub updates: u64,
+}
+
+impl Moments {
+    /// The state of a tensor that was never updated.
+    pub fn zero(len: usize) -> Moments {
+        Moments { first: vec![0.0; len], second: vec![0.0; len], updates: 0 }
+    }
+}
+
+/// What an engine cannot do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The device is not there; never answered by a silent fall back to another.
+    #[error("device `{device}` is not available: {reason}")]
+    DeviceUnavailable {
+        /// As the user named it.
+        device: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The engine does not implement what the model's description asks for.
+    #[error("the engine `{engine}` does not implement {what}")]
+    Unsupported {
+        /// The engine.
+        engine: &'static str,
+        /// What was asked.
+        what: String,
+    },
+    /// A tensor or block that the stack does not have, or has already.
+    #[error("{0}")]
+    NoSuchTensor(String),
+    /// Another number of elements than the tensor has.
+    #[error("{tensor} has {expected} elements, not {given}")]
+    WrongSize {
+        /// The tensor.
+        tensor: String,
+        /// Its elements.
+        expected: usize,
+        /// What was given.
+        given: usize,
+    },
+    /// A batch that the model cannot read.
+    #[error("{0}")]
+    BadBatch(String),
+    /// The device has not enough memory.
+    #[error("out of memory on {device}: {what}")]
+    OutOfMemory {
+        /// Where.
+        device: String,
+        /// What was to be allocated.
+        what: String,
+    },
+    /// The device failed.
+    #[error("the device failed: {0}")]
+    Device(String),
+}

@@ -1,0 +1,258 @@
+//! What a step costs, term by term. One table, used by the cost accounting and by the checks of
+//! engines that count for themselves.
+//!
+//! Per token, a linear map `[in, out]` costs `2 in out` forward, as much again for the gradient of
+//! its input and as much again for the gradient of its weight. Causal attention over `T` positions
+//! costs `2 width T (T + 1)` forward per sequence (scores and values, each `T (T + 1) / 2` pairs of
+//! `2 width`); having no weights, its backward is twice that. AdamW costs 12 per parameter. Norms,
+//! GELU, softmax and the embedding's gather are not counted.
+//!
+//! The gradient of an input is due only where something below it trains, the gradient of a weight
+//! only where that weight trains.
+
+use std::ops::{Add, AddAssign};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Flops, LayerId, ModelShape, TensorClass, TensorId, TensorRole, Trainable};
+
+/// FLOPs of a step by term.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlopTerms {
+    /// Linear maps of all blocks that ran, frozen ones too.
+    pub block_forward: Flops,
+    /// Gradients that cross a block's linear maps.
+    pub block_input_gradient: Flops,
+    /// Gradients of the blocks' weights.
+    pub block_weight_gradient: Flops,
+    /// Causal attention of all blocks that ran.
+    pub attention_forward: Flops,
+    /// Its backward, where gradients cross it.
+    pub attention_backward: Flops,
+    /// The head.
+    pub head_forward: Flops,
+    /// The gradient that leaves the head downward.
+    pub head_input_gradient: Flops,
+    /// The gradient of the head's weight.
+    pub head_weight_gradient: Flops,
+    /// AdamW on all that trains.
+    pub optimizer: Flops,
+}
+
+impl FlopTerms {
+    /// The `exact` ledger: all terms.
+    pub fn total(&self) -> Flops {
+        self.weight_matmul() + self.attention_forward + self.attention_backward + self.optimizer
+    }
+
+    /// The `weight_matmul` ledger: matrix products with weights alone, the closed forms of the
+    /// literature (without attention, without the optimizer).
+    pub fn weight_matmul(&self) -> Flops {
+        self.block_forward
+            + self.block_input_gradient
+            + self.block_weight_gradient
+            + self.head_forward
+            + self.head_input_gradient
+            + self.head_weight_gradient
+    }
+}
+
+impl Add for FlopTerms {
+    type Output = FlopTerms;
+    fn add(self, other: FlopTerms) -> FlopTerms {
+        FlopTerms {
+            block_forward: self.block_forward + other.block_forward,
+            block_input_gradient: self.block_input_gradient + other.block_input_gradient,
+            block_weight_gradient: self.block_weight_gradient + other.block_weight_gradient,
+            attention_forward: self.attention_forward + other.attention_forward,
+            attention_backward: self.attention_backward + other.attention_backward,
+            head_forward: self.head_forward + other.head_forward,
+            head_input_gradient: self.head_input_gradient + other.head_input_gradient,
+            head_weight_gradient: self.head_weight_gradient + other.head_weight_gradient,
+            optimizer: self.optimizer + other.optimizer,
+        }
+    }
+}
+
+impl AddAssign for FlopTerms {
+    fn add_assign(&mut self, other: FlopTerms) {
+        *self = *self + other;
+    }
+}
+
+/// Exact FLOPs of one optimizer step of GPT-2 blocks over `sequences` rows of `length` tokens.
+///
+/// `stack` is what runs forward, from the embeddings up; `trainable` is what learns.
+pub fn step_flops(
+    shape: &ModelShape,
+    stack: &[LayerId],
+    trainable: &Trainable,
+    sequences: usize,
+    length: usize,
+) -> FlopTerms {
+    let tokens = (sequences * length) as u128;
+    let attention = 2 * (shape.width * length * (length + 1) * sequences) as u128;
+    let mut terms = FlopTerms::default();
+    let trains = |layer: Option<LayerId>, class: &'static str| {
+        trainable.contains(TensorId { layer, class: TensorClass(class) })
+    };
+
+    // Whether anything trains below the point that the walk has reached: from there on up, gradients
+    // have to come back down.
+    let mut below = trains(None, "wte.weight") || trains(None, "wpe.weight");
+    let block = shape.block_tensors();
+    for &layer in stack {
+        for spec in &block {
+            let here = trainable.contains(TensorId::block(layer, spec.class));
+            if spec.shape.len() == 2 {
+                let product = 2 * tokens * spec.len() as u128;
+                terms.block_forward.0 += product;
+                terms.block_input_gradient.0 += if below { product } else { 0 };
+                terms.block_weight_gradient.0 += if here { product } else { 0 };
+            }
+            below |= here;
+            // Attention stands between the biases of `c_attn` and the first branch output.
+            if spec.role == TensorRole::Bias && spec.class.0 == "attn.c_attn.bias" {
+                terms.attention_forward.0 += attention;
+                terms.attention_backward.0 += if below { 2 * attention } else { 0 };
+            }
+        }
+    }
+    below |= trains(None, "ln_f.weight") || trains(None, "ln_f.bias");
+    let head = 2 * tokens * (shape.width * shape.vocabulary) as u128;
+    terms.head_forward.0 = head;
+    terms.head_input_gradient.0 = if below { head } else { 0 };
+    terms.head_weight_gradient.0 = if trains(None, "wte.weight") { head } else { 0 };
+
+    let parameters: u128 = shape
+        .tensors(stack)
+        .iter()
+        .filter(|(tensor, _)| trainable.contains(*tensor))
+        .map(|(_, spec)| spec.len() as u128)
+        .sum();
+    terms.optimizer.0 = 12 * parameters;
+    terms
+}
+
+/// The paper's cost model (arXiv 2411.18700 §3): every block that runs costs one layer's forward, every
+/// block that trains as much again for its backward; head, attention and crossed frozen blocks are free.
+pub fn step_flops_li2024(
+    shape: &ModelShape,
+    stack: &[LayerId],
+    trainable: &Trainable,
+    sequences: usize,
+    length: usize,
+) -> Flops {
+    let layer_forward: usize =
+        shape.block_tensors().iter().filter(|spec| spec.shape.len() == 2).map(|spec| 2 * spec.len()).sum();
+    let passes = stack.len() + stack.iter().filter(|&&layer| trainable.touches(layer)).count();
+    Flops((sequences * length * layer_forward * passes) as u128)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BlockKind;
+
+    /// GPT-2 124M as the paper trains it.
+    fn gpt2() -> ModelShape {
+        ModelShape {
+            layers: 12,
+            width: 768,
+            heads: 12,
+            context: 1024,
+            vocabulary: 50_304,
+            init_std: 0.02,
+            norm_epsilon: 1e-5,
+            block: BlockKind::GPT2,
+        }
+    }
+
+    fn ids(range: std::ops::Range<u64>) -> Vec<LayerId> {
+        range.map(LayerId).collect()
+    }
+
+    /// Trainable set of the paper's phase 1: the newest blocks and all that is shared.
+    fn newest(shape: &ModelShape, depth: u64, new: u64) -> Trainable {
+        let stack = ids(0..depth);
+        Trainable::all(shape, &stack)
+            .iter()
+            .filter(|tensor| tensor.layer.is_none_or(|layer| layer.0 >= depth - new))
+            .collect()
+    }
+
+    /// Mean cost of a staged step over that of a full step, in the ledger that `of` picks.
+    fn staged_ratio(stages: u64, of: impl Fn(&FlopTerms) -> f64) -> f64 {
+        let shape = gpt2();
+        let full = ids(0..12);
+        let baseline = of(&step_flops(&shape, &full, &Trainable::all(&shape, &full), 1, 1024));
+        let new = 12 / stages;
+        let staged: f64 = (1..=stages)
+            .map(|stage| {
+                let stack = ids(0..stage * new);
+                let all = Trainable::all(&shape, &stack);
+                let phase1 = newest(&shape, stage * new, new);
+                let cost = |scope: &Trainable| of(&step_flops(&shape, &stack, scope, 1, 1024));
+                0.5 * (cost(&phase1) + cost(&all))
+            })
+            .sum();
+        staged / stages as f64 / baseline
+    }
+
+    #[test]
+    fn the_papers_code_as_it_runs_costs_what_its_closed_form_says() {
+        let blocks_only =
+            |t: &FlopTerms| (t.block_forward + t.block_input_gradient + t.block_weight_gradient).as_f64();
+        for stages in [2, 4, 6, 12] {
+            let closed_form = (5.0 * stages as f64 + 7.0) / (12.0 * stages as f64);
+            assert!((staged_ratio(stages, blocks_only) - closed_form).abs() < 1e-12, "S = {stages}");
+        }
+    }
+
+    #[test]
+    fn head_and_causal_attention_raise_the_ratio_to_the_published_figures() {
+        let with_head = |t: &FlopTerms| t.weight_matmul().as_f64();
+        let with_attention =
+            |t: &FlopTerms| (t.weight_matmul() + t.attention_forward + t.attention_backward).as_f64();
+        let rounded = |ratio: f64| (ratio * 1000.0).round() / 1000.0;
+        assert_eq!(rounded(staged_ratio(4, with_head)), 0.699);
+        assert_eq!(rounded(staged_ratio(12, with_head)), 0.632);
+        assert_eq!(rounded(staged_ratio(4, with_attention)), 0.694);
+        assert_eq!(rounded(staged_ratio(12, with_attention)), 0.626);
+    }
+
+    #[test]
+    fn the_papers_own_model_gives_its_own_ratio() {
+        let shape = gpt2();
+        let full = ids(0..12);
+        let baseline = step_flops_li2024(&shape, &full, &Trainable::all(&shape, &full), 1, 1024).as_f64();
+        for stages in [2, 4, 12] {
+            let new = 12 / stages;
+            let staged: f64 = (1..=stages)
+                .map(|stage| {
+                    let stack = ids(0..stage * new);
+                    let cost = |scope: &Trainable| step_flops_li2024(&shape, &stack, scope, 1, 1024).as_f64();
+                    0.5 * (cost(&newest(&shape, stage * new, new)) + cost(&Trainable::all(&shape, &stack)))
+                })
+                .sum();
+            let ratio = staged / stages as f64 / baseline;
+            let published = (3.0 * stages as f64 + 5.0) / (8.0 * stages as f64);
+            assert!((ratio - published).abs() < 1e-12, "S = {stages}: {ratio} against {published}");
+        }
+    }
+
+    #[test]
+    fn with_frozen_embeddings_nothing_goes_back_below_the_lowest_trainable_block() {
+        let shape = gpt2();
+        let stack = ids(0..12);
+        let top: Trainable = Trainable::all(&shape, &stack)
+            .iter()
+            .filter(|tensor| tensor.layer.is_some_and(|layer| layer.0 >= 9))
+            .collect();
+        let terms = step_flops(&shape, &stack, &top, 1, 1024);
+        assert_eq!(terms.block_input_gradient.0 * 4, terms.block_forward.0);
+        assert_eq!(terms.attention_backward.0 * 4, terms.attention_forward.0 * 2);
+        assert_eq!(terms.head_weight_gradient, Flops(0));
+    }
+}

@@ -1,0 +1,27 @@
+//! What a model can be asked to do: the [`Engine`] trait, the shapes and names of its tensors, and
+//! what a step costs in FLOPs.
+//!
+//! Not here: files, clocks, plugins, and any particular backend. [`ScriptedEngine`] answers with
+//! losses that are a stated function of what it was asked, so that all above it is tested in
+//! milliseconds; [`contract`] holds the checks that every engine has to pass.
+
+mod batch;
+pub mod contract;
+mod engine;
+mod flops;
+mod model;
+mod scope;
+mod scripted;
+mod snapshot;
+mod tensor;
+mod units;
+
+pub use batch::TokenBatch;
+pub use engine::{AdamW, Edit, Engine, EngineError, EngineInfo, Moments, Part, StepOutcome, StepPlan, Wait};
+pub use flops::{FlopTerms, step_flops, step_flops_li2024};
+pub use model::{BlockKind, Mlp, ModelError, ModelShape, Norm, Position};
+pub use scope::Trainable;
+pub use scripted::{Fault, FaultKind, ScriptedEngine, Weights};
+pub use snapshot::{Snapshot, TensorState};
+pub use tensor::{TensorClass, TensorId, TensorRole, TensorSpec};
+pub use units::{Flops, LayerId, LayerIndex, Step, Tokens};

@@ -1,0 +1,59 @@
+//! What trains in a step.
+
+use std::collections::BTreeSet;
+
+use crate::{LayerId, ModelShape, TensorId};
+
+/// The set of tensors that train; all others are frozen: no gradient, no decay, no moment update, no
+/// step count, no part in the clipping norm.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trainable(BTreeSet<TensorId>);
+
+impl Trainable {
+    /// Everything in a stack of these blocks.
+    pub fn all(shape: &ModelShape, layers: &[LayerId]) -> Trainable {
+        shape.tensors(layers).into_iter().map(|(tensor, _)| tensor).collect()
+    }
+
+    /// Whether that tensor trains.
+    pub fn contains(&self, tensor: TensorId) -> bool {
+        self.0.contains(&tensor)
+    }
+
+    /// Whether any tensor of that block trains.
+    pub fn touches(&self, layer: LayerId) -> bool {
+        self.0.iter().any(|tensor| tensor.layer == Some(layer))
+    }
+
+    /// Whether nothing trains.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Number of tensors that train.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// All of them, in a fixed order.
+    pub fn iter(&self) -> impl Iterator<Item = TensorId> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// Drops what belongs to a block that is no longer in the stack.
+    pub fn forget(&mut self, layer: LayerId) {
+        self.0.retain(|tensor| tensor.layer != Some(layer));
+    }
+}
+
+impl FromIterator<TensorId> for Trainable {
+    fn from_iter<I: IntoIterator<Item = TensorId>>(tensors: I) -> Trainable {
+        Trainable(tensors.into_iter().collect())
+    }
+}
+
+impl Extend<TensorId> for Trainable {
+    fn extend<I: IntoIterator<Item = TensorId>>(&mut self, tensors: I) {
+        self.0.extend(tensors);
+    }
+}

@@ -1,0 +1,339 @@
+//! An engine without arithmetic: its losses are a stated function of what it was asked, so that a wrong
+//! decision of the trainer shows in a number, and it fails on demand. Tests and dry runs use it.
+//!
+//! With `work` = the sum over all updates of `tokens * (tensors that trained / tensors of the stack)`:
+//!
+//! ```text
+//! loss = ln(vocabulary) (1/4 + 3/4 / (1 + work / 20_000)) + 1 / (20 (1 + depth)) + h / 1000
+//! gradient norm = loss * (tensors that train / tensors of the stack)
+//! ```
+//!
+//! where `h` in [0, 1) is a hash of the weights and of the tokens. AdamW runs for real, on a pseudo-random
+//! gradient drawn from the tensor's name and its step counter.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::{
+    AdamW, Edit, Engine, EngineError, EngineInfo, LayerId, ModelShape, Moments, Part, Step, StepOutcome,
+    StepPlan, TensorId, TensorSpec, TokenBatch, Wait,
+};
+
+/// Whether a [`ScriptedEngine`] holds weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// It does; tests want this.
+    Kept,
+    /// It answers zeros and forgets what is written: pricing a model needs no memory for it.
+    Forgotten,
+}
+
+/// A failure on demand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The step at which it happens, counted from 0 since the engine was built.
+    pub at: Step,
+    /// What happens.
+    pub kind: FaultKind,
+}
+
+/// What kind of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The device fails.
+    Device,
+    /// The device has no memory left.
+    OutOfMemory,
+    /// The loss is not a number.
+    NotANumber,
+    /// The engine panics, as a library beneath it might.
+    Panic,
+}
+
+/// See the module's text.
+pub struct ScriptedEngine {
+    shape: ModelShape,
+    weights: Weights,
+    layers: Vec<LayerId>,
+    tensors: BTreeMap<TensorId, Tensor>,
+    work: f64,
+    steps: u64,
+    in_flight: Option<(StepPlan, f64)>,
+    outcomes: VecDeque<StepOutcome>,
+    fault: Option<Fault>,
+}
+
+struct Tensor {
+    spec: TensorSpec,
+    weights: Vec<f32>,
+    moments: Moments,
+}
+
+impl ScriptedEngine {
+    /// No block yet, shared tensors at zero.
+    pub fn new(shape: &ModelShape, weights: Weights) -> ScriptedEngine {
+        let mut engine = ScriptedEngine {
+            shape: shape.clone(),
+            weights,
+            layers: Vec::new(),
+            tensors: BTreeMap::new(),
+            work: 0.0,
+            steps: 0,
+            in_flight: None,
+            outcomes: VecDeque::new(),
+            fault: None,
+        };
+        for spec in shape.shared_tensors() {
+            engine.add(TensorId::shared(spec.class), spec);
+        }
+        engine
+    }
+
+    /// The same, failing at that step.
+    pub fn failing(shape: &ModelShape, fault: Fault) -> ScriptedEngine {
+        ScriptedEngine { fault: Some(fault), ..ScriptedEngine::new(shape, Weights::Kept) }
+    }
+
+    fn add(&mut self, tensor: TensorId, spec: TensorSpec) {
+        let len = if self.weights == Weights::Kept { spec.len() } else { 0 };
+        let moments = Moments::zero(len);
+        self.tensors.insert(tensor, Tensor { spec, weights: vec![0.0; len], moments });
+    }
+
+    fn get(&self, tensor: TensorId) -> Result<&Tensor, EngineError> {
+        self.tensors.get(&tensor).ok_or_else(|| missing(tensor))
+    }
+
+    fn get_mut(&mut self, tensor: TensorId) -> Result<&mut Tensor, EngineError> {
+        self.tensors.get_mut(&tensor).ok_or_else(|| missing(tensor))
+    }
+
+    fn check(&self, batch: &TokenBatch) -> Result<(), EngineError> {
+        if let Some(id) = batch.first_outside(self.shape.vocabulary) {
+            return Err(EngineError::BadBatch(format!(
+                "token {id} is outside the vocabulary of {}",
+                self.shape.vocabulary
+            )));
+        }
+        if batch.length() > self.shape.context {
+            return Err(EngineError::BadBatch(format!(
+                "rows of {} tokens exceed the context of {}",
+                batch.length(),
+                self.shape.context
+            )));
+        }
+        Ok(())
+    }
+
+    /// The stated function.
+    fn loss(&self, rows: &[u32]) -> f64 {
+        let vocabulary = self.shape.vocabulary as f64;
+        let learned = 0.25 + 0.75 / (1.0 + self.work / 20_000.0);
+        let depth = 1.0 / (20.0 * (1.0 + self.layers.len() as f64));
+        vocabulary.ln() * learned + depth + self.hash(rows) / 1000.0
+    }
+
+    /// In [0, 1), from the bits of all weights in the order of the stack and of the tokens.
+    fn hash(&self, rows: &[u32]) -> f64 {
+        let ordered = self.shape.tensors(&self.layers);
+        let weights = ordered.iter().flat_map(|(tensor, _)| self.tensors[tensor].weights.iter());
+        let bits = weights.map(|w| w.to_bits()).chain(rows.iter().copied());
+        let hash = bits.fold(0xcbf2_9ce4_8422_2325_u64, |hash, bits| mix(hash ^ u64::from(bits)));
+        (hash >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn share_that_trains(&self, plan: &StepPlan) -> f64 {
+        let trains = self.tensors.keys().filter(|tensor| plan.trainable.contains(**tensor)).count();
+        trains as f64 / self.tensors.len() as f64
+    }
+
+    fn strike(&self) -> Result<bool, EngineError> {
+        match self.fault.filter(|fault| fault.at.0 == self.steps).map(|fault| fault.kind) {
+            None => Ok(false),
+            Some(FaultKind::NotANumber) => Ok(true),
+            Some(FaultKind::Device) => Err(EngineError::Device("the script says so".into())),
+            Some(FaultKind::OutOfMemory) => Err(EngineError::OutOfMemory {
+                device: "scripted".into(),
+                what: "activations of one micro-batch".into(),
+            }),
+            Some(FaultKind::Panic) => panic!("the script says so"),
+        }
+    }
+}
+
+impl Engine for ScriptedEngine {
+    fn info(&self) -> EngineInfo {
+        EngineInfo { engine: "scripted", device: "none".into(), device_memory_peak_bytes: None }
+    }
+
+    fn layers(&self) -> Vec<LayerId> {
+        self.layers.clone()
+    }
+
+    fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError> {
+        self.check(batch)?;
+        for tensor in plan.trainable.iter() {
+            self.get(tensor)?;
+        }
+        let loss = if self.strike()? { f64::NAN } else { self.loss(batch.rows()) };
+        let gradient_norm = loss * self.share_that_trains(plan);
+        self.outcomes.push_back(StepOutcome { loss_nats_per_token: loss, gradient_norm });
+        self.in_flight = Some((plan.clone(), batch.tokens().0 as f64));
+        self.steps += 1;
+        Ok(())
+    }
+
+    fn optimize(&mut self, update: &AdamW) -> Result<(), EngineError> {
+        let Some((plan, tokens)) = self.in_flight.take() else { return Ok(()) };
+        self.work += tokens * self.share_that_trains(&plan);
+        for id in plan.trainable.iter() {
+            let kept = self.weights == Weights::Kept;
+            let tensor = self.get_mut(id)?;
+            tensor.moments.updates += 1;
+            if kept {
+                tensor.adamw(id, update);
+            }
+        }
+        Ok(())
+    }
+
+    fn outcome(&mut self, wait: Wait) -> Result<Option<StepOutcome>, EngineError> {
+        // Holds the newest back, as a device may: the trainer has to live with that.
+        let held_back = usize::from(wait == Wait::ForOlder);
+        Ok(if self.outcomes.len() > held_back { self.outcomes.pop_front() } else { None })
+    }
+
+    fn evaluate(&mut self, batch: &TokenBatch) -> Result<Vec<f32>, EngineError> {
+        self.check(batch)?;
+        let rows = batch.rows().chunks_exact(batch.length() + 1);
+        Ok(rows.flat_map(|row| vec![self.loss(row) as f32; batch.length()]).collect())
+    }
+
+    fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+        // The next id is always expected to be the present one plus 1.
+        let expected = |token: u32| (token as usize + 1) % self.shape.vocabulary;
+        let row = |token| (0..self.shape.vocabulary).map(move |id| f32::from(id == expected(token)));
+        Ok(tokens.iter().flat_map(|&token| row(token)).collect())
+    }
+
+    fn edit(&mut self, edit: Edit) -> Result<(), EngineError> {
+        match edit {
+            Edit::Insert { at, layer, weights } => {
+                if self.layers.contains(&layer) || at.0 > self.layers.len() {
+                    return Err(EngineError::NoSuchTensor(format!("layer {layer} cannot stand at {at}")));
+                }
+                self.layers.insert(at.0, layer);
+                for spec in self.shape.block_tensors() {
+                    self.add(TensorId::block(layer, spec.class), spec);
+                }
+                for (class, weights) in weights {
+                    self.write(TensorId::block(layer, class), &weights)?;
+                }
+            }
+            Edit::Remove { layer } => {
+                let Some(position) = self.layers.iter().position(|&other| other == layer) else {
+                    return Err(EngineError::NoSuchTensor(format!("there is no layer {layer}")));
+                };
+                self.layers.remove(position);
+                self.tensors.retain(|tensor, _| tensor.layer != Some(layer));
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, tensor: TensorId, part: Part) -> Result<Vec<f32>, EngineError> {
+        let held = self.get(tensor)?;
+        Ok(match (self.weights, part) {
+            (Weights::Kept, Part::Weights) => held.weights.clone(),
+            _ => vec![0.0; held.spec.len()],
+        })
+    }
+
+    fn write(&mut self, tensor: TensorId, weights: &[f32]) -> Result<(), EngineError> {
+        let kept = self.weights == Weights::Kept;
+        let held = self.get_mut(tensor)?;
+        check_size(tensor, &held.spec, weights.len())?;
+        if kept {
+            held.weights.copy_from_slice(weights);
+        }
+        Ok(())
+    }
+
+    fn moments(&self, tensor: TensorId) -> Result<Moments, EngineError> {
+        let held = self.get(tensor)?;
+        Ok(match self.weights {
+            Weights::Kept => held.moments.clone(),
+            Weights::Forgotten => Moments { updates: held.moments.updates, ..Moments::zero(held.spec.len()) },
+        })
+    }
+
+    fn set_moments(&mut self, tensor: TensorId, moments: &Moments) -> Result<(), EngineError> {
+        let kept = self.weights == Weights::Kept;
+        let held = self.get_mut(tensor)?;
+        check_size(tensor, &held.spec, moments.first.len())?;
+        check_size(tensor, &held.spec, moments.second.len())?;
+        held.moments =
+            if kept { moments.clone() } else { Moments { updates: moments.updates, ..Moments::zero(0) } };
+        Ok(())
+    }
+}
+
+impl Tensor {
+    /// The update that the module's text states; `updates` counts this one already.
+    fn adamw(&mut self, id: TensorId, with: &AdamW) {
+        let seed =
+            id.to_string().bytes().fold(self.moments.updates, |seed, byte| mix(seed ^ u64::from(byte)));
+        let decay = if self.spec.decays() { 1.0 - with.rate * with.weight_decay } else { 1.0 };
+        let updates = i32::try_from(self.moments.updates).unwrap_or(i32::MAX);
+        let (bias1, bias2) = (1.0 - with.beta1.powi(updates), 1.0 - with.beta2.powi(updates));
+        let moments = self.moments.first.iter_mut().zip(&mut self.moments.second);
+        for (index, (weight, (first, second))) in self.weights.iter_mut().zip(moments).enumerate() {
+            let gradient = (mix(seed ^ index as u64) >> 40) as f64 / (1u64 << 24) as f64 - 0.5;
+            let m = with.beta1 * f64::from(*first) + (1.0 - with.beta1) * gradient;
+            let v = with.beta2 * f64::from(*second) + (1.0 - with.beta2) * gradient * gradient;
+            let delta = with.rate * (m / bias1) / ((v / bias2).sqrt() + with.epsilon);
+            *weight = (f64::from(*weight) * decay - delta) as f32;
+            (*first, *second) = (m as f32, v as f32);
+        }
+    }
+}
+
+fn missing(tensor: TensorId) -> EngineError {
+    EngineError::NoSuchTensor(format!("the stack has no {tensor}"))
+}
+
+fn check_size(tensor: TensorId, spec: &TensorSpec, given: usize) -> Result<(), EngineError> {
+    if given == spec.len() {
+        return Ok(());
+    }
+    Err(EngineError::WrongSize { tensor: tensor.to_string(), expected: spec.len(), given })
+}
+
+/// SplitMix64's finaliser (Steele, Lea and Flood, OOPSLA 2014).
+fn mix(mut x: u64) -> u64 {
+    x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract;
+
+    #[test]
+    fn keeps_the_contract() {
+        contract::check(&|shape| Box::new(ScriptedEngine::new(shape, Weights::Kept)));
+    }
+
+    #[test]
+    fn fails_when_told_to() {
+        let shape = contract::tiny_shape();
+        let fault = Fault { at: Step(1), kind: FaultKind::OutOfMemory };
+        let mut engine = ScriptedEngine::failing(&shape, fault);
+        let batch = TokenBatch::new(vec![1, 2, 3], 1, 2);
+        let plan = StepPlan { trainable: crate::Trainable::all(&shape, &[]), micro_batch_sequences: 1 };
+        assert_eq!(engine.step(&batch, &plan), Ok(()));
+        assert!(matches!(engine.step(&batch, &plan), Err(EngineError::OutOfMemory { .. })));
+    }
+}

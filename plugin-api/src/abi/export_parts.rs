@@ -1,0 +1,225 @@
+//! What [`export!`](crate::export) expands to calls of: the list of a library's plugins, the root's
+//! functions, and the facts as text at compile time.
+
+use std::sync::OnceLock;
+
+use abi_stable::std_types::{RResult, RStr, RString};
+
+use super::boundary::{self, catch};
+use super::root::{ABI_EPOCH, RawInterface};
+use super::{initializer, layout, reporter, strategy};
+use crate::{Error, GrowthStrategy, Kind, LayerInitializer, MetricReporter, Plugin, Result};
+
+pub use super::root::{Root, RootRef};
+pub use abi_stable::library::{__call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult};
+pub use abi_stable::prefix_type::PrefixTypeTrait;
+
+/// How a plugin is made from its configuration.
+pub enum Make {
+    /// A strategy.
+    Strategy(fn(&str) -> Result<Box<dyn GrowthStrategy>>),
+    /// An initializer.
+    Initializer(fn(&str) -> Result<Box<dyn LayerInitializer>>),
+    /// A reporter.
+    Reporter(fn(&str) -> Result<Box<dyn MetricReporter>>),
+}
+
+/// One plugin of the library.
+pub struct Entry {
+    /// Its id.
+    pub id: &'static str,
+    /// How it is made.
+    pub make: Make,
+    /// The schema of its configuration.
+    pub schema: fn() -> Result<String>,
+}
+
+impl Entry {
+    /// A strategy.
+    pub const fn strategy<P: Plugin + GrowthStrategy + 'static>(id: &'static str) -> Entry {
+        Entry { id, make: Make::Strategy(|config| Ok(Box::new(make::<P>(config)?))), schema: schema_of::<P> }
+    }
+
+    /// An initializer.
+    pub const fn initializer<P: Plugin + LayerInitializer + 'static>(id: &'static str) -> Entry {
+        Entry {
+            id,
+            make: Make::Initializer(|config| Ok(Box::new(make::<P>(config)?))),
+            schema: schema_of::<P>,
+        }
+    }
+
+    /// A reporter.
+    pub const fn reporter<P: Plugin + MetricReporter + 'static>(id: &'static str) -> Entry {
+        Entry { id, make: Make::Reporter(|config| Ok(Box::new(make::<P>(config)?))), schema: schema_of::<P> }
+    }
+
+    fn kind(&self) -> Kind {
+        match self.make {
+            Make::Strategy(_) => Kind::Strategy,
+            Make::Initializer(_) => Kind::Initializer,
+            Make::Reporter(_) => Kind::Reporter,
+        }
+    }
+}
+
+fn make<P: Plugin>(config: &str) -> Result<P> {
+    let mut json = serde_json::Deserializer::from_str(config);
+    let config = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let field = error.path().to_string();
+        // serde_json appends a position in the JSON text, which no user ever sees.
+        let message = error.into_inner().to_string();
+        let message = message.split(" at line ").next().unwrap_or_default().to_owned();
+        Error::new(message).in_field(if field == "." { String::new() } else { field })
+    })?;
+    P::new(config)
+}
+
+fn schema_of<P: Plugin>() -> Result<String> {
+    Ok(serde_json::to_string_pretty(&schemars::schema_for!(P::Config))?)
+}
+
+static ENTRIES: OnceLock<&'static [Entry]> = OnceLock::new();
+
+/// The root of a library with these plugins.
+pub fn root(entries: &'static [Entry]) -> RootRef {
+    ENTRIES.get_or_init(|| entries);
+    Root { abi_epoch: ABI_EPOCH, interface, schema, attach_host }.leak_into_prefix()
+}
+
+fn find(kind: Kind, id: &str) -> Result<&'static Entry> {
+    let entries = ENTRIES.get().copied().unwrap_or_default();
+    let entry = entries.iter().find(|entry| entry.kind() == kind && entry.id == id);
+    entry.ok_or_else(|| Error::new(format!("this library has no {kind} `{id}`")))
+}
+
+pub(super) fn create_strategy(id: &str, config: &str) -> Result<Box<dyn GrowthStrategy>> {
+    match find(Kind::Strategy, id)?.make {
+        Make::Strategy(make) => catch(|| make(config)),
+        _ => Err(Error::new(format!("`{id}` is no strategy"))),
+    }
+}
+
+pub(super) fn create_initializer(id: &str, config: &str) -> Result<Box<dyn LayerInitializer>> {
+    match find(Kind::Initializer, id)?.make {
+        Make::Initializer(make) => catch(|| make(config)),
+        _ => Err(Error::new(format!("`{id}` is no initializer"))),
+    }
+}
+
+pub(super) fn create_reporter(id: &str, config: &str) -> Result<Box<dyn MetricReporter>> {
+    match find(Kind::Reporter, id)?.make {
+        Make::Reporter(make) => catch(|| make(config)),
+        _ => Err(Error::new(format!("`{id}` is no reporter"))),
+    }
+}
+
+extern "C" fn interface(kind: u32, revision: u32) -> RawInterface {
+    fn of<T>(table: &'static T, layout: u64) -> RawInterface {
+        RawInterface { table: std::ptr::from_ref(table).cast(), size: size_of::<T>() as u64, layout }
+    }
+    match (kind, revision) {
+        (1, strategy::REVISION) => of(&strategy::TABLE, strategy::LAYOUT),
+        (2, initializer::REVISION) => of(&initializer::TABLE, initializer::LAYOUT),
+        (3, reporter::REVISION) => of(&reporter::TABLE, reporter::LAYOUT),
+        _ => RawInterface { table: std::ptr::null(), size: 0, layout: 0 },
+    }
+}
+
+extern "C" fn schema(kind: u32, id: RStr<'_>) -> RResult<RString, RString> {
+    let schema = catch(|| {
+        let kind = Kind::ALL.into_iter().find(|known| known.number() == kind);
+        let kind = kind.ok_or_else(|| Error::new("unknown kind of plugin"))?;
+        (find(kind, id.as_str())?.schema)()
+    });
+    match schema {
+        Ok(schema) => RResult::ROk(schema.into()),
+        Err(error) => RResult::RErr(error.to_string().into()),
+    }
+}
+
+extern "C" fn attach_host() -> RResult<(), RString> {
+    boundary::install_panic_hook();
+    RResult::ROk(())
+}
+
+/// The part of the facts that is the same in every library of this version of the crate.
+pub const COMMON_FACTS: &str = concat!(
+    "\"sdk\":\"",
+    env!("CARGO_PKG_VERSION"),
+    "\",\"rustc\":\"",
+    env!("SAPWOOD_PLUGIN_RUSTC"),
+    "\",\"target\":\"",
+    env!("SAPWOOD_PLUGIN_TARGET"),
+    "\",\"format\":1,\"abi_epoch\":1,",
+);
+
+const STRATEGY_LAYOUT: [u8; 16] = layout::hexadecimal(strategy::LAYOUT);
+const INITIALIZER_LAYOUT: [u8; 16] = layout::hexadecimal(initializer::LAYOUT);
+const REPORTER_LAYOUT: [u8; 16] = layout::hexadecimal(reporter::LAYOUT);
+
+/// The interfaces of this version of the crate, as the facts hold them.
+pub const INTERFACE_FACTS: [&str; 7] = [
+    "\"interfaces\":[{\"kind\":\"strategy\",\"revision\":1,\"layout\":\"",
+    text(&STRATEGY_LAYOUT),
+    "\"},{\"kind\":\"initializer\",\"revision\":1,\"layout\":\"",
+    text(&INITIALIZER_LAYOUT),
+    "\"},{\"kind\":\"reporter\",\"revision\":1,\"layout\":\"",
+    text(&REPORTER_LAYOUT),
+    "\"}],",
+];
+
+const fn text(digits: &'static [u8; 16]) -> &'static str {
+    match std::str::from_utf8(digits) {
+        Ok(text) => text,
+        Err(_) => panic!("hexadecimal digits are text"),
+    }
+}
+
+/// Bytes of all parts together.
+pub const fn total_len(parts: &[&str]) -> usize {
+    let mut len = 0;
+    let mut i = 0;
+    while i < parts.len() {
+        len += parts[i].len();
+        i += 1;
+    }
+    len
+}
+
+/// Writes the parts into `text` from `at` on; answers where they end.
+///
+/// # Panics
+/// At compile time, when they do not fit.
+pub const fn append(parts: &[&str], text: &mut [u8], mut at: usize) -> usize {
+    let mut i = 0;
+    while i < parts.len() {
+        let bytes = parts[i].as_bytes();
+        let mut j = 0;
+        while j < bytes.len() {
+            text[at] = bytes[j];
+            at += 1;
+            j += 1;
+        }
+        i += 1;
+    }
+    at
+}
+
+/// Refuses, at compile time, a text that would have to be escaped in the facts.
+///
+/// # Panics
+/// When the text holds a quotation mark, a backslash or a control character.
+pub const fn plain(text: &'static str) -> &'static str {
+    let bytes = text.as_bytes();
+    let mut i = 0;
+    while i < bytes.len() {
+        let plain = bytes[i] != b'"' && bytes[i] != b'\\' && bytes[i] >= 0x20;
+        assert!(
+            plain,
+            "ids, summaries, licences and home pages hold no quotation mark, backslash or line break"
+        );
+        i += 1;
+    }
+    text
+}

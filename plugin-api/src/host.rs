@@ -1,0 +1,270 @@
+//! The host's side: reads a library's facts, loads it, and gives the authors' traits back. Outside the
+//! 1.x promise.
+//!
+//! Order matters: [`read_facts`] runs none of the library's code, and what it refuses is never opened.
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use abi_stable::library::RawLibrary;
+use abi_stable::library::lib_header_from_raw_library;
+use object::{Object, ObjectSection};
+
+use crate::abi::boundary;
+use crate::abi::export_parts::INTERFACE_FACTS;
+use crate::abi::initializer::HostInitializer;
+use crate::abi::reporter::HostReporter;
+use crate::abi::root::{ABI_EPOCH, FACTS_FORMAT, FACTS_SECTION, RootRef};
+use crate::abi::strategy::HostStrategy;
+use crate::abi::{initializer, reporter, strategy};
+use crate::{Error, GrowthStrategy, Kind, LayerInitializer, LibraryFacts, MetricReporter, Result};
+
+/// Why a file is not loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong, without the file's name.
+    pub reason: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl Refusal {
+    fn new(reason: impl fmt::Display, hint: &str) -> Refusal {
+        Refusal { reason: reason.to_string(), hint: hint.into() }
+    }
+}
+
+const NOT_OURS: &str = "a plugin is a shared library built from a crate that calls `sapwood_plugin::export!`";
+const REBUILD: &str = "rebuild the plugin against the `sapwood-plugin` of this host";
+
+/// Largest file that is looked into, 1 GiB.
+const LARGEST_FILE_BYTES: u64 = 1 << 30;
+
+/// Reads the facts out of a library's link section, without running any of it.
+///
+/// # Errors
+/// A file that is missing, too large, no shared library, or none of ours.
+pub fn read_facts(path: &Path) -> std::result::Result<LibraryFacts, Refusal> {
+    let file = std::fs::metadata(path).map_err(|error| {
+        Refusal::new(format!("cannot be read: {error}"), "check the path and its permissions")
+    })?;
+    if !file.is_file() {
+        return Err(Refusal::new("is not a file", NOT_OURS));
+    }
+    if file.len() == 0 {
+        return Err(Refusal::new("is empty", "build or copy the plugin again"));
+    }
+    if file.len() > LARGEST_FILE_BYTES {
+        return Err(Refusal::new("is larger than 1 GiB", NOT_OURS));
+    }
+    let bytes = std::fs::read(path).map_err(|error| {
+        Refusal::new(format!("cannot be read: {error}"), "check the path and its permissions")
+    })?;
+    let library = object::File::parse(&*bytes).map_err(|error| {
+        Refusal::new(format!("is not a shared library, or is cut short: {error}"), NOT_OURS)
+    })?;
+    let section = library
+        .section_by_name(FACTS_SECTION)
+        .ok_or_else(|| Refusal::new("is a shared library, but not a sapwood plugin", NOT_OURS))?;
+    let text = section
+        .data()
+        .map_err(|error| Refusal::new(format!("is cut short: {error}"), "build or copy the plugin again"))?;
+    parse_facts(text)
+}
+
+/// The list of plugins ends with a `null`, since a macro cannot leave out the last comma.
+fn parse_facts(text: &[u8]) -> std::result::Result<LibraryFacts, Refusal> {
+    let broken =
+        |error: &dyn fmt::Display| Refusal::new(format!("has facts that cannot be read: {error}"), REBUILD);
+    let mut facts: serde_json::Value = serde_json::from_slice(text).map_err(|error| broken(&error))?;
+    if let Some(plugins) = facts.get_mut("plugins").and_then(|plugins| plugins.as_array_mut()) {
+        plugins.retain(|plugin| !plugin.is_null());
+    }
+    serde_json::from_value(facts).map_err(|error| broken(&error))
+}
+
+/// Refuses what this host cannot load, by the facts alone.
+///
+/// # Errors
+/// Another target, epoch or layout, or `panic = "abort"`.
+pub fn check_facts(facts: &LibraryFacts) -> std::result::Result<(), Refusal> {
+    let target = env!("SAPWOOD_PLUGIN_TARGET");
+    if facts.target != target {
+        let reason = format!("is built for {}, this host for {target}", facts.target);
+        return Err(Refusal::new(reason, "build the plugin for this machine"));
+    }
+    if facts.format != FACTS_FORMAT || facts.abi_epoch != ABI_EPOCH {
+        let reason = format!("has ABI epoch {}, this host knows {ABI_EPOCH}", facts.abi_epoch);
+        return Err(Refusal::new(reason, REBUILD));
+    }
+    if facts.panic != "unwind" {
+        let reason =
+            format!("is built with panic = \"{}\", so that a panic could not be caught", facts.panic);
+        return Err(Refusal::new(reason, "build the plugin with panic = \"unwind\""));
+    }
+    for plugin in &facts.plugins {
+        check_layout(facts, plugin.kind)?;
+    }
+    Ok(())
+}
+
+fn check_layout(facts: &LibraryFacts, kind: Kind) -> std::result::Result<(), Refusal> {
+    let ours = own_layout(kind);
+    let theirs = facts.interfaces.iter().find(|interface| interface.kind == kind && interface.revision == 1);
+    match theirs {
+        Some(theirs) if theirs.layout == ours => Ok(()),
+        theirs => {
+            let theirs = theirs.map_or("none", |theirs| theirs.layout.as_str());
+            let reason = format!(
+                "has another layout of the {kind} interface, revision 1: {theirs}, where this host has {ours}; \
+                 it was built against sapwood-plugin {} by {}",
+                facts.sdk, facts.rustc
+            );
+            Err(Refusal::new(reason, REBUILD))
+        }
+    }
+}
+
+fn own_layout(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Strategy => INTERFACE_FACTS[1],
+        Kind::Initializer => INTERFACE_FACTS[3],
+        Kind::Reporter => INTERFACE_FACTS[5],
+    }
+}
+
+/// A loaded library; never unloaded.
+#[derive(Clone, Copy)]
+pub struct Library {
+    root: RootRef,
+}
+
+/// Loads a library whose facts have passed.
+///
+/// # Errors
+/// What the dynamic linker says, or a root of another layout.
+pub fn open(path: &Path) -> std::result::Result<Library, Refusal> {
+    check_facts(&read_facts(path)?)?;
+    let path = absolute(path)?;
+    // SAFETY: loading runs the library's initialisers; that is what the user asked for by naming it, and
+    // its facts have shown that it is a plugin.
+    let raw = unsafe { open_now(&path) }?;
+    // The library stays for as long as the process: its code and statics are used by what it gave us.
+    let raw = Box::leak(Box::new(raw));
+    // SAFETY: the header is only read while the library is loaded, which is for ever.
+    let header = unsafe { lib_header_from_raw_library(raw) }.map_err(|error| condensed(&error))?;
+    let root = header.init_root_module::<RootRef>().map_err(|error| condensed(&error))?;
+    let attached = root.attach_host()().into_result();
+    attached.map_err(|reason| Refusal::new(format!("refuses this host: {reason}"), REBUILD))?;
+    Ok(Library { root })
+}
+
+/// A bare file name would be looked up in the system's folders.
+fn absolute(path: &Path) -> std::result::Result<PathBuf, Refusal> {
+    std::path::absolute(path)
+        .map_err(|error| Refusal::new(format!("cannot be found: {error}"), "check the path"))
+}
+
+/// # Safety
+/// Runs the library's initialisers.
+unsafe fn open_now(path: &Path) -> std::result::Result<RawLibrary, Refusal> {
+    // All symbols at once, so that a missing one is an error here and not a crash later; none is offered to
+    // other libraries. The handle is kept for ever, so that abi_stable's own opening finds it loaded.
+    #[cfg(unix)]
+    {
+        use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+        // SAFETY: passed on to the caller.
+        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
+        let library = library.map_err(|error| {
+            let text = error.to_string();
+            Refusal::new(
+                format!("cannot be loaded: {text}"),
+                "build the plugin on this machine, or install what it needs",
+            )
+        })?;
+        std::mem::forget(library);
+    }
+    RawLibrary::load_at(path).map_err(|error| condensed(&error))
+}
+
+/// abi_stable's account of a layout that differs runs over hundreds of lines; the first says which type.
+fn condensed(error: &dyn fmt::Display) -> Refusal {
+    let text = error.to_string();
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown error");
+    Refusal::new(format!("cannot be loaded: {first}"), REBUILD)
+}
+
+impl Library {
+    /// Makes a strategy.
+    ///
+    /// # Errors
+    /// What the plugin says of its configuration, or a library without it.
+    pub fn strategy(&self, id: &str, config: &str) -> Result<Box<dyn GrowthStrategy>> {
+        // SAFETY: `table` checks size and layout of what it casts.
+        let table =
+            unsafe { self.table::<strategy::Table>(Kind::Strategy, strategy::REVISION, strategy::LAYOUT) };
+        Ok(Box::new(HostStrategy::create(table?, id, config)?))
+    }
+
+    /// Makes an initializer.
+    ///
+    /// # Errors
+    /// As for [`strategy`](Library::strategy).
+    pub fn initializer(&self, id: &str, config: &str) -> Result<Box<dyn LayerInitializer>> {
+        let (revision, layout) = (initializer::REVISION, initializer::LAYOUT);
+        // SAFETY: `table` checks size and layout of what it casts.
+        let table = unsafe { self.table::<initializer::Table>(Kind::Initializer, revision, layout) };
+        Ok(Box::new(HostInitializer::create(table?, id, config)?))
+    }
+
+    /// Makes a reporter.
+    ///
+    /// # Errors
+    /// As for [`strategy`](Library::strategy).
+    pub fn reporter(&self, id: &str, config: &str) -> Result<Box<dyn MetricReporter>> {
+        // SAFETY: `table` checks size and layout of what it casts.
+        let table =
+            unsafe { self.table::<reporter::Table>(Kind::Reporter, reporter::REVISION, reporter::LAYOUT) };
+        Ok(Box::new(HostReporter::create(table?, id, config)?))
+    }
+
+    /// The JSON schema of a plugin's configuration.
+    ///
+    /// # Errors
+    /// A library without that plugin.
+    pub fn schema(&self, kind: Kind, id: &str) -> Result<String> {
+        let schema = self.root.schema()(kind.number(), id.into()).into_result();
+        schema.map(String::from).map_err(|reason| Error::new(reason.as_str()))
+    }
+
+    /// # Safety
+    /// `T` is the table that `layout` is the hash of.
+    unsafe fn table<T>(&self, kind: Kind, revision: u32, layout: u64) -> Result<&'static T> {
+        let raw = self.root.interface()(kind.number(), revision);
+        if raw.table.is_null() || raw.size != size_of::<T>() as u64 || raw.layout != layout {
+            return Err(Error::new(format!(
+                "the library's {kind} interface, revision {revision}, has another layout"
+            )));
+        }
+        let table: *const c_void = raw.table;
+        // SAFETY: not null, of the right size and layout, and static in a library that is never unloaded.
+        Ok(unsafe { &*table.cast::<T>() })
+    }
+}
+
+/// Runs code that may panic and turns the panic into an error, for whoever calls a plugin that lives in
+/// the same binary as the host.
+///
+/// # Errors
+/// What the code answers, or its panic.
+pub fn contained<T>(code: impl FnOnce() -> Result<T>) -> Result<T> {
+    boundary::catch(code)
+}

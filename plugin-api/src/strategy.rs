@@ -1,0 +1,243 @@
+//! The growth strategy: what it is told, when it is called, what it answers.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Actions, Claim, Result, Saved};
+
+/// Decides when, where and how the model grows, and what trains.
+///
+/// Called on the training thread. It does nothing itself: it requests, and the host validates, applies,
+/// audits and logs. Same configuration, same contexts: same requests; no clocks, no files, no randomness
+/// but [`Random`](crate::Random).
+pub trait GrowthStrategy: Send {
+    /// [once, before the first step, and again when a run is resumed] What the run will look like.
+    ///
+    /// # Errors
+    /// A model or budget that the strategy cannot work with; the run does not start.
+    fn plan(&mut self, run: &RunFacts) -> Result<Plan>;
+
+    /// [before every optimizer step] Requests what is to change before that step; silence changes nothing.
+    ///
+    /// # Errors
+    /// An error stops the run after a checkpoint; return one only if going on is pointless.
+    fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> Result<()>;
+
+    /// [after each event] Silence changes nothing.
+    ///
+    /// # Errors
+    /// As for `before_step`.
+    fn on_event(&mut self, event: &Event, actions: &mut Actions<'_>) -> Result<()> {
+        let _ = (event, actions);
+        Ok(())
+    }
+
+    /// [between steps, at a checkpoint] The state that decisions depend on.
+    /// [`stateless!`](crate::stateless) writes this for a strategy that has none.
+    ///
+    /// # Errors
+    /// A state that cannot be written down.
+    fn save(&self) -> Result<Saved>;
+
+    /// [after `plan`, when a run is resumed] Goes back to what `save` gave.
+    ///
+    /// # Errors
+    /// A state that this version cannot read.
+    fn restore(&mut self, saved: &Saved) -> Result<()>;
+}
+
+/// A block's identity: given at birth, never reused, independent of its position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+#[repr(transparent)]
+pub struct LayerId(pub u64);
+
+impl fmt::Display for LayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a run is, before it starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunFacts {
+    /// The model at its final depth.
+    pub model: ModelFacts,
+    /// Tokens of one optimizer step.
+    pub tokens_per_step: u64,
+    /// What ends the run.
+    pub budget: Budget,
+    /// Whether the learning rate is the same at every step after the warm-up.
+    pub constant_rate: bool,
+}
+
+/// The model at its final depth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelFacts {
+    /// Blocks.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub width: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Longest sequence.
+    pub context: usize,
+    /// Token ids.
+    pub vocabulary: usize,
+    /// Standard deviation of the initial weights.
+    pub init_std: f64,
+}
+
+/// What ends a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Steps of the study's token budget: what the baseline trains for. A run that is matched by
+    /// compute goes on after them until its FLOPs are spent.
+    pub reference_steps: u64,
+    /// Exact FLOPs that end the run, where it is matched by compute.
+    pub flops: Option<f64>,
+}
+
+/// What a run will look like; `sapwood plan` shows it, and what the host cannot do is refused now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Blocks at step 0, taken from the initial model's lowest; 0 is legal.
+    pub initial_depth: usize,
+    /// Most blocks that the stack will ever have.
+    pub deepest: usize,
+    /// Initializers that the study has to name, by role.
+    pub slots: Vec<String>,
+    /// Phases as far as they are known, for people to read.
+    pub phases: Vec<PlannedPhase>,
+}
+
+impl Plan {
+    /// So many blocks at the start, at most so many ever, no initializer, no phases announced.
+    pub fn fixed_depth(initial_depth: usize, deepest: usize) -> Plan {
+        Plan { initial_depth, deepest, slots: Vec::new(), phases: Vec::new() }
+    }
+}
+
+/// A phase that a strategy announces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedPhase {
+    /// Its label.
+    pub label: String,
+    /// Its first step.
+    pub first_step: u64,
+    /// Its length; `None` = to the end of the run.
+    pub steps: Option<u64>,
+    /// Blocks in it.
+    pub depth: usize,
+    /// What trains, in words.
+    pub trains: String,
+}
+
+/// What a strategy knows before a step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepContext<'a> {
+    /// The coming step, counted from 0.
+    pub step: u64,
+    /// Tokens trained on so far.
+    pub tokens: u64,
+    /// Exact FLOPs spent so far.
+    pub flops: f64,
+    /// The learning rate of the coming step, if nothing changes.
+    pub learning_rate: f64,
+    /// Share of the budget that is spent, 0 to 1.
+    pub progress: f64,
+    /// The present phase's label; empty before the first.
+    pub phase: &'a str,
+    /// The stack, from the embeddings up.
+    pub blocks: &'a [Block],
+    /// Training losses, oldest first, complete to step - 2 on every engine; the newest 1024 of them.
+    pub losses: &'a [LossPoint],
+    /// Evaluations so far, oldest first; the newest 1024 of them.
+    pub evaluations: &'a [Evaluation],
+}
+
+/// A block of the stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Block {
+    /// Its identity.
+    pub id: LayerId,
+    /// The step before which it was inserted.
+    pub born_at_step: u64,
+    /// Whether any of its tensors trains (1) or none (0).
+    pub trains: u64,
+}
+
+/// A step's training loss.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct LossPoint {
+    /// The step.
+    pub step: u64,
+    /// Mean loss in nats per token, before the update.
+    pub loss_nats_per_token: f64,
+}
+
+/// An evaluation on the validation tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct Evaluation {
+    /// Steps taken before it.
+    pub step: u64,
+    /// Tokens trained on before it.
+    pub tokens: u64,
+    /// Mean loss in nats per token.
+    pub loss_nats_per_token: f64,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Event {
+    /// An evaluation is done.
+    Evaluated {
+        /// Steps taken before it.
+        step: u64,
+        /// Mean validation loss in nats per token.
+        loss_nats_per_token: f64,
+    },
+    /// The requested edits of the stack were applied; [`Actions::reject`] takes them back.
+    Edited(GrowthReceipt),
+    /// The run was resumed from a checkpoint; `restore` has been called.
+    Resumed {
+        /// The coming step.
+        step: u64,
+    },
+    /// Something that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The host's audit of a change of the stack.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GrowthReceipt {
+    /// The coming step.
+    pub step: u64,
+    /// Blocks before.
+    pub depth_before: usize,
+    /// Blocks after.
+    pub depth_after: usize,
+    /// The new blocks.
+    pub new_layers: Vec<LayerId>,
+    /// The blocks that left.
+    pub removed_layers: Vec<LayerId>,
+    /// Mean loss on the probe batch before, in nats per token.
+    pub loss_before: f64,
+    /// The same after.
+    pub loss_after: f64,
+    /// Largest change of a single token's loss on the probe batch.
+    pub largest_token_loss_change: f64,
+    /// What the initializers claimed, the weakest of them; `None` where nothing was inserted.
+    pub claim: Option<Claim>,
+    /// AdamW state of the new blocks by tensor: `zero`, or the counter that was copied.
+    pub moments: Vec<(String, String)>,
+    /// Whether every tensor that was there before is bit-identical.
+    pub others_bit_identical: bool,
+}

@@ -1,0 +1,38 @@
+//! New blocks as copies of the blocks that the strategy names as their sources, AdamW state included
+//! (StackingBERT, Gong et al., ICML 2019; arXiv 2405.15319).
+
+use sapwood_plugin::{Claim, InitContext, LayerInitializer, MomentsRule, Plugin, Result, TensorMut};
+
+/// Takes no option.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Config {}
+
+struct Copy;
+
+impl Plugin for Copy {
+    type Config = Config;
+
+    fn new(_: Config) -> Result<Copy> {
+        Ok(Copy)
+    }
+}
+
+impl LayerInitializer for Copy {
+    fn init(&mut self, context: &InitContext<'_>, target: &mut [TensorMut<'_>]) -> Result<Claim> {
+        for (new, source) in target.iter_mut().zip(context.source_tensors()?) {
+            new.values.copy_from_slice(source.values);
+        }
+        Ok(Claim::None)
+    }
+
+    fn moments(&self) -> MomentsRule {
+        MomentsRule::CopyFromSource
+    }
+
+    sapwood_plugin::stateless!();
+}
+
+sapwood_plugin::export! {
+    initializer Copy { id: "sapwood/copy", summary: "new blocks as copies of their sources" }
+}

@@ -1,0 +1,15 @@
+//! Finds plugins, loads them, and names the culprit when one fails; runs reporters beside training.
+//!
+//! What a plugin is and how it crosses the border stands in `sapwood-plugin`, re-exported here as
+//! [`api`]. What is done with a strategy's requests is the trainer's.
+
+mod error;
+mod registry;
+mod reporters;
+mod search;
+
+pub use error::PluginError;
+pub use registry::{Choice, Found, Loaded, Provenance, Registry};
+pub use reporters::{ReporterEnd, Reporters};
+pub use sapwood_plugin as api;
+pub use search::SearchPath;

@@ -1,0 +1,281 @@
+//! Which plugins there are, by their libraries' facts, and how one is loaded. Looking runs no plugin code.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use sapwood_plugin::host::{Library, Refusal, check_facts, open, read_facts};
+use sapwood_plugin::{
+    Descriptor, Error, GrowthStrategy, Kind, LayerInitializer, LibraryFacts, MetricReporter,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{PluginError, SearchPath};
+
+/// A plugin as a study names it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    /// Its id, `author/name`.
+    #[serde(rename = "use")]
+    pub id: String,
+    /// The library to take it from, instead of the search path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub library: Option<PathBuf>,
+    /// Its configuration.
+    #[serde(default = "empty_table", skip_serializing_if = "is_empty_table")]
+    pub config: serde_json::Value,
+}
+
+fn empty_table() -> serde_json::Value {
+    serde_json::Value::Object(serde_json::Map::new())
+}
+
+fn is_empty_table(value: &serde_json::Value) -> bool {
+    value.as_object().is_some_and(serde_json::Map::is_empty)
+}
+
+/// What a result is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The kind.
+    pub kind: Kind,
+    /// The id.
+    pub id: String,
+    /// The plugin's own version.
+    pub version: String,
+    /// Hash of the library's bytes; empty for a plugin that is part of this binary (tests).
+    pub sha256: String,
+}
+
+/// A plugin, ready to be called, and where it comes from.
+pub struct Loaded<P: ?Sized> {
+    /// Where it comes from.
+    pub provenance: Provenance,
+    /// The plugin.
+    pub plugin: Box<P>,
+}
+
+impl<P: ?Sized> Loaded<P> {
+    /// A plugin that is part of this binary.
+    pub fn built_in(kind: Kind, id: &str, plugin: Box<P>) -> Loaded<P> {
+        let (id, version, sha256) = (id.to_owned(), String::new(), String::new());
+        Loaded { provenance: Provenance { kind, id, version, sha256 }, plugin }
+    }
+
+    /// Blames this plugin for an error in that call.
+    pub fn fault(&self, call: &str, error: &Error) -> PluginError {
+        let Provenance { kind, id, .. } = self.provenance.clone();
+        PluginError::Fault { kind, id, call: call.into(), message: error.to_string() }
+    }
+}
+
+/// A library on the search path: its facts, or why it is refused.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The file.
+    pub path: PathBuf,
+    /// Its facts, or the refusal.
+    pub facts: Result<LibraryFacts, Refusal>,
+}
+
+impl Found {
+    fn read(path: PathBuf) -> Found {
+        let facts = read_facts(&path).and_then(|facts| check_facts(&facts).map(|()| facts));
+        Found { path, facts }
+    }
+
+    fn plugins(&self) -> &[Descriptor] {
+        self.facts.as_ref().map(|facts| facts.plugins.as_slice()).unwrap_or_default()
+    }
+
+    fn offers(&self, kind: Kind, id: &str) -> bool {
+        self.plugins().iter().any(|plugin| plugin.kind == kind && plugin.id == id)
+    }
+}
+
+/// The plugins of a search path.
+pub struct Registry {
+    folders: Vec<Vec<Found>>,
+    search_path: SearchPath,
+    open: Mutex<HashMap<PathBuf, Library>>,
+}
+
+impl Registry {
+    /// Reads the facts of every library on the path; runs none of them.
+    pub fn scan(search_path: SearchPath) -> Registry {
+        let folders =
+            search_path.libraries().map(|files| files.into_iter().map(Found::read).collect()).collect();
+        Registry { folders, search_path, open: Mutex::default() }
+    }
+
+    /// All libraries, refused ones too, in the order of the search.
+    pub fn libraries(&self) -> impl Iterator<Item = &Found> {
+        self.folders.iter().flatten()
+    }
+
+    /// The file that offers a plugin.
+    ///
+    /// # Errors
+    /// None does, or two of one folder do.
+    pub fn find(&self, kind: Kind, id: &str) -> Result<&Found, PluginError> {
+        for folder in &self.folders {
+            let mut offers = folder.iter().filter(|found| found.offers(kind, id));
+            let Some(first) = offers.next() else { continue };
+            return match offers.next() {
+                None => Ok(first),
+                Some(second) => Err(PluginError::Ambiguous {
+                    kind,
+                    id: id.into(),
+                    first: first.path.clone(),
+                    second: second.path.clone(),
+                }),
+            };
+        }
+        Err(PluginError::NotFound { kind, id: id.into(), hint: self.not_found_hint(kind, id) })
+    }
+
+    /// Loads a strategy.
+    ///
+    /// # Errors
+    /// It is not there, is refused, or refuses its configuration; so below.
+    pub fn strategy(&self, choice: &Choice) -> Result<Loaded<dyn GrowthStrategy>, PluginError> {
+        let make = |library: Library, id: &str, config: &str| library.strategy(id, config);
+        let (provenance, plugin) = self.make(Kind::Strategy, choice, make)?;
+        Ok(Loaded { provenance, plugin })
+    }
+
+    /// Loads an initializer.
+    ///
+    /// # Errors
+    /// As for [`strategy`](Registry::strategy).
+    pub fn initializer(&self, choice: &Choice) -> Result<Loaded<dyn LayerInitializer>, PluginError> {
+        let make = |library: Library, id: &str, config: &str| library.initializer(id, config);
+        let (provenance, plugin) = self.make(Kind::Initializer, choice, make)?;
+        Ok(Loaded { provenance, plugin })
+    }
+
+    /// Loads a reporter.
+    ///
+    /// # Errors
+    /// As for [`strategy`](Registry::strategy).
+    pub fn reporter(&self, choice: &Choice) -> Result<Loaded<dyn MetricReporter>, PluginError> {
+        let make = |library: Library, id: &str, config: &str| library.reporter(id, config);
+        let (provenance, plugin) = self.make(Kind::Reporter, choice, make)?;
+        Ok(Loaded { provenance, plugin })
+    }
+
+    /// The JSON schema of a plugin's configuration; loads the library.
+    ///
+    /// # Errors
+    /// As for [`strategy`](Registry::strategy).
+    pub fn schema(&self, kind: Kind, id: &str, path: &Path) -> Result<String, PluginError> {
+        let library = self.open(path)?;
+        library.schema(kind, id).map_err(|error| bad_config(kind, id, &error))
+    }
+
+    /// What a choice resolves to, without loading it: its file and descriptor.
+    ///
+    /// # Errors
+    /// As for [`strategy`](Registry::strategy), but for the configuration.
+    pub fn resolve(&self, kind: Kind, choice: &Choice) -> Result<(PathBuf, Descriptor), PluginError> {
+        let id = &choice.id;
+        let named = choice.library.as_ref().map(|path| Found::read(path.clone()));
+        let found = match &named {
+            Some(found) => found,
+            None => self.find(kind, id)?,
+        };
+        if let Err(refusal) = &found.facts {
+            return Err(refused(&found.path, refusal));
+        }
+        let descriptor = found.plugins().iter().find(|plugin| plugin.kind == kind && plugin.id == *id);
+        let descriptor = descriptor.cloned().ok_or_else(|| PluginError::NotFound {
+            kind,
+            id: id.clone(),
+            hint: format!("{} offers {}", found.path.display(), listed(found.plugins())),
+        })?;
+        Ok((found.path.clone(), descriptor))
+    }
+
+    fn make<P: ?Sized>(
+        &self,
+        kind: Kind,
+        choice: &Choice,
+        make: impl Fn(Library, &str, &str) -> sapwood_plugin::Result<Box<P>>,
+    ) -> Result<(Provenance, Box<P>), PluginError> {
+        let (path, descriptor) = self.resolve(kind, choice)?;
+        let sha256 = sha256_of(&path)?;
+        let library = self.open(&path)?;
+        let config = choice.config.to_string();
+        let plugin =
+            make(library, &choice.id, &config).map_err(|error| bad_config(kind, &choice.id, &error))?;
+        Ok((Provenance { kind, id: choice.id.clone(), version: descriptor.version, sha256 }, plugin))
+    }
+
+    fn open(&self, path: &Path) -> Result<Library, PluginError> {
+        let mut libraries = self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(library) = libraries.get(path) {
+            return Ok(*library);
+        }
+        let library = open(path).map_err(|refusal| refused(path, &refusal))?;
+        libraries.insert(path.to_path_buf(), library);
+        Ok(library)
+    }
+
+    fn not_found_hint(&self, kind: Kind, id: &str) -> String {
+        let known: Vec<&str> = self
+            .libraries()
+            .flat_map(Found::plugins)
+            .filter(|plugin| plugin.kind == kind)
+            .map(|plugin| plugin.id.as_str())
+            .collect();
+        let nearest = known.iter().min_by_key(|known| strsim::damerau_levenshtein(known, id));
+        let refused: Vec<String> = self
+            .libraries()
+            .filter_map(|found| {
+                let refusal = found.facts.as_ref().err()?;
+                Some(format!("{} {refusal}", found.path.display()))
+            })
+            .collect();
+        let folders: Vec<String> =
+            self.search_path.0.iter().map(|folder| folder.display().to_string()).collect();
+        let mut hint = match nearest {
+            Some(nearest) => format!("did you mean `{nearest}`? "),
+            None => String::new(),
+        };
+        hint += &format!("`sapwood plugin list` shows what there is; searched {}", folders.join(", "));
+        if !refused.is_empty() {
+            hint += &format!("; passed over: {}", refused.join("; "));
+        }
+        hint
+    }
+}
+
+fn refused(path: &Path, refusal: &Refusal) -> PluginError {
+    let Refusal { reason, hint } = refusal.clone();
+    PluginError::Refused { path: path.to_path_buf(), reason, hint }
+}
+
+fn bad_config(kind: Kind, id: &str, error: &Error) -> PluginError {
+    if error.panicked().is_some() {
+        return PluginError::Fault { kind, id: id.into(), call: "new".into(), message: error.to_string() };
+    }
+    let field = error.field().unwrap_or_default().to_owned();
+    PluginError::BadConfig { kind, id: id.into(), field, message: error.message().to_owned() }
+}
+
+fn listed(plugins: &[Descriptor]) -> String {
+    let all: Vec<String> =
+        plugins.iter().map(|plugin| format!("the {} `{}`", plugin.kind, plugin.id)).collect();
+    if all.is_empty() { "nothing".into() } else { all.join(", ") }
+}
+
+fn sha256_of(path: &Path) -> Result<String, PluginError> {
+    let bytes = std::fs::read(path).map_err(|error| PluginError::Refused {
+        path: path.to_path_buf(),
+        reason: format!("cannot be read: {error}"),
+        hint: "check the path and its permissions".into(),
+    })?;
+    Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+}

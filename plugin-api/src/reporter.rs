@@ -49,7 +49,7 @@ pub struct SessionFacts {
     pub terminal: bool,
 }
 
-/// Something that happened in a run, named `arm/seed-N`.
+/// Something that happened in a run, named `arm/budget/seed-N`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]

@@ -1,0 +1,144 @@
+//! What a run's result is bound to, written into its folder before the first step: the resolved
+//! configuration, the data, the plugins, and who made it. A folder of another run is refused.
+
+use std::path::Path;
+
+use data::CorpusFacts;
+use engine::EngineInfo;
+use plugin_host::{Loaded, Provenance};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::folder::{RunFolder, create_folder, read_json, write_json};
+use crate::growth::Initializers;
+use crate::{RunConfig, TrainError};
+
+/// `run.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunFile {
+    /// Every number of the run.
+    pub config: RunConfig,
+    /// What else the result depends on; another binding is another run.
+    pub bound_to: BoundTo,
+    /// Who made it; for people.
+    pub made_by: MadeBy,
+}
+
+/// What a result depends on beside its configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BoundTo {
+    /// Hash of all data.
+    pub data_sha256: String,
+    /// Strategy first, then initializers by slot.
+    pub plugins: Vec<Provenance>,
+    /// The engine's name.
+    pub engine: String,
+}
+
+/// Who made a result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MadeBy {
+    /// Version of this program.
+    pub sapwood: String,
+    /// The device in words.
+    pub device: String,
+    /// Operating system and processor architecture.
+    pub system: String,
+    /// Tokens for training.
+    pub train_tokens: u64,
+    /// Tokens for validation.
+    pub validation_tokens: u64,
+}
+
+impl RunFile {
+    /// Of a run that is about to start.
+    pub fn new(
+        config: &RunConfig,
+        engine: &EngineInfo,
+        strategy: &Loaded<dyn plugin_host::api::GrowthStrategy>,
+        initializers: &Initializers,
+        data: &CorpusFacts,
+    ) -> RunFile {
+        let initializers = initializers.values().map(|initializer| initializer.provenance.clone());
+        RunFile {
+            config: config.clone(),
+            bound_to: BoundTo {
+                data_sha256: data.sha256.clone(),
+                plugins: std::iter::once(strategy.provenance.clone()).chain(initializers).collect(),
+                engine: engine.engine.into(),
+            },
+            made_by: MadeBy {
+                sapwood: env!("CARGO_PKG_VERSION").into(),
+                device: engine.device.clone(),
+                system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+                train_tokens: data.train_tokens.0,
+                validation_tokens: data.validation_tokens.0,
+            },
+        }
+    }
+
+    /// Writes it down, or makes sure that what is there is the same run.
+    ///
+    /// # Errors
+    /// The folder holds another run, or cannot be written.
+    pub fn claim(&self, folder: &RunFolder) -> Result<(), TrainError> {
+        let path = folder.run_file();
+        if !path.exists() {
+            create_folder(folder.path())?;
+            return write_json(&path, self);
+        }
+        let present: RunFile = read_json(&path)?;
+        if let Some(difference) = self.first_difference(&present) {
+            return Err(TrainError::OtherRun { folder: folder.path().to_path_buf(), difference });
+        }
+        Ok(())
+    }
+
+    fn first_difference(&self, present: &RunFile) -> Option<String> {
+        let value = |file: &RunFile| {
+            Some((serde_json::to_value(&file.config).ok()?, serde_json::to_value(&file.bound_to).ok()?))
+        };
+        let ((config, bound), (old_config, old_bound)) = (value(self)?, value(present)?);
+        difference(Path::new(""), &old_config, &config)
+            .or_else(|| difference(Path::new(""), &old_bound, &bound))
+    }
+}
+
+/// The first place at which two values differ, in words.
+fn difference(place: &Path, old: &Value, new: &Value) -> Option<String> {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            let keys = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));
+            let mut differences = keys.map(|key| {
+                let (old, new) = (old.get(key), new.get(key));
+                difference(&place.join(key), old.unwrap_or(&Value::Null), new.unwrap_or(&Value::Null))
+            });
+            differences.find_map(|difference| difference)
+        }
+        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
+            let mut pairs = old.iter().zip(new).enumerate();
+            pairs.find_map(|(index, (old, new))| difference(&place.join(index.to_string()), old, new))
+        }
+        _ if old == new => None,
+        _ => {
+            let key = place.display().to_string().replace(std::path::MAIN_SEPARATOR, ".");
+            Some(format!("`{key}` was {old}, now {new}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_first_difference_is_named() {
+        let check = |old: Value, new: Value| difference(Path::new(""), &old, &new);
+        assert_eq!(check(json!({"a": 1}), json!({"a": 1})), None);
+        let nested = check(json!({"a": {"b": [1, 2]}}), json!({"a": {"b": [1, 3]}}));
+        assert_eq!(nested.as_deref(), Some("`a.b.1` was 2, now 3"));
+        assert_eq!(check(json!({}), json!({"a": 1})).as_deref(), Some("`a` was null, now 1"));
+    }
+}

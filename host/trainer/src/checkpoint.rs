@@ -1,0 +1,350 @@
+//! Checkpoints: everything that a run needs to go on as if nothing had happened, in one folder.
+//!
+//! ```text
+//! checkpoints/STEP[-NAME]/weights.safetensors   Hugging Face names, by position
+//!                         moments.safetensors   the same names, `.first_moment` and `.second_moment`
+//!                         plugins/*.bin         what `save` gave
+//!                         state.json            all else, and the hashes of the files above; written last
+//! ```
+//!
+//! The folder is written under a temporary name and renamed, so that it is there whole or not at all.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use engine::{LayerId, LayerIndex, ModelShape, Moments, Snapshot, Step, TensorId, TensorState, Trainable};
+use plugin_host::api::{Evaluation, LossPoint, Saved};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::TrainError;
+use crate::audit::{PhaseStart, hexadecimal};
+use crate::costs::Costs;
+use crate::course::{Course, PlacedBlock};
+use crate::folder::{create_folder, read_json, storage, sync_folder_of, write_json, write_whole};
+use crate::schedule::RunningSchedule;
+use crate::tensor_file::{read_tensors, tensor_file};
+
+/// Version of the format.
+const FORMAT_VERSION: u32 = 1;
+
+/// Where a run stands, tensors aside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunState {
+    /// The coming step.
+    pub step: Step,
+    /// Whether the strategy has been asked about the coming step already.
+    pub decided: bool,
+    /// What has been decided.
+    pub course: Course,
+    /// What it has cost.
+    pub costs: Costs,
+    /// The running phase's start, for its audit.
+    pub phase_start: Option<PhaseStart>,
+    /// Recent training losses, oldest first.
+    pub losses: Vec<LossPoint>,
+    /// Recent evaluations, oldest first.
+    pub evaluations: Vec<Evaluation>,
+    /// Whether the newest evaluation is still to be told to the strategy.
+    pub evaluation_untold: bool,
+    /// Chained hash of the batches so far.
+    pub batches_sha256: String,
+    /// Lengths of the logs.
+    pub logs: LogLengths,
+    /// What the plugins saved, by file name.
+    pub plugins: BTreeMap<String, Saved>,
+}
+
+/// Lengths of a run's logs, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLengths {
+    /// Of `metrics.jsonl`.
+    pub metrics: u64,
+    /// Of `evals.jsonl`.
+    pub evaluations: u64,
+    /// Of `decisions.jsonl`.
+    pub decisions: u64,
+}
+
+/// `state.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StateFile {
+    format_version: u32,
+    step: Step,
+    decided: bool,
+    /// By position, from the embeddings up.
+    blocks: Vec<SavedBlock>,
+    next_layer: LayerId,
+    trainable: Vec<SavedTensor>,
+    phase: String,
+    schedule: RunningSchedule,
+    costs: Costs,
+    phase_start: Option<PhaseStart>,
+    losses: Vec<(u64, f64)>,
+    evaluations: Vec<(u64, u64, f64)>,
+    evaluation_untold: bool,
+    batches_sha256: String,
+    logs: LogLengths,
+    /// AdamW step counters, in the order of the model's tensors.
+    updates: Vec<u64>,
+    plugin_state_versions: BTreeMap<String, u32>,
+    sha256: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedBlock {
+    layer: LayerId,
+    born_at: Step,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedTensor {
+    layer: Option<LayerId>,
+    class: String,
+}
+
+/// Writes a checkpoint; answers its folder.
+///
+/// # Errors
+/// What the system says; nothing half-written stays under the checkpoint's name.
+pub fn save(
+    checkpoints: &Path,
+    name: &str,
+    shape: &ModelShape,
+    state: &RunState,
+    tensors: &Snapshot,
+) -> Result<PathBuf, TrainError> {
+    let temporary = checkpoints.join(format!("{name}.tmp"));
+    let folder = checkpoints.join(name);
+    remove_if_there(&temporary)?;
+    let written = write_files(&temporary, shape, state, tensors).and_then(|()| {
+        remove_if_there(&folder)?;
+        fs::rename(&temporary, &folder).map_err(storage("write", &folder))?;
+        sync_folder_of(&folder)
+    });
+    written.inspect_err(|_| {
+        // What is half written is of use to nobody, least of all on a full disk.
+        let _ = fs::remove_dir_all(&temporary);
+    })?;
+    Ok(folder)
+}
+
+fn remove_if_there(folder: &Path) -> Result<(), TrainError> {
+    if folder.exists() { fs::remove_dir_all(folder).map_err(storage("remove", folder)) } else { Ok(()) }
+}
+
+fn write_files(
+    folder: &Path,
+    shape: &ModelShape,
+    state: &RunState,
+    tensors: &Snapshot,
+) -> Result<(), TrainError> {
+    create_folder(&folder.join("plugins"))?;
+    let named = names(shape, &tensors.layers);
+    let states: Vec<&TensorState> = tensors.tensors.iter().map(|(_, state)| state).collect();
+    let weights: Vec<(String, Vec<usize>, &[f32])> = (named.iter().zip(&states))
+        .map(|((name, shape), state)| (name.clone(), shape.clone(), state.weights.as_slice()))
+        .collect();
+    let moments: Vec<(String, Vec<usize>, &[f32])> = (named.iter().zip(&states))
+        .flat_map(|((name, shape), state)| {
+            let part = |part: &str, values| (format!("{name}.{part}"), shape.clone(), values);
+            let Moments { first, second, .. } = &state.moments;
+            [part("first_moment", first.as_slice()), part("second_moment", second.as_slice())]
+        })
+        .collect();
+    let mut sha256 = BTreeMap::new();
+    let mut write = |name: String, bytes: &[u8]| {
+        sha256.insert(name.clone(), hexadecimal(Sha256::new_with_prefix(bytes)));
+        write_whole(&folder.join(name), bytes)
+    };
+    write("weights.safetensors".into(), &tensor_file(&weights)?)?;
+    write("moments.safetensors".into(), &tensor_file(&moments)?)?;
+    for (name, saved) in &state.plugins {
+        write(format!("plugins/{name}.bin"), &saved.bytes)?;
+    }
+    let updates = states.iter().map(|state| state.moments.updates).collect();
+    write_json(&folder.join("state.json"), &StateFile::new(state, updates, sha256))
+}
+
+/// Names and shapes of the tensors of a stack, in the order of [`ModelShape::tensors`].
+fn names(shape: &ModelShape, layers: &[LayerId]) -> Vec<(String, Vec<usize>)> {
+    let position = |tensor: TensorId| {
+        tensor.layer.and_then(|layer| layers.iter().position(|&other| other == layer)).map(LayerIndex)
+    };
+    let tensors = shape.tensors(layers).into_iter();
+    tensors.map(|(tensor, spec)| (tensor.hugging_face_name(position(tensor)), spec.shape)).collect()
+}
+
+impl StateFile {
+    fn new(state: &RunState, updates: Vec<u64>, sha256: BTreeMap<String, String>) -> StateFile {
+        let RunState { course, .. } = state;
+        let block = |block: &PlacedBlock| SavedBlock { layer: block.layer, born_at: block.born_at };
+        let tensor = |tensor: TensorId| SavedTensor { layer: tensor.layer, class: tensor.class.to_string() };
+        StateFile {
+            format_version: FORMAT_VERSION,
+            step: state.step,
+            decided: state.decided,
+            blocks: course.blocks.iter().map(block).collect(),
+            next_layer: course.next_layer,
+            trainable: course.trainable.iter().map(tensor).collect(),
+            phase: course.phase.clone(),
+            schedule: course.schedule.clone(),
+            costs: state.costs.clone(),
+            phase_start: state.phase_start.clone(),
+            losses: state.losses.iter().map(|point| (point.step, point.loss_nats_per_token)).collect(),
+            evaluations: state
+                .evaluations
+                .iter()
+                .map(|e| (e.step, e.tokens, e.loss_nats_per_token))
+                .collect(),
+            evaluation_untold: state.evaluation_untold,
+            batches_sha256: state.batches_sha256.clone(),
+            logs: state.logs,
+            updates,
+            plugin_state_versions: state.plugins.iter().map(|(name, s)| (name.clone(), s.version)).collect(),
+            sha256,
+        }
+    }
+
+    fn course(&self, shape: &ModelShape) -> Option<Course> {
+        let tensor =
+            |saved: &SavedTensor| Some(TensorId { layer: saved.layer, class: shape.class(&saved.class)? });
+        let block = |saved: &SavedBlock| PlacedBlock { layer: saved.layer, born_at: saved.born_at };
+        Some(Course {
+            blocks: self.blocks.iter().map(block).collect(),
+            next_layer: self.next_layer,
+            trainable: self.trainable.iter().map(tensor).collect::<Option<Trainable>>()?,
+            phase: self.phase.clone(),
+            schedule: self.schedule.clone(),
+        })
+    }
+}
+
+/// Reads a checkpoint, every file checked against its hash.
+///
+/// # Errors
+/// A file that is missing or damaged.
+pub fn load(folder: &Path, shape: &ModelShape) -> Result<(RunState, Snapshot), TrainError> {
+    let path = folder.join("state.json");
+    let file: StateFile = read_json(&path)?;
+    let damaged = |reason: &str| TrainError::Damaged { path: path.clone(), reason: reason.into() };
+    if file.format_version != FORMAT_VERSION {
+        return Err(damaged(&format!(
+            "has format version {}, this host reads {FORMAT_VERSION}",
+            file.format_version
+        )));
+    }
+    for (name, hash) in &file.sha256 {
+        check_hash(&folder.join(name), hash)?;
+    }
+    let course = file.course(shape).ok_or_else(|| damaged("names a tensor that the model does not have"))?;
+    let tensors = load_tensors(folder, shape, &course.layers(), &file.updates)?;
+    let mut plugins = BTreeMap::new();
+    for (name, &version) in &file.plugin_state_versions {
+        let path = folder.join(format!("plugins/{name}.bin"));
+        let bytes = fs::read(&path).map_err(storage("read", &path))?;
+        plugins.insert(name.clone(), Saved { version, bytes });
+    }
+    let losses = file.losses.iter();
+    let evaluations = file.evaluations.iter();
+    let state = RunState {
+        step: file.step,
+        decided: file.decided,
+        course,
+        costs: file.costs,
+        phase_start: file.phase_start,
+        losses: losses.map(|&(step, loss_nats_per_token)| LossPoint { step, loss_nats_per_token }).collect(),
+        evaluations: evaluations
+            .map(|&(step, tokens, loss_nats_per_token)| Evaluation { step, tokens, loss_nats_per_token })
+            .collect(),
+        evaluation_untold: file.evaluation_untold,
+        batches_sha256: file.batches_sha256,
+        logs: file.logs,
+        plugins,
+    };
+    Ok((state, tensors))
+}
+
+fn check_hash(path: &Path, hash: &str) -> Result<(), TrainError> {
+    let bytes = fs::read(path).map_err(storage("read", path))?;
+    if hexadecimal(Sha256::new_with_prefix(&bytes)) == *hash {
+        return Ok(());
+    }
+    Err(TrainError::Damaged {
+        path: path.to_path_buf(),
+        reason: "is not what was written (its hash differs)".into(),
+    })
+}
+
+fn load_tensors(
+    folder: &Path,
+    shape: &ModelShape,
+    layers: &[LayerId],
+    updates: &[u64],
+) -> Result<Snapshot, TrainError> {
+    let mut weights = read_tensors(&folder.join("weights.safetensors"))?;
+    let mut moments = read_tensors(&folder.join("moments.safetensors"))?;
+    let damaged = |file: &str, name: &str| TrainError::Damaged {
+        path: folder.join(file),
+        reason: format!("lacks `{name}`, or has another size of it"),
+    };
+    let mut tensors = Vec::new();
+    for (index, ((tensor, spec), (name, _))) in
+        shape.tensors(layers).iter().zip(names(shape, layers)).enumerate()
+    {
+        let mut take = |moment: &str| {
+            let name = format!("{name}.{moment}");
+            let values = moments.remove(&name).filter(|values| values.len() == spec.len());
+            values.ok_or_else(|| damaged("moments.safetensors", &name))
+        };
+        let (first, second) = (take("first_moment")?, take("second_moment")?);
+        let held = weights.remove(&name).filter(|values| values.len() == spec.len());
+        let weights = held.ok_or_else(|| damaged("weights.safetensors", &name))?;
+        let updates = *updates.get(index).ok_or_else(|| damaged("state.json", &name))?;
+        tensors.push((*tensor, TensorState { weights, moments: Moments { first, second, updates } }));
+    }
+    Ok(Snapshot { layers: layers.to_vec(), tensors })
+}
+
+/// The checkpoints of a run, newest first.
+///
+/// # Errors
+/// What the system says; a folder that is not there has none.
+pub fn list(checkpoints: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    if !checkpoints.exists() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(checkpoints).map_err(storage("read", checkpoints))?;
+    let mut found: Vec<(u64, PathBuf)> = entries
+        .flatten()
+        .filter_map(|entry| Some((step_of(entry.file_name().to_str()?)?, entry.path())))
+        .collect();
+    found.sort();
+    Ok(found.into_iter().rev().map(|(_, path)| path).collect())
+}
+
+/// Removes the oldest checkpoints but `keep`; named ones stay.
+///
+/// # Errors
+/// What the system says.
+pub fn prune(checkpoints: &Path, keep: usize) -> Result<(), TrainError> {
+    let unnamed = list(checkpoints)?.into_iter().filter(|path| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.bytes().all(|b| b.is_ascii_digit()))
+    });
+    for old in unnamed.skip(keep) {
+        fs::remove_dir_all(&old).map_err(storage("remove", &old))?;
+    }
+    Ok(())
+}
+
+/// The step in `STEP` or `STEP-NAME`; `None` for what is half written.
+fn step_of(name: &str) -> Option<u64> {
+    if name.ends_with(".tmp") {
+        return None;
+    }
+    name.split('-').next()?.parse().ok()
+}

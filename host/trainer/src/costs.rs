@@ -1,0 +1,126 @@
+//! What a run has cost so far. The trainer counts; no plugin reports its own.
+
+use std::time::{Duration, Instant};
+
+use engine::{FlopTerms, Flops, ModelShape, Tokens, step_flops, step_flops_li2024};
+use serde::{Deserialize, Serialize};
+
+use crate::course::Course;
+
+/// What a run has cost so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Costs {
+    /// Tokens trained on.
+    pub tokens: Tokens,
+    /// Exact FLOPs by term.
+    pub flops: FlopTerms,
+    /// FLOPs by the paper's cost model.
+    pub flops_li2024: Flops,
+    /// Wall time by purpose, all sittings together.
+    pub wall: WallTime,
+}
+
+/// Wall time by purpose, in seconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WallTime {
+    /// Forward, backward, update.
+    pub training_seconds: f64,
+    /// Reading batches.
+    pub data_seconds: f64,
+    /// Evaluations.
+    pub evaluation_seconds: f64,
+    /// Edits of the stack, with their audits, and audits of phases.
+    pub growth_seconds: f64,
+    /// Calls of the strategy.
+    pub plugin_seconds: f64,
+    /// Checkpoints.
+    pub checkpoint_seconds: f64,
+}
+
+impl WallTime {
+    /// All of it.
+    pub fn total_seconds(&self) -> f64 {
+        self.training_seconds
+            + self.data_seconds
+            + self.evaluation_seconds
+            + self.growth_seconds
+            + self.plugin_seconds
+            + self.checkpoint_seconds
+    }
+}
+
+/// What one step costs as long as nothing is decided.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepCost {
+    /// Tokens.
+    pub tokens: Tokens,
+    /// Exact, by term.
+    pub flops: FlopTerms,
+    /// By the paper's cost model.
+    pub flops_li2024: Flops,
+}
+
+impl StepCost {
+    /// Of a step on that course.
+    pub fn of(shape: &ModelShape, course: &Course, sequences: usize) -> StepCost {
+        let layers = course.layers();
+        let length = shape.context;
+        StepCost {
+            tokens: Tokens((sequences * length) as u64),
+            flops: step_flops(shape, &layers, &course.trainable, sequences, length),
+            flops_li2024: step_flops_li2024(shape, &layers, &course.trainable, sequences, length),
+        }
+    }
+}
+
+impl Costs {
+    /// One step more.
+    pub fn add_step(&mut self, step: &StepCost) {
+        self.tokens += step.tokens;
+        self.flops += step.flops;
+        self.flops_li2024 += step.flops_li2024;
+    }
+}
+
+/// Runs some work and adds the time that it took.
+pub(crate) fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let done = work();
+    *seconds += started.elapsed().as_secs_f64();
+    done
+}
+
+/// Most memory that this process has held so far, in bytes; `None` where the system does not tell.
+pub fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// Tokens per second over about the last second, for people who watch.
+pub(crate) struct Speedometer {
+    since: Instant,
+    tokens: u64,
+    last: f64,
+}
+
+impl Speedometer {
+    /// Starts now.
+    pub(crate) fn new() -> Speedometer {
+        Speedometer { since: Instant::now(), tokens: 0, last: 0.0 }
+    }
+
+    /// So many tokens more; answers the speed.
+    pub(crate) fn passed(&mut self, tokens: Tokens) -> f64 {
+        self.tokens += tokens.0;
+        let elapsed = self.since.elapsed();
+        if elapsed >= Duration::from_secs(1) || self.last == 0.0 {
+            self.last = self.tokens as f64 / elapsed.as_secs_f64().max(1e-9);
+        }
+        if elapsed >= Duration::from_secs(1) {
+            (self.since, self.tokens) = (Instant::now(), 0);
+        }
+        self.last
+    }
+}

@@ -1,0 +1,408 @@
+//! What has been decided so far: the stack, what trains, the phase and the schedule. Requests change a
+//! course and nothing else; what they mean for the engine is done afterwards. So a dry run and a real run
+//! decide alike, and a refused or rejected request leaves no trace.
+
+use std::collections::BTreeSet;
+
+use engine::{LayerId, ModelShape, Step, TensorClass, TensorId, TensorRole, Trainable};
+use plugin_host::api::{
+    Above, Action, Block, Error, Insert, OptimizerChange, OptimizerRule, Plan, Pushed, Result,
+    ScheduleChange, Train, Which,
+};
+
+use crate::schedule::RunningSchedule;
+
+/// Longest label, key or name that a strategy may use, in bytes.
+const LONGEST_TEXT: usize = 128;
+
+/// What a strategy may ask for in this run.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The model at its final depth.
+    pub shape: ModelShape,
+    /// Most blocks, as the plan says.
+    pub deepest: usize,
+    /// Initializers that the study has filled in.
+    pub slots: BTreeSet<String>,
+}
+
+impl Rules {
+    /// The rules of a run with that plan.
+    ///
+    /// # Errors
+    /// A plan that makes no sense.
+    pub fn new(shape: &ModelShape, plan: &Plan, slots: BTreeSet<String>) -> Result<Rules> {
+        if plan.initial_depth > plan.deepest {
+            let (initial, deepest) = (plan.initial_depth, plan.deepest);
+            return Err(Error::new(format!(
+                "the plan starts with {initial} blocks but is at most {deepest} deep"
+            )));
+        }
+        let most = 8 * shape.layers;
+        if plan.deepest > most {
+            let deepest = plan.deepest;
+            return Err(Error::new(format!("the plan grows to {deepest} blocks; the host allows {most}")));
+        }
+        Ok(Rules { shape: shape.clone(), deepest: plan.deepest, slots })
+    }
+}
+
+/// A block of the stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlacedBlock {
+    /// Its identity.
+    pub layer: LayerId,
+    /// The step before which it was inserted.
+    pub born_at: Step,
+}
+
+/// What has been decided so far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Course {
+    /// The stack, from the embeddings up.
+    pub blocks: Vec<PlacedBlock>,
+    /// The identity of the next new block.
+    pub next_layer: LayerId,
+    /// What trains.
+    pub trainable: Trainable,
+    /// The phase's label; empty before the first.
+    pub phase: String,
+    /// The learning rate.
+    pub schedule: RunningSchedule,
+}
+
+impl Course {
+    /// A run's start: so many blocks, everything trains.
+    pub fn start(shape: &ModelShape, depth: usize, schedule: RunningSchedule) -> Course {
+        let blocks: Vec<PlacedBlock> =
+            (0..depth as u64).map(|id| PlacedBlock { layer: LayerId(id), born_at: Step(0) }).collect();
+        let layers: Vec<LayerId> = blocks.iter().map(|block| block.layer).collect();
+        Course {
+            trainable: Trainable::all(shape, &layers),
+            next_layer: LayerId(depth as u64),
+            phase: String::new(),
+            blocks,
+            schedule,
+        }
+    }
+
+    /// The stack's identities, from the embeddings up.
+    pub fn layers(&self) -> Vec<LayerId> {
+        self.blocks.iter().map(|block| block.layer).collect()
+    }
+
+    /// Number of blocks.
+    pub fn depth(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The stack as a strategy sees it.
+    pub fn view(&self) -> Vec<Block> {
+        let view = |block: &PlacedBlock| Block {
+            id: plugin_host::api::LayerId(block.layer.0),
+            born_at_step: block.born_at.0,
+            trains: self.trainable.touches(block.layer).into(),
+        };
+        self.blocks.iter().map(view).collect()
+    }
+
+    /// Where a block stands.
+    pub fn position(&self, layer: LayerId) -> Option<usize> {
+        self.blocks.iter().position(|block| block.layer == layer)
+    }
+
+    /// Decides as asked, or refuses with the reason and changes nothing.
+    ///
+    /// # Errors
+    /// The reason of the refusal.
+    pub fn decide(&mut self, action: &Action, rules: &Rules, step: Step, progress: f64) -> Result<Pushed> {
+        match action {
+            Action::Insert(insert) => return self.insert(insert, rules, step),
+            Action::Remove(layers) => self.remove(layers)?,
+            Action::Train(train) => self.trainable = self.scope(train, &rules.shape)?,
+            Action::Optimizer(rule) => self.check_optimizer(rule, &rules.shape)?,
+            Action::Schedule(change) => {
+                check_schedule(change)?;
+                self.schedule.change(change, step.0, progress);
+            }
+            Action::Checkpoint(name) => check_file_name(name)?,
+            Action::Stop(text) => check_text("a reason", text)?,
+            Action::Phase(label) => {
+                check_text("a phase's label", label)?;
+                self.phase.clone_from(label);
+            }
+            Action::Metric { key, value } => {
+                check_text("a metric's key", key)?;
+                if !value.is_finite() {
+                    return Err(Error::new(format!("the metric `{key}` is {value}")));
+                }
+            }
+            Action::Evaluate => {}
+            Action::Accept | Action::Reject(_) => {
+                return Err(Error::new("there is no edit to accept or reject at this moment"));
+            }
+            other => return Err(Error::new(format!("this host does not know the request {other:?}"))),
+        }
+        Ok(Pushed::Taken)
+    }
+
+    fn insert(&mut self, insert: &Insert, rules: &Rules, step: Step) -> Result<Pushed> {
+        let at = match insert.above {
+            Above::Embedding => 0,
+            Above::Layer(layer) => self.find(layer)? + 1,
+        };
+        if insert.count == 0 {
+            return Err(Error::new("0 blocks are to be inserted"));
+        }
+        if insert.count > rules.deepest.saturating_sub(self.depth()) {
+            let (count, depth, deepest) = (insert.count, self.depth(), rules.deepest);
+            return Err(Error::new(format!(
+                "{count} more blocks on {depth} exceed the {deepest} that the plan announced"
+            )));
+        }
+        if !rules.slots.contains(&insert.slot) {
+            let slot = &insert.slot;
+            return Err(Error::new(format!("the plan announced no initializer slot `{slot}`")));
+        }
+        if !insert.sources.is_empty() && insert.sources.len() != insert.count {
+            let (sources, count) = (insert.sources.len(), insert.count);
+            return Err(Error::new(format!("{sources} sources are named for {count} new blocks")));
+        }
+        for &source in &insert.sources {
+            self.find(source)?;
+        }
+        let first = self.next_layer;
+        let new = (first.0..first.0 + insert.count as u64)
+            .map(|id| PlacedBlock { layer: LayerId(id), born_at: step });
+        self.trainable.extend(new.clone().flat_map(|block| {
+            let classes = rules.shape.block_tensors().into_iter().map(|spec| spec.class);
+            classes.map(move |class| TensorId::block(block.layer, class))
+        }));
+        self.blocks.splice(at..at, new);
+        self.next_layer.0 += insert.count as u64;
+        Ok(Pushed::FirstLayer(plugin_host::api::LayerId(first.0)))
+    }
+
+    fn remove(&mut self, layers: &[plugin_host::api::LayerId]) -> Result<()> {
+        for &layer in layers {
+            self.find(layer)?;
+        }
+        let mut trainable = self.trainable.clone();
+        for layer in layers {
+            trainable.forget(LayerId(layer.0));
+        }
+        if trainable.is_empty() {
+            return Err(Error::new("nothing would train any more"));
+        }
+        self.trainable = trainable;
+        self.blocks.retain(|block| !layers.iter().any(|layer| layer.0 == block.layer.0));
+        Ok(())
+    }
+
+    /// The tensors that a request lets train. A tied head trains if either use of its tensor does.
+    fn scope(&self, train: &Train, shape: &ModelShape) -> Result<Trainable> {
+        let classes: Option<Vec<TensorClass>> = match &train.classes {
+            None => None,
+            Some(names) => Some(names.iter().map(|name| find_class(shape, name)).collect::<Result<_>>()?),
+        };
+        let mut scope = Trainable::default();
+        for &layer in &train.layers {
+            let layer = self.blocks[self.find(layer)?].layer;
+            let specs = shape.block_tensors().into_iter();
+            let wanted =
+                specs.filter(|spec| classes.as_ref().is_none_or(|classes| classes.contains(&spec.class)));
+            scope.extend(wanted.map(|spec| TensorId::block(layer, spec.class)));
+        }
+        for spec in shape.shared_tensors() {
+            let wanted = match spec.role {
+                TensorRole::TokenEmbedding => train.token_embedding || (shape.block.tied_head && train.head),
+                TensorRole::PositionEmbedding => train.position_embedding,
+                _ => train.final_norm,
+            };
+            if wanted {
+                scope.extend([TensorId::shared(spec.class)]);
+            }
+        }
+        if scope.is_empty() {
+            return Err(Error::new("nothing would train"));
+        }
+        Ok(scope)
+    }
+
+    fn check_optimizer(&self, rule: &OptimizerRule, shape: &ModelShape) -> Result<()> {
+        self.selected(&rule.which, shape)?;
+        match rule.change {
+            OptimizerChange::Scale { first, second } => {
+                let good = first.is_finite() && second.is_finite() && second >= 0.0;
+                if !good {
+                    return Err(Error::new(format!("moments cannot be scaled by {first} and {second}")));
+                }
+            }
+            OptimizerChange::CopyFrom(source) => {
+                self.find(source)?;
+                if !matches!(rule.which, Which::Layers(_)) {
+                    return Err(Error::new("moments are copied from a block to blocks alone"));
+                }
+            }
+            OptimizerChange::Reset | OptimizerChange::SetUpdates(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The tensors that a rule is about.
+    ///
+    /// # Errors
+    /// A block or class that is not there.
+    pub fn selected(&self, which: &Which, shape: &ModelShape) -> Result<Vec<TensorId>> {
+        let all = shape.tensors(&self.layers()).into_iter().map(|(tensor, _)| tensor);
+        Ok(match which {
+            Which::All => all.collect(),
+            Which::Shared => all.filter(|tensor| tensor.layer.is_none()).collect(),
+            Which::Layers(layers) => {
+                for &layer in layers {
+                    self.find(layer)?;
+                }
+                let named = |tensor: &TensorId| layers.iter().any(|l| tensor.layer == Some(LayerId(l.0)));
+                all.filter(named).collect()
+            }
+            Which::Class(name) => {
+                let class = find_class(shape, name)?;
+                all.filter(|tensor| tensor.class == class).collect()
+            }
+        })
+    }
+
+    fn find(&self, layer: plugin_host::api::LayerId) -> Result<usize> {
+        let position = self.position(LayerId(layer.0));
+        position.ok_or_else(|| Error::new(format!("there is no block {layer}")))
+    }
+}
+
+fn find_class(shape: &ModelShape, name: &str) -> Result<TensorClass> {
+    shape.class(name).ok_or_else(|| Error::new(format!("there is no tensor class `{name}`")))
+}
+
+fn check_schedule(change: &ScheduleChange) -> Result<()> {
+    let good = match *change {
+        ScheduleChange::Shift(share) => share.is_finite() && share.abs() <= 1.0,
+        ScheduleChange::Rewarm(steps) => steps > 0,
+        ScheduleChange::Restart => true,
+        ScheduleChange::Extend(factor) => factor > 0.0 && factor <= 1e6,
+        ScheduleChange::DecayNow(share) => share > 0.0 && share <= 1.0,
+    };
+    if good { Ok(()) } else { Err(Error::new(format!("the schedule cannot be changed by {change:?}"))) }
+}
+
+fn check_text(what: &str, text: &str) -> Result<()> {
+    if text.len() > LONGEST_TEXT {
+        return Err(Error::new(format!("{what} has {} bytes; the host takes {LONGEST_TEXT}", text.len())));
+    }
+    Ok(())
+}
+
+fn check_file_name(name: &str) -> Result<()> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(good) {
+        return Err(Error::new(format!("`{name}` cannot name a checkpoint: letters, digits, - and _ can")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::contract::tiny_shape;
+    use plugin_host::api::MomentsRule;
+
+    use super::*;
+    use crate::schedule::{Schedule, ScheduleKind};
+
+    fn course() -> (Course, Rules) {
+        let shape = tiny_shape();
+        let schedule = Schedule {
+            kind: ScheduleKind::Constant,
+            rate: 1e-3,
+            warmup_steps: 0,
+            final_fraction: None,
+            decay_fraction: None,
+        };
+        let plan = Plan::fixed_depth(2, 3);
+        let rules =
+            Rules::new(&shape, &plan, BTreeSet::from(["new_blocks".to_owned()])).expect("a good plan");
+        (Course::start(&shape, 2, RunningSchedule::new(&schedule)), rules)
+    }
+
+    fn layer(id: u64) -> plugin_host::api::LayerId {
+        plugin_host::api::LayerId(id)
+    }
+
+    fn insert(above: u64, count: usize) -> Action {
+        Action::Insert(Insert {
+            above: Above::Layer(layer(above)),
+            count,
+            slot: "new_blocks".into(),
+            sources: vec![],
+            moments: MomentsRule::Zero,
+        })
+    }
+
+    /// What a course answers to a request, in words.
+    fn answer(action: &Action) -> String {
+        let (mut course, rules) = course();
+        let before = course.clone();
+        match course.decide(action, &rules, Step(3), 0.1) {
+            Ok(_) => format!("{:?}", course.layers().iter().map(|l| l.0).collect::<Vec<_>>()),
+            Err(error) => {
+                assert_eq!(course, before, "a refusal leaves no trace");
+                error.to_string()
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_go_where_they_are_asked_to() {
+        assert_eq!(answer(&insert(0, 1)), "[0, 2, 1]");
+        assert_eq!(answer(&insert(1, 1)), "[0, 1, 2]");
+        assert_eq!(answer(&Action::Remove(vec![layer(0)])), "[1]");
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_the_reason() {
+        let all_frozen = Train { layers: vec![], ..Train::blocks_only(vec![]) };
+        let cases = [
+            (insert(7, 1), "there is no block 7"),
+            (insert(1, 0), "0 blocks are to be inserted"),
+            (insert(1, 1_000_000_000), "1000000000 more blocks on 2 exceed the 3 that the plan announced"),
+            (Action::Train(all_frozen), "nothing would train"),
+            (Action::Train(Train::blocks_only(vec![layer(9)])), "there is no block 9"),
+            (
+                Action::Checkpoint("../up".into()),
+                "`../up` cannot name a checkpoint: letters, digits, - and _ can",
+            ),
+            (
+                Action::Schedule(ScheduleChange::Extend(-1.0)),
+                "the schedule cannot be changed by Extend(-1.0)",
+            ),
+            (Action::Metric { key: "x".into(), value: f64::NAN }, "the metric `x` is NaN"),
+            (Action::Accept, "there is no edit to accept or reject at this moment"),
+            (
+                Action::Optimizer(OptimizerRule {
+                    which: Which::Class("wqe".into()),
+                    change: OptimizerChange::Reset,
+                }),
+                "there is no tensor class `wqe`",
+            ),
+        ];
+        for (action, wanted) in cases {
+            assert_eq!(answer(&action), wanted);
+        }
+    }
+
+    #[test]
+    fn a_tied_head_trains_if_either_use_does() {
+        let (mut course, rules) = course();
+        let head_only = Train { head: true, ..Train::blocks_only(vec![]) };
+        course.decide(&Action::Train(head_only), &rules, Step(0), 0.0).expect("the head trains");
+        let names: Vec<String> = course.trainable.iter().map(|tensor| tensor.to_string()).collect();
+        assert_eq!(names, ["wte.weight"]);
+    }
+}

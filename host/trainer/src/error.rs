@@ -1,0 +1,167 @@
+//! What ends a run before its time, each with its class (which decides the exit code) and what to do.
+
+use std::path::PathBuf;
+
+use data::DataError;
+use engine::{EngineError, Step};
+use plugin_host::PluginError;
+
+use crate::ConfigError;
+
+/// What ends a run before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A key whose value makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data cannot be read, or are too few.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A plugin cannot be loaded, or failed.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+    /// The engine cannot, or its device failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The loss is no longer a number.
+    #[error("the loss of step {step} is {loss}")]
+    NotFinite {
+        /// The step.
+        step: Step,
+        /// What it is instead.
+        loss: f64,
+    },
+    /// A file cannot be written or read.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Storage {
+        /// What was tried: `write`, `read` …
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A file of the run's folder does not hold what it should.
+    #[error("{} {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The folder holds a run of another configuration.
+    #[error("{} holds a run of another configuration: {difference}", folder.display())]
+    OtherRun {
+        /// The run's folder.
+        folder: PathBuf,
+        /// The first key that differs.
+        difference: String,
+    },
+    /// Asked to stop; the run is saved.
+    #[error("interrupted before step {step}; the run is saved")]
+    Interrupted {
+        /// The coming step.
+        step: Step,
+    },
+    /// The host broke its own promise.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// Classes of errors, one exit code each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// The configuration.
+    Config,
+    /// The data.
+    Data,
+    /// A plugin that is not loaded.
+    PluginRefused,
+    /// A plugin that failed while running.
+    PluginFault,
+    /// Numbers that went wrong.
+    Numeric,
+    /// Disk, memory or device.
+    Resource,
+    /// Asked to stop.
+    Interrupted,
+    /// Ours.
+    Internal,
+}
+
+impl TrainError {
+    /// Its class.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            TrainError::Config(_) | TrainError::OtherRun { .. } => ErrorClass::Config,
+            TrainError::Plugin(PluginError::BadConfig { .. }) => ErrorClass::Config,
+            TrainError::Data(_) => ErrorClass::Data,
+            TrainError::Plugin(PluginError::Fault { .. }) => ErrorClass::PluginFault,
+            TrainError::Plugin(_) => ErrorClass::PluginRefused,
+            TrainError::Engine(EngineError::BadBatch(_)) => ErrorClass::Data,
+            TrainError::Engine(EngineError::Unsupported { .. }) => ErrorClass::Config,
+            TrainError::Engine(EngineError::NoSuchTensor(_) | EngineError::WrongSize { .. }) => {
+                ErrorClass::Internal
+            }
+            TrainError::Engine(_) | TrainError::Storage { .. } | TrainError::Damaged { .. } => {
+                ErrorClass::Resource
+            }
+            TrainError::NotFinite { .. } => ErrorClass::Numeric,
+            TrainError::Interrupted { .. } => ErrorClass::Interrupted,
+            TrainError::Internal(_) => ErrorClass::Internal,
+        }
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> String {
+        match self {
+            TrainError::Config(error) => error.hint.clone(),
+            TrainError::Data(error) => error.hint(),
+            TrainError::Plugin(error) => error.hint(),
+            TrainError::Engine(error) => engine_hint(error).into(),
+            TrainError::NotFinite { .. } => {
+                "lower `schedule.rate`, lengthen the warm-up, or clip the gradient; the checkpoint before it is intact"
+                    .into()
+            }
+            TrainError::Storage { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                "free some space and run the same command again; it goes on from the last checkpoint".into()
+            }
+            TrainError::Storage { .. } => "check the path and its permissions, then run the same command again".into(),
+            TrainError::Damaged { .. } => "restore the file, or delete the run's folder to start it over".into(),
+            TrainError::OtherRun { .. } => "choose another `--out`, or delete the folder".into(),
+            TrainError::Interrupted { .. } => "run the same command again to go on".into(),
+            TrainError::Internal(_) => "this is a mistake of sapwood; please report it with the log".into(),
+        }
+    }
+
+    /// The configuration's key at fault, relative to the run, where there is one.
+    pub fn key(&self) -> Option<String> {
+        match self {
+            TrainError::Config(error) => Some(error.key.clone()),
+            TrainError::Plugin(PluginError::BadConfig { kind, field, .. }) => {
+                let place = match kind {
+                    plugin_host::api::Kind::Strategy => "strategy.config",
+                    plugin_host::api::Kind::Initializer => "initializers",
+                    plugin_host::api::Kind::Reporter => "reporters",
+                };
+                Some(if field.is_empty() { place.into() } else { format!("{place}.{field}") })
+            }
+            TrainError::Plugin(PluginError::NotFound { kind: plugin_host::api::Kind::Strategy, .. }) => {
+                Some("strategy.use".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn engine_hint(error: &EngineError) -> &'static str {
+    match error {
+        EngineError::DeviceUnavailable { .. } => {
+            "use `--device cpu`, or make the device available; `sapwood doctor` tells"
+        }
+        EngineError::Unsupported { .. } => "choose another engine, or a model that this one implements",
+        EngineError::OutOfMemory { .. } => "lower `training.micro_batch_sequences`, or use a smaller model",
+        EngineError::BadBatch(_) => "check the data against `model.vocabulary` and `model.context`",
+        _ => "run the same command again; it goes on from the last checkpoint",
+    }
+}

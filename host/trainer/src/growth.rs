@@ -1,0 +1,383 @@
+//! Carries out what was requested on the engine: new blocks through their initializers, AdamW states by
+//! rule, and the receipt of it all.
+
+use std::collections::BTreeMap;
+
+use engine::{
+    Edit, Engine, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, Step, TensorId, TensorRole,
+    TensorSpec,
+};
+use plugin_host::api::{
+    self, Above, Action, BlockView, Claim, GrowthReceipt, InitContext, Insert, Key, LayerInitializer,
+    MomentsRule, OptimizerChange, OptimizerRule, Role, TensorMut, TensorView,
+};
+use plugin_host::{Loaded, PluginError};
+
+use crate::TrainError;
+use crate::course::Course;
+use crate::initial::{BlockWeights, InitialModel};
+
+/// The initializers of a run, by slot.
+pub type Initializers = BTreeMap<String, Loaded<dyn LayerInitializer>>;
+
+/// What carries out requests.
+pub(crate) struct Gardener<'a> {
+    /// The model at its final depth.
+    pub shape: &'a ModelShape,
+    /// The run's initial model.
+    pub initial: &'a InitialModel,
+    /// The run's initializers.
+    pub initializers: &'a mut Initializers,
+    /// Keys of the initializers' own random streams.
+    pub key: Key,
+}
+
+/// What came of the edits of one boundary.
+#[derive(Debug, Default)]
+pub(crate) struct Grown {
+    /// New blocks, in the order of their birth.
+    pub new_layers: Vec<LayerId>,
+    /// Blocks that left.
+    pub removed_layers: Vec<LayerId>,
+    /// The weakest claim, and who made it.
+    pub claim: Option<(Claim, String)>,
+    /// AdamW state of the new blocks by tensor.
+    pub moments: Vec<(String, String)>,
+}
+
+/// Whether any of these requests changes the stack.
+pub(crate) fn edits_stack(requests: &[Action]) -> bool {
+    requests.iter().any(|request| matches!(request, Action::Insert(_) | Action::Remove(_)))
+}
+
+impl Gardener<'_> {
+    /// Carries out the requests that concern tensors, in order. `before` is the state before the first of
+    /// them, `course` that before them.
+    ///
+    /// # Errors
+    /// An initializer or the engine fails; the caller restores `before`.
+    pub(crate) fn carry_out(
+        &mut self,
+        engine: &mut dyn Engine,
+        requests: &[Action],
+        course: &Course,
+        before: &Snapshot,
+    ) -> Result<Grown, TrainError> {
+        let mut grown = Grown::default();
+        let mut next = course.next_layer;
+        let depth_after = depth_after(course.depth(), requests);
+        for request in requests {
+            match request {
+                Action::Insert(insert) => {
+                    let place = Place { first: next, depth_after };
+                    self.insert(engine, insert, place, before, &mut grown)?;
+                    next.0 += insert.count as u64;
+                }
+                Action::Remove(layers) => {
+                    for layer in layers {
+                        let layer = LayerId(layer.0);
+                        engine.edit(Edit::Remove { layer })?;
+                        grown.removed_layers.push(layer);
+                    }
+                }
+                Action::Optimizer(rule) => change_optimizer(engine, self.shape, rule)?,
+                _ => {}
+            }
+        }
+        Ok(grown)
+    }
+
+    fn insert(
+        &mut self,
+        engine: &mut dyn Engine,
+        insert: &Insert,
+        place: Place,
+        before: &Snapshot,
+        grown: &mut Grown,
+    ) -> Result<(), TrainError> {
+        let position = match insert.above {
+            Above::Embedding => 0,
+            Above::Layer(below) => 1 + position_of(engine, LayerId(below.0))?,
+        };
+        for index in 0..insert.count {
+            let layer = LayerId(place.first.0 + index as u64);
+            let source = insert.sources.get(index).map(|source| LayerId(source.0));
+            let birth = Birth { layer, position: position + index, source, depth_after: place.depth_after };
+            let (weights, claim) = self.values(&insert.slot, birth, before)?;
+            let edit = Edit::Insert { at: LayerIndex(birth.position), layer, weights };
+            engine.edit(edit)?;
+            let initializer = self.initializer(&insert.slot)?;
+            let rule = match insert.moments {
+                MomentsRule::FromInitializer => initializer.plugin.moments(),
+                named => named,
+            };
+            let id = initializer.provenance.id.clone();
+            if grown.claim.as_ref().is_none_or(|(weakest, _)| claim < *weakest) {
+                grown.claim = Some((claim, id));
+            }
+            grown.moments.extend(self.give_moments(engine, rule, birth, before)?);
+            grown.new_layers.push(layer);
+        }
+        Ok(())
+    }
+
+    /// Asks the initializer for the values of one block, and checks them.
+    fn values(
+        &mut self,
+        slot: &str,
+        birth: Birth,
+        before: &Snapshot,
+    ) -> Result<(BlockWeights, Claim), TrainError> {
+        let specs = self.shape.block_tensors();
+        let shapes: Vec<Vec<u64>> =
+            specs.iter().map(|spec| spec.shape.iter().map(|&size| size as u64).collect()).collect();
+        let blocks: Vec<Vec<TensorView<'_>>> = before
+            .layers
+            .iter()
+            .map(|&layer| {
+                let states = before.tensors.iter().filter(|(tensor, _)| tensor.layer == Some(layer));
+                let values = states.map(|(_, state)| state.weights.as_slice());
+                views(&specs, &shapes, values)
+            })
+            .collect();
+        let existing: Vec<BlockView<'_>> = (before.layers.iter().zip(&blocks))
+            .map(|(layer, tensors)| BlockView { id: api::LayerId(layer.0), tensors })
+            .collect();
+        let original = self.initial.block(birth.layer)?.unwrap_or_default();
+        let original = views(&specs, &shapes, original.iter().map(|(_, values)| values.as_slice()));
+        let context = InitContext {
+            layer: api::LayerId(birth.layer.0),
+            position: birth.position,
+            depth_before: before.layers.len(),
+            depth_after: birth.depth_after,
+            final_depth: self.shape.layers,
+            init_std: self.shape.init_std,
+            key: self.key.named(slot).numbered(birth.layer.0),
+            source: birth.source.map(|source| api::LayerId(source.0)),
+            existing: &existing,
+            original: &original,
+        };
+        let mut values: Vec<Vec<f32>> = specs.iter().map(|spec| vec![f32::NAN; spec.len()]).collect();
+        let mut target: Vec<TensorMut<'_>> = (specs.iter().zip(&shapes).zip(&mut values))
+            .map(|((spec, shape), values)| TensorMut {
+                class: spec.class.0,
+                role: role(spec.role),
+                shape,
+                values,
+            })
+            .collect();
+        let initializer = self.initializer(slot)?;
+        let claim = initializer.plugin.init(&context, &mut target);
+        let claim = claim.map_err(|error| initializer.fault("init", &error))?;
+        for (spec, values) in specs.iter().zip(&values) {
+            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                let what = format!(
+                    "{} of block {} is not finite or not written at element {at}",
+                    spec.class, birth.layer
+                );
+                return Err(initializer.fault("init", &api::Error::new(what)).into());
+            }
+        }
+        Ok((specs.iter().map(|spec| spec.class).zip(values).collect(), claim))
+    }
+
+    fn initializer(&mut self, slot: &str) -> Result<&mut Loaded<dyn LayerInitializer>, TrainError> {
+        let initializer = self.initializers.get_mut(slot);
+        initializer
+            .ok_or_else(|| TrainError::Internal(format!("the slot `{slot}` passed the rules, but is empty")))
+    }
+
+    /// A moment is never copied into a tensor that was zeroed: it would move it at once.
+    fn give_moments(
+        &self,
+        engine: &mut dyn Engine,
+        rule: MomentsRule,
+        birth: Birth,
+        before: &Snapshot,
+    ) -> Result<Vec<(String, String)>, TrainError> {
+        let mut outcomes = Vec::new();
+        for spec in self.shape.block_tensors() {
+            let tensor = TensorId::block(birth.layer, spec.class);
+            let source = birth.source.filter(|_| rule == MomentsRule::CopyFromSource);
+            let source = source.map(|layer| TensorId::block(layer, spec.class));
+            let copied = source.and_then(|source| before.tensors.iter().find(|(other, _)| *other == source));
+            let zeroed = copied.is_some_and(|(_, state)| state.weights.iter().any(|&w| w != 0.0))
+                && engine.read(tensor, Part::Weights)?.iter().all(|&w| w == 0.0);
+            let outcome = match copied {
+                Some((_, state)) if !zeroed => {
+                    engine.set_moments(tensor, &state.moments)?;
+                    format!("copied after {} updates", state.moments.updates)
+                }
+                _ => "zero".into(),
+            };
+            outcomes.push((tensor.to_string(), outcome));
+        }
+        Ok(outcomes)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    first: LayerId,
+    depth_after: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Birth {
+    layer: LayerId,
+    position: usize,
+    source: Option<LayerId>,
+    depth_after: usize,
+}
+
+/// Losses of every token of the probe batch, before and after.
+pub(crate) struct Probe {
+    /// Right before the requests.
+    pub before: Vec<f32>,
+    /// Right after.
+    pub after: Vec<f32>,
+}
+
+/// Makes the receipt, and checks an exact claim against the probe.
+///
+/// # Errors
+/// A claim that the probe refutes, or a loss that is not a number.
+pub(crate) fn receipt(
+    step: Step,
+    grown: &Grown,
+    before: &Snapshot,
+    engine: &dyn Engine,
+    probe: &Probe,
+) -> Result<GrowthReceipt, TrainError> {
+    let difference = probe.before.iter().zip(&probe.after).map(|(a, b)| f64::from((a - b).abs()));
+    let largest = difference.fold(0.0, f64::max);
+    let (loss_before, loss_after) = (mean(&probe.before), mean(&probe.after));
+    if !loss_after.is_finite() {
+        return Err(TrainError::NotFinite { step, loss: loss_after });
+    }
+    // Rounding of f32 losses of a few nats; what changes the function moves a loss by far more.
+    let tolerance = 1e-5 * (1.0 + loss_before.abs());
+    if let Some((Claim::Exact, id)) = grown.claim.as_ref().filter(|_| largest > tolerance) {
+        let message = format!(
+            "it claims to leave the model's function as it is, but a token's loss moved by {largest:.3e} nats"
+        );
+        let (kind, call) = (api::Kind::Initializer, "init".to_owned());
+        return Err(PluginError::Fault { kind, id: id.clone(), call, message }.into());
+    }
+    let layers = |layers: &[LayerId]| layers.iter().map(|layer| api::LayerId(layer.0)).collect();
+    Ok(GrowthReceipt {
+        step: step.0,
+        depth_before: before.layers.len(),
+        depth_after: engine.layers().len(),
+        new_layers: layers(&grown.new_layers),
+        removed_layers: layers(&grown.removed_layers),
+        loss_before,
+        loss_after,
+        largest_token_loss_change: largest,
+        claim: grown.claim.as_ref().map(|(claim, _)| *claim),
+        moments: grown.moments.clone(),
+        others_bit_identical: others_bit_identical(before, engine)?,
+    })
+}
+
+/// Mean of losses, summed in f64.
+pub(crate) fn mean(losses: &[f32]) -> f64 {
+    losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64
+}
+
+fn others_bit_identical(before: &Snapshot, engine: &dyn Engine) -> Result<bool, TrainError> {
+    let layers = engine.layers();
+    for (tensor, state) in &before.tensors {
+        if tensor.layer.is_some_and(|layer| !layers.contains(&layer)) {
+            continue;
+        }
+        let now = engine.read(*tensor, Part::Weights)?;
+        let same = now.iter().zip(&state.weights).all(|(a, b)| a.to_bits() == b.to_bits());
+        if !same {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn change_optimizer(
+    engine: &mut dyn Engine,
+    shape: &ModelShape,
+    rule: &OptimizerRule,
+) -> Result<(), TrainError> {
+    let layers = engine.layers();
+    for (tensor, spec) in shape.tensors(&layers) {
+        if !is_selected(tensor, rule) {
+            continue;
+        }
+        let moments = match rule.change {
+            OptimizerChange::Reset => Moments::zero(spec.len()),
+            OptimizerChange::SetUpdates(updates) => Moments { updates, ..engine.moments(tensor)? },
+            OptimizerChange::CopyFrom(source) => {
+                engine.moments(TensorId::block(LayerId(source.0), spec.class))?
+            }
+            OptimizerChange::Scale { first, second } => {
+                let mut moments = engine.moments(tensor)?;
+                scale(&mut moments.first, first);
+                scale(&mut moments.second, second);
+                moments
+            }
+        };
+        engine.set_moments(tensor, &moments)?;
+    }
+    Ok(())
+}
+
+fn is_selected(tensor: TensorId, rule: &OptimizerRule) -> bool {
+    match &rule.which {
+        api::Which::All => true,
+        api::Which::Shared => tensor.layer.is_none(),
+        api::Which::Layers(layers) => layers.iter().any(|layer| tensor.layer == Some(LayerId(layer.0))),
+        api::Which::Class(class) => tensor.class.0 == class,
+    }
+}
+
+fn scale(values: &mut [f32], factor: f64) {
+    for value in values {
+        *value = (f64::from(*value) * factor) as f32;
+    }
+}
+
+fn depth_after(depth: usize, requests: &[Action]) -> usize {
+    requests.iter().fold(depth, |depth, request| match request {
+        Action::Insert(insert) => depth + insert.count,
+        Action::Remove(layers) => depth - layers.len(),
+        _ => depth,
+    })
+}
+
+fn position_of(engine: &dyn Engine, layer: LayerId) -> Result<usize, TrainError> {
+    let position = engine.layers().iter().position(|&other| other == layer);
+    position.ok_or_else(|| TrainError::Internal(format!("block {layer} passed the rules, but is not there")))
+}
+
+fn views<'a>(
+    specs: &[TensorSpec],
+    shapes: &'a [Vec<u64>],
+    values: impl Iterator<Item = &'a [f32]>,
+) -> Vec<TensorView<'a>> {
+    (specs.iter().zip(shapes).zip(values))
+        .map(|((spec, shape), values)| TensorView {
+            class: spec.class.0,
+            role: role(spec.role),
+            shape,
+            values,
+        })
+        .collect()
+}
+
+fn role(role: TensorRole) -> Role {
+    match role {
+        TensorRole::NormGain => Role::NORM_GAIN,
+        TensorRole::NormShift => Role::NORM_SHIFT,
+        TensorRole::Bias => Role::BIAS,
+        TensorRole::BranchOutputWeight => Role::BRANCH_OUTPUT_WEIGHT,
+        TensorRole::BranchOutputBias => Role::BRANCH_OUTPUT_BIAS,
+        TensorRole::Weight | TensorRole::TokenEmbedding | TensorRole::PositionEmbedding => Role::WEIGHT,
+    }
+}

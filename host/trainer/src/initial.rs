@@ -1,0 +1,157 @@
+//! The initial model: a virtual model of the final depth that baseline and grown runs share. Its tensors
+//! are drawn from (seed, birth ordinal, tensor class) and nothing else, or read from a folder.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use engine::{LayerId, LayerIndex, ModelShape, TensorClass, TensorId, TensorRole, TensorSpec};
+use plugin_host::api::{Key, Random};
+
+use crate::TrainError;
+use crate::tensor_file::read_tensors;
+
+/// Every tensor of one block.
+pub type BlockWeights = Vec<(TensorClass, Vec<f32>)>;
+
+/// See the module's text.
+pub struct InitialModel {
+    shape: ModelShape,
+    source: Source,
+}
+
+enum Source {
+    Seed(Key),
+    Folder { file: PathBuf, tensors: HashMap<String, Vec<f32>> },
+}
+
+impl InitialModel {
+    /// Drawn from that seed.
+    pub fn of_seed(shape: &ModelShape, seed: u64) -> InitialModel {
+        let key = Key::of_seed(seed).named("initial-model");
+        InitialModel { shape: shape.clone(), source: Source::Seed(key) }
+    }
+
+    /// Read from `model.safetensors` in that folder, in Hugging Face's GPT-2 names.
+    ///
+    /// # Errors
+    /// A file that is missing, damaged, or lacks a shared tensor.
+    pub fn of_folder(shape: &ModelShape, folder: &Path) -> Result<InitialModel, TrainError> {
+        let file = folder.join("model.safetensors");
+        let tensors = read_tensors(&file)?;
+        let model = InitialModel { shape: shape.clone(), source: Source::Folder { file, tensors } };
+        model.shared()?;
+        Ok(model)
+    }
+
+    /// The shared tensors.
+    ///
+    /// # Errors
+    /// A folder that lacks one.
+    pub fn shared(&self) -> Result<Vec<(TensorId, Vec<f32>)>, TrainError> {
+        let specs = self.shape.shared_tensors().into_iter();
+        specs
+            .map(|spec| {
+                let tensor = TensorId::shared(spec.class);
+                let values = match &self.source {
+                    Source::Seed(key) => self.draw(key.named("shared"), &spec),
+                    Source::Folder { .. } => self.read(&tensor.hugging_face_name(None), &spec)?,
+                };
+                Ok((tensor, values))
+            })
+            .collect()
+    }
+
+    /// The block that is born as the k-th, counted from 0; `None` where a folder has no such block.
+    ///
+    /// # Errors
+    /// A folder that has only part of it.
+    pub fn block(&self, ordinal: LayerId) -> Result<Option<BlockWeights>, TrainError> {
+        let specs = self.shape.block_tensors();
+        if let Source::Folder { tensors, .. } = &self.source {
+            let first = TensorId::block(ordinal, specs[0].class).hugging_face_name(position(ordinal));
+            if !tensors.contains_key(&first) {
+                return Ok(None);
+            }
+        }
+        let values = specs.into_iter().map(|spec| {
+            let values = match &self.source {
+                Source::Seed(key) => self.draw(key.named("block").numbered(ordinal.0), &spec),
+                Source::Folder { .. } => {
+                    let tensor = TensorId::block(ordinal, spec.class);
+                    self.read(&tensor.hugging_face_name(position(ordinal)), &spec)?
+                }
+            };
+            Ok((spec.class, values))
+        });
+        values.collect::<Result<_, TrainError>>().map(Some)
+    }
+
+    /// GPT-2's rule: N(0, std) for matrices, branch outputs divided by `sqrt(2 layers)` of the final depth,
+    /// gains one, all else zero.
+    fn draw(&self, key: Key, spec: &TensorSpec) -> Vec<f32> {
+        let mut values = vec![0.0; spec.len()];
+        let std = self.shape.init_std;
+        match spec.role {
+            TensorRole::NormGain => values.fill(1.0),
+            TensorRole::NormShift | TensorRole::Bias | TensorRole::BranchOutputBias => {}
+            TensorRole::BranchOutputWeight => {
+                let scaled = std / (2.0 * self.shape.layers as f64).sqrt();
+                Random::new(key.named(spec.class.0)).fill_normal(&mut values, scaled);
+            }
+            TensorRole::TokenEmbedding | TensorRole::PositionEmbedding | TensorRole::Weight => {
+                Random::new(key.named(spec.class.0)).fill_normal(&mut values, std);
+            }
+        }
+        values
+    }
+
+    fn read(&self, name: &str, spec: &TensorSpec) -> Result<Vec<f32>, TrainError> {
+        let Source::Folder { file, tensors } = &self.source else {
+            return Err(TrainError::Internal("a drawn model was read".into()));
+        };
+        let damaged = |reason: String| TrainError::Damaged { path: file.clone(), reason };
+        let values = tensors.get(name).ok_or_else(|| damaged(format!("has no tensor `{name}`")))?;
+        if values.len() != spec.len() {
+            let (has, needs) = (values.len(), spec.len());
+            return Err(damaged(format!("has {has} elements in `{name}`, where the model needs {needs}")));
+        }
+        Ok(values.clone())
+    }
+}
+
+/// In a folder, birth ordinal and position are the same.
+fn position(ordinal: LayerId) -> Option<LayerIndex> {
+    usize::try_from(ordinal.0).ok().map(LayerIndex)
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::contract::tiny_shape;
+
+    use super::*;
+
+    #[test]
+    fn a_block_depends_on_seed_and_ordinal_alone() {
+        let block = |seed, ordinal| {
+            let model = InitialModel::of_seed(&tiny_shape(), seed);
+            model.block(LayerId(ordinal)).expect("drawn").expect("any ordinal can be drawn")
+        };
+        assert_eq!(block(1, 2), block(1, 2));
+        assert_ne!(block(1, 2), block(1, 1));
+        assert_ne!(block(1, 2), block(2, 2));
+    }
+
+    #[test]
+    fn branch_outputs_are_scaled_for_the_final_depth() {
+        let shape = ModelShape { width: 128, layers: 8, init_std: 0.02, ..tiny_shape() };
+        let block = InitialModel::of_seed(&shape, 1).block(LayerId(0)).expect("drawn").expect("drawn");
+        let std = |name: &str| {
+            let values = &block.iter().find(|(class, _)| class.0 == name).expect("a tensor of the block").1;
+            (values.iter().map(|v| f64::from(v * v)).sum::<f64>() / values.len() as f64).sqrt()
+        };
+        assert!((std("attn.c_attn.weight") / 0.02 - 1.0).abs() < 0.02);
+        assert!((std("mlp.c_proj.weight") / 0.005 - 1.0).abs() < 0.02);
+        assert_eq!(std("mlp.c_proj.bias"), 0.0);
+        assert_eq!(std("ln_1.weight"), 1.0);
+    }
+}

@@ -1,0 +1,33 @@
+//! One run: the loop ([`run()`]), growth, schedule, checkpoint, decision log, evaluation, costs.
+//!
+//! Not here: which runs there are and how they compare (`study`), how plugins are loaded (`plugin-host`),
+//! arithmetic (`engine`), how text becomes tokens (`data`).
+
+mod audit;
+mod binding;
+mod boundary;
+pub mod checkpoint;
+mod config;
+mod costs;
+mod course;
+mod error;
+pub mod folder;
+mod growth;
+mod initial;
+pub mod records;
+mod rehearsal;
+mod run;
+mod schedule;
+mod tensor_file;
+
+pub use binding::{BoundTo, MadeBy, RunFile};
+pub use config::{
+    Audit, Budget, Checkpoints, ConfigError, Evaluation, InitialModelConfig, Optimizer, RunConfig, Training,
+};
+pub use costs::{Costs, WallTime, peak_memory_bytes};
+pub use error::{ErrorClass, TrainError};
+pub use growth::Initializers;
+pub use initial::InitialModel;
+pub use rehearsal::{Rehearsal, RehearsedPhase, rehearse};
+pub use run::{Parts, RunSummary, run};
+pub use schedule::{Schedule, ScheduleKind};

@@ -1,0 +1,132 @@
+//! The lines of a run's logs, one JSON object each: `metrics.jsonl`, `evals.jsonl`, `decisions.jsonl`.
+
+use engine::{Flops, Step, Tokens};
+use plugin_host::api::{Action, GrowthReceipt, Plan};
+use serde::{Deserialize, Serialize};
+
+/// A step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Its number, counted from 0.
+    pub step: Step,
+    /// Tokens trained on, this step's included.
+    pub tokens: Tokens,
+    /// Exact FLOPs spent, this step's included.
+    pub flops: Flops,
+    /// Mean loss in nats per token, before the update.
+    pub loss_nats_per_token: f64,
+    /// L2 norm of the gradient, before clipping.
+    pub gradient_norm: f64,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Blocks.
+    pub depth: usize,
+    /// Phase.
+    pub phase: String,
+}
+
+/// An evaluation on the validation tokens, and what the run had cost until then.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationRecord {
+    /// Steps taken before it.
+    pub step: Step,
+    /// Tokens trained on before it.
+    pub tokens: Tokens,
+    /// Exact FLOPs spent before it.
+    pub flops: Flops,
+    /// The same in matrix products with weights alone.
+    pub flops_weight_matmul: Flops,
+    /// The same by the paper's cost model.
+    pub flops_li2024: Flops,
+    /// Seconds of training alone before it.
+    pub wall_seconds: f64,
+    /// Mean loss in nats per token.
+    pub loss_nats_per_token: f64,
+    /// Chained hash of all batches trained on before it: equal hashes, equal data in equal order.
+    pub batches_sha256: String,
+    /// Blocks.
+    pub depth: usize,
+    /// Phase.
+    pub phase: String,
+}
+
+/// An entry of the decision log: nothing grows, freezes or changes its rate but through here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "decision", rename_all = "kebab-case")]
+pub enum Decision {
+    /// What the strategy said before the first step.
+    Planned {
+        /// The plan.
+        plan: Plan,
+    },
+    /// What a strategy asked for before a step, all of it taken.
+    Requested {
+        /// The coming step.
+        step: Step,
+        /// Tokens trained on so far.
+        tokens: Tokens,
+        /// Exact FLOPs spent so far.
+        flops: Flops,
+        /// The requests, in order.
+        requests: Vec<Action>,
+    },
+    /// A request that was refused.
+    Refused {
+        /// The coming step.
+        step: Step,
+        /// The request.
+        request: Action,
+        /// Why.
+        reason: String,
+    },
+    /// The audit of a change of the stack.
+    Edited(GrowthReceipt),
+    /// The strategy took the change back.
+    Rejected {
+        /// The coming step.
+        step: Step,
+        /// Why.
+        reason: String,
+    },
+    /// A phase begins.
+    PhaseStarted {
+        /// The coming step.
+        step: Step,
+        /// Its label.
+        label: String,
+        /// The stack, from the embeddings up.
+        layers: Vec<engine::LayerId>,
+        /// Every tensor that trains.
+        trainable: Vec<String>,
+        /// The lowest block whose input gets a gradient; `None` where gradients reach the embeddings.
+        gradients_stop_below: Option<engine::LayerId>,
+    },
+    /// The audit of a phase that is over.
+    PhaseEnded(PhaseAudit),
+    /// The strategy ended the run.
+    Stopped {
+        /// The step that did not come.
+        step: Step,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What moved in a phase, and what did not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PhaseAudit {
+    /// The phase.
+    pub label: String,
+    /// Its first step.
+    pub first_step: Step,
+    /// The step after its last.
+    pub end_step: Step,
+    /// Tensors that trained and moved.
+    pub moved: usize,
+    /// Tensors that trained, but are bit-identical to what they were.
+    pub trained_but_unmoved: Vec<String>,
+    /// Tensors that were frozen.
+    pub frozen: usize,
+    /// Whether every frozen tensor, its moments and its step counter are bit-identical.
+    pub frozen_bit_identical: bool,
+}

@@ -1,0 +1,309 @@
+//! A dry run: the strategy decides over all steps of the budget on a [`ScriptedEngine`] without weights,
+//! so that what it asks for is checked and priced before anything is trained.
+
+use std::collections::BTreeSet;
+
+use engine::{AdamW, Edit, Engine, LayerIndex, ScriptedEngine, Step, StepPlan, TokenBatch, Wait, Weights};
+use plugin_host::Loaded;
+use plugin_host::api::{
+    Action, Actions, Evaluation, Event, GrowthReceipt, GrowthStrategy, LossPoint, Plan, StepContext,
+};
+use serde::Serialize;
+
+use crate::boundary::{Boundary, Judgement};
+use crate::costs::{Costs, StepCost};
+use crate::course::{Course, Rules};
+use crate::run::{progress, run_facts, step_fits};
+use crate::schedule::RunningSchedule;
+use crate::{ConfigError, RunConfig, TrainError};
+
+/// Steps after which a dry run gives up on a budget that is never spent.
+const MOST_STEPS: u64 = 100_000_000;
+
+/// What a run will do and cost, as far as its strategy can be foreseen.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rehearsal {
+    /// Steps.
+    pub steps: Step,
+    /// What they cost.
+    pub costs: Costs,
+    /// Spans in which what trains does not change.
+    pub phases: Vec<RehearsedPhase>,
+    /// Bytes of weights, gradients and moments at the deepest, in f32; activations not counted.
+    pub state_bytes: u64,
+}
+
+/// A span in which what trains does not change.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RehearsedPhase {
+    /// Its label.
+    pub label: String,
+    /// Its first step.
+    pub first_step: Step,
+    /// Its length.
+    pub steps: u64,
+    /// Blocks.
+    pub depth: usize,
+    /// Parameters that train.
+    pub trainable_parameters: u64,
+    /// What one of its steps costs.
+    pub step: Costs,
+}
+
+/// Asks a strategy for its plan and checks it against what the study offers.
+///
+/// # Errors
+/// The strategy refuses the run, or wants an initializer that the study does not name.
+pub(crate) fn plan(
+    strategy: &mut Loaded<dyn GrowthStrategy>,
+    config: &RunConfig,
+    slots: &BTreeSet<String>,
+) -> Result<Plan, TrainError> {
+    let plan = strategy.plugin.plan(&run_facts(config)).map_err(|error| match error.field() {
+        Some(field) => TrainError::from(ConfigError::new(
+            format!("strategy.config.{field}"),
+            format!("the strategy `{}` refuses this run: {}", config.strategy.id, error.message()),
+            format!("`sapwood plugin inspect {}` prints what it takes", config.strategy.id),
+        )),
+        None => strategy.fault("plan", &error).into(),
+    })?;
+    for slot in &plan.slots {
+        if !slots.contains(slot) {
+            let id = &config.strategy.id;
+            return Err(ConfigError::new(
+                "initializers",
+                format!("the strategy `{id}` wants an initializer for `{slot}`, but none is named"),
+                format!("add `initializers.{slot} = {{ use = \"sapwood/original\" }}` to the arm"),
+            )
+            .into());
+        }
+    }
+    if let Some(unknown) = slots.iter().find(|slot| !plan.slots.contains(slot)) {
+        let id = &config.strategy.id;
+        return Err(ConfigError::new(
+            format!("initializers.{unknown}"),
+            format!("the strategy `{id}` has no slot `{unknown}`"),
+            format!("it has {}", if plan.slots.is_empty() { "none".into() } else { plan.slots.join(", ") }),
+        )
+        .into());
+    }
+    Ok(plan)
+}
+
+/// Runs the strategy dry over the whole budget.
+///
+/// # Errors
+/// The strategy fails or asks for what cannot be.
+pub fn rehearse(
+    config: &RunConfig,
+    strategy: &mut Loaded<dyn GrowthStrategy>,
+    slots: &BTreeSet<String>,
+) -> Result<Rehearsal, TrainError> {
+    let plan = plan(strategy, config, slots)?;
+    let rules = Rules::new(&config.model, &plan, slots.clone());
+    let rules = rules.map_err(|error| strategy.fault("plan", &error))?;
+    let course = Course::start(&config.model, plan.initial_depth, RunningSchedule::new(&config.schedule));
+    let mut rehearsing = Rehearsing::new(config, course)?;
+    rehearsing.begin_phase();
+    while !rehearsing.stopped && step_fits(config, &rehearsing.costs, &rehearsing.step_cost) {
+        if !rehearsing.decided {
+            rehearsing.decide(strategy, &rules)?;
+            continue;
+        }
+        rehearsing.step()?;
+    }
+    Ok(rehearsing.result())
+}
+
+struct Rehearsing<'a> {
+    config: &'a RunConfig,
+    engine: ScriptedEngine,
+    batch: TokenBatch,
+    course: Course,
+    costs: Costs,
+    step_cost: StepCost,
+    step: Step,
+    decided: bool,
+    stopped: bool,
+    losses: Vec<LossPoint>,
+    evaluations: Vec<Evaluation>,
+    phases: Vec<RehearsedPhase>,
+    deepest: usize,
+}
+
+impl<'a> Rehearsing<'a> {
+    fn new(config: &'a RunConfig, course: Course) -> Result<Rehearsing<'a>, TrainError> {
+        let mut engine = ScriptedEngine::new(&config.model, Weights::Forgotten);
+        follow(&mut engine, &course)?;
+        Ok(Rehearsing {
+            engine,
+            // One token stands for a batch: the script's losses do not depend on what is read.
+            batch: TokenBatch::new(vec![0, 0], 1, 1),
+            step_cost: StepCost::of(&config.model, &course, config.training.sequences_per_step),
+            deepest: course.depth(),
+            config,
+            course,
+            costs: Costs::default(),
+            step: Step(0),
+            decided: false,
+            stopped: false,
+            losses: Vec::new(),
+            evaluations: Vec::new(),
+            phases: Vec::new(),
+        })
+    }
+
+    fn decide(&mut self, strategy: &mut Loaded<dyn GrowthStrategy>, rules: &Rules) -> Result<(), TrainError> {
+        let progress = progress(self.config, &self.costs);
+        let untold = self.evaluate_if_due()?;
+        let mut boundary = Boundary::new(&self.course, rules, self.step, progress);
+        let blocks = self.course.view();
+        let known = self.losses.partition_point(|loss| loss.step + 2 <= self.step.0);
+        let context = StepContext {
+            step: self.step.0,
+            tokens: self.costs.tokens.0,
+            flops: self.costs.flops.total().as_f64(),
+            learning_rate: self.course.schedule.clone().rate(self.step.0, progress),
+            progress,
+            phase: &self.course.phase,
+            blocks: &blocks,
+            losses: &self.losses[known.saturating_sub(1024)..known],
+            evaluations: &self.evaluations,
+        };
+        let mut actions = Actions::new(&mut boundary);
+        if let Some(event) = untold {
+            let told = strategy.plugin.on_event(&event, &mut actions);
+            told.map_err(|error| strategy.fault("on_event", &error))?;
+        }
+        let asked = strategy.plugin.before_step(&context, &mut actions);
+        asked.map_err(|error| strategy.fault("before_step", &error))?;
+        let Boundary { course, taken, .. } = boundary;
+        self.decided = true;
+        if taken.is_empty() || self.rejects(strategy, &course)? {
+            return Ok(());
+        }
+        self.stopped = taken.iter().any(|request| matches!(request, Action::Stop(_)));
+        self.take_over(course)
+    }
+
+    fn evaluate_if_due(&mut self) -> Result<Option<Event>, TrainError> {
+        if !self.step.0.is_multiple_of(self.config.evaluation.every_steps) {
+            return Ok(None);
+        }
+        let loss_nats_per_token = f64::from(self.engine.evaluate(&self.batch)?[0]);
+        let (step, tokens) = (self.step.0, self.costs.tokens.0);
+        self.evaluations.push(Evaluation { step, tokens, loss_nats_per_token });
+        Ok(Some(Event::Evaluated { step, loss_nats_per_token }))
+    }
+
+    /// Whether the strategy takes its edit back, on a receipt with the script's losses.
+    fn rejects(
+        &mut self,
+        strategy: &mut Loaded<dyn GrowthStrategy>,
+        course: &Course,
+    ) -> Result<bool, TrainError> {
+        if course.blocks == self.course.blocks {
+            return Ok(false);
+        }
+        let ids = |course: &Course, but: &Course| {
+            let new = course.layers().into_iter().filter(|layer| but.position(*layer).is_none());
+            new.map(|layer| plugin_host::api::LayerId(layer.0)).collect()
+        };
+        let loss = f64::from(self.engine.evaluate(&self.batch)?[0]);
+        let receipt = GrowthReceipt {
+            step: self.step.0,
+            depth_before: self.course.depth(),
+            depth_after: course.depth(),
+            new_layers: ids(course, &self.course),
+            removed_layers: ids(&self.course, course),
+            loss_before: loss,
+            loss_after: loss,
+            largest_token_loss_change: 0.0,
+            claim: None,
+            moments: Vec::new(),
+            others_bit_identical: true,
+        };
+        let mut judgement = Judgement::default();
+        let judged = strategy.plugin.on_event(&Event::Edited(receipt), &mut Actions::new(&mut judgement));
+        judged.map_err(|error| strategy.fault("on_event", &error))?;
+        Ok(judgement.rejected.is_some())
+    }
+
+    fn take_over(&mut self, course: Course) -> Result<(), TrainError> {
+        let new_phase = course.phase != self.course.phase
+            || course.trainable != self.course.trainable
+            || course.blocks != self.course.blocks;
+        self.course = course;
+        if new_phase {
+            follow(&mut self.engine, &self.course)?;
+            self.step_cost =
+                StepCost::of(&self.config.model, &self.course, self.config.training.sequences_per_step);
+            self.deepest = self.deepest.max(self.course.depth());
+            self.begin_phase();
+        }
+        Ok(())
+    }
+
+    fn begin_phase(&mut self) {
+        // A phase that was never trained in is none.
+        self.phases.retain(|phase| phase.steps > 0);
+        let mut step = Costs::default();
+        step.add_step(&self.step_cost);
+        let trains = |(tensor, spec): &(engine::TensorId, engine::TensorSpec)| {
+            if self.course.trainable.contains(*tensor) { spec.len() as u64 } else { 0 }
+        };
+        self.phases.push(RehearsedPhase {
+            label: self.course.phase.clone(),
+            first_step: self.step,
+            steps: 0,
+            depth: self.course.depth(),
+            trainable_parameters: self.config.model.tensors(&self.course.layers()).iter().map(trains).sum(),
+            step,
+        });
+    }
+
+    fn step(&mut self) -> Result<(), TrainError> {
+        if self.step.0 >= MOST_STEPS {
+            let message = format!("the budget is not spent after {MOST_STEPS} steps");
+            return Err(ConfigError::new("budget", message, "choose a smaller budget").into());
+        }
+        let plan = StepPlan { trainable: self.course.trainable.clone(), micro_batch_sequences: 1 };
+        self.engine.step(&self.batch, &plan)?;
+        // The script's losses do not depend on the update's numbers.
+        let update =
+            AdamW { rate: 0.0, beta1: 0.9, beta2: 0.9, epsilon: 1.0, weight_decay: 0.0, clip_norm: None };
+        self.engine.optimize(&update)?;
+        while let Some(outcome) = self.engine.outcome(Wait::ForAll)? {
+            let loss_nats_per_token = outcome.loss_nats_per_token;
+            self.losses.push(LossPoint { step: self.step.0, loss_nats_per_token });
+        }
+        self.costs.add_step(&self.step_cost);
+        if let Some(phase) = self.phases.last_mut() {
+            phase.steps += 1;
+        }
+        self.step = self.step.next();
+        self.decided = false;
+        Ok(())
+    }
+
+    fn result(mut self) -> Rehearsal {
+        self.phases.retain(|phase| phase.steps > 0);
+        let state_bytes = 16 * self.config.model.parameters(self.deepest);
+        Rehearsal { steps: self.step, costs: self.costs, phases: self.phases, state_bytes }
+    }
+}
+
+/// Makes the engine's stack that of the course.
+fn follow(engine: &mut ScriptedEngine, course: &Course) -> Result<(), TrainError> {
+    for layer in engine.layers() {
+        if course.position(layer).is_none() {
+            engine.edit(Edit::Remove { layer })?;
+        }
+    }
+    for (position, layer) in course.layers().into_iter().enumerate() {
+        if !engine.layers().contains(&layer) {
+            engine.edit(Edit::Insert { at: LayerIndex(position), layer, weights: Vec::new() })?;
+        }
+    }
+    Ok(())
+}

@@ -166,6 +166,14 @@ impl Registry {
         Ok(Loaded { provenance, plugin })
     }
 
+    /// The facts of one file.
+    ///
+    /// # Errors
+    /// The file is refused.
+    pub fn facts_of(&self, path: &Path) -> Result<LibraryFacts, PluginError> {
+        Found::read(path.to_path_buf()).facts.map_err(|refusal| refused(path, &refusal))
+    }
+
     /// The JSON schema of a plugin's configuration; loads the library.
     ///
     /// # Errors

@@ -9,7 +9,7 @@
 //!
 //! The folder is written under a temporary name and renamed, so that it is there whole or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -265,6 +265,14 @@ pub fn load(folder: &Path, shape: &ModelShape) -> Result<(RunState, Snapshot), T
         plugins,
     };
     Ok((state, tensors))
+}
+
+/// The weights of a checkpoint alone, by their Hugging Face names.
+///
+/// # Errors
+/// A file that is missing or damaged.
+pub fn weights(folder: &Path) -> Result<HashMap<String, Vec<f32>>, TrainError> {
+    read_tensors(&folder.join("weights.safetensors"))
 }
 
 fn check_hash(path: &Path, hash: &str) -> Result<(), TrainError> {

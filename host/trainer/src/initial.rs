@@ -11,7 +11,7 @@ use crate::TrainError;
 use crate::tensor_file::read_tensors;
 
 /// Every tensor of one block.
-pub type BlockWeights = Vec<(TensorClass, Vec<f32>)>;
+pub(crate) type BlockWeights = Vec<(TensorClass, Vec<f32>)>;
 
 /// See the module's text.
 pub struct InitialModel {
@@ -47,7 +47,7 @@ impl InitialModel {
     ///
     /// # Errors
     /// A folder that lacks one.
-    pub fn shared(&self) -> Result<Vec<(TensorId, Vec<f32>)>, TrainError> {
+    pub(crate) fn shared(&self) -> Result<Vec<(TensorId, Vec<f32>)>, TrainError> {
         let specs = self.shape.shared_tensors().into_iter();
         specs
             .map(|spec| {
@@ -65,7 +65,7 @@ impl InitialModel {
     ///
     /// # Errors
     /// A folder that has only part of it.
-    pub fn block(&self, ordinal: LayerId) -> Result<Option<BlockWeights>, TrainError> {
+    pub(crate) fn block(&self, ordinal: LayerId) -> Result<Option<BlockWeights>, TrainError> {
         let specs = self.shape.block_tensors();
         if let Source::Folder { tensors, .. } = &self.source {
             let first = TensorId::block(ordinal, specs[0].class).hugging_face_name(position(ordinal));

@@ -1,0 +1,26 @@
+//! What a step reads: token ids from text, from shards or from recorded batches, cut into
+//! [`engine::TokenBatch`]es, as a pure function of seed and cursor, so that a resumed run reads what an
+//! uninterrupted one would.
+//!
+//! Not here: tokenizing (shards are made elsewhere), where a run stands in the stream (the trainer's
+//! cursor), and what the batches consumed hash to (the trainer's as well). Files are read by position,
+//! never mapped: a file that shrinks under a run is an error, not a signal.
+
+mod config;
+mod corpus;
+mod error;
+mod facts;
+mod file;
+mod npy;
+mod recorded;
+mod shards;
+mod shuffle;
+mod stream;
+mod windows;
+
+pub use config::{ConfigError, DataConfig, Order};
+pub use corpus::{Corpus, Needs, open};
+pub use error::DataError;
+pub use facts::{CorpusFacts, FileFacts, Split};
+pub use npy::NpyFault;
+pub use recorded::recorded_sequences_per_step;

@@ -1,0 +1,176 @@
+//! The command line, and its help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Does training a language model layer by layer pay, against training it whole?
+///
+/// Growth strategies, layer initializers and metric reporters are shared libraries: `sapwood plugin list`
+/// shows them.
+#[derive(Debug, Parser)]
+#[command(name = "sapwood", version, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    /// More in the log file (-v debug, -vv trace); RUST_LOG goes before it
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 good · 1 internal error · 2 wrong usage · 3 configuration · 4 data · 5 plugin refused · \
+6 plugin failed · 7 numbers went wrong · 8 disk, memory or device · 9 runs failed for several reasons · \
+10 parity out of tolerance · 130 interrupted (saved; run again to go on)";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a study: all arms with all seeds, then the verdict. Run it again to go on or to add arms
+    #[command(after_help = "Example: sapwood study configs/quickstart.toml --out runs/quickstart")]
+    Study(StudyArgs),
+    /// Show what a study will do and cost, without training
+    #[command(after_help = "Example: sapwood plan configs/paper/gpt2-124m.toml")]
+    Plan(PlanArgs),
+    /// Train one run of a study
+    #[command(after_help = "Example: sapwood train configs/quickstart.toml --arm stack --seed 1")]
+    Train(TrainArgs),
+    /// Compare the arms of a study's folder and print the verdict again
+    #[command(after_help = "Example: sapwood report runs/quickstart")]
+    Report(ReportArgs),
+    /// List and inspect plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Replay recorded training runs of another implementation, and compare step by step
+    #[command(after_help = "Example: sapwood parity --engine burn --reference tests/golden/torch_reference")]
+    Parity(ParityArgs),
+    /// Tell what this machine has: engines, devices, plugins
+    #[command(after_help = "Example: sapwood doctor")]
+    Doctor(PluginPath),
+}
+
+/// Which engine trains, and on what.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct EngineArgs {
+    /// Who computes
+    #[arg(long, value_enum, default_value_t = EngineName::Burn)]
+    pub(crate) engine: EngineName,
+    /// Where; a device that is not there is an error, never a silent run elsewhere
+    #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
+    pub(crate) device: DeviceName,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EngineName {
+    /// GPT-2 on Burn's automatic differentiation
+    Burn,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceName {
+    /// This machine's processor
+    Cpu,
+    /// An NVIDIA GPU
+    Cuda,
+}
+
+/// Where plugins are looked for.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PluginPath {
+    /// Look for plugins in this folder first; may be given several times
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugin_path: Vec<PathBuf>,
+}
+
+/// A study's file and what is different this time.
+#[derive(Debug, Args)]
+pub(crate) struct FileArgs {
+    /// The study's file
+    pub(crate) file: PathBuf,
+    /// Set any key of the file, such as `schedule.rate=1e-3`; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    #[command(flatten)]
+    pub(crate) plugins: PluginPath,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StudyArgs {
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// Where results go [default: runs/NAME]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Runs side by side [default: as many as the cores allow]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArgs {
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// Which arm; not needed where there is one
+    #[arg(long)]
+    pub(crate) arm: Option<String>,
+    /// Which seed [default: the study's first]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Where results go [default: runs/NAME]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The study's folder
+    pub(crate) folder: PathBuf,
+    /// Print the JSON instead of the table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// List all plugins on the search path; runs none of their code
+    #[command(after_help = "Example: sapwood plugin list --plugin-path ./plugins")]
+    List(PluginPath),
+    /// Show a plugin's facts and what its configuration takes
+    #[command(after_help = "Example: sapwood plugin inspect sapwood/paper\n         sapwood plugin inspect ./libmine.so")]
+    Inspect(InspectArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// A plugin's id (`author/name`) or a library's file
+    pub(crate) plugin: String,
+    #[command(flatten)]
+    pub(crate) plugins: PluginPath,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ParityArgs {
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// A folder with recorded runs, in the format of tests/golden/torch_reference
+    #[arg(long, value_name = "DIR")]
+    pub(crate) reference: PathBuf,
+    /// Keep what was trained in this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) plugins: PluginPath,
+}

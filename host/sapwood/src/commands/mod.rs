@@ -1,0 +1,8 @@
+//! One file a command.
+
+pub(crate) mod doctor;
+pub(crate) mod parity;
+pub(crate) mod plan;
+pub(crate) mod plugin;
+pub(crate) mod report;
+pub(crate) mod study;

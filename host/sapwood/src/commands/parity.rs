@@ -1,0 +1,77 @@
+//! `sapwood parity`: replays recorded runs of another implementation and compares.
+#![allow(clippy::print_stdout)]
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+
+use study::parity::{Deviation, ExpectedRun, Tolerances, compare, expected, point_at};
+use study::{Execution, Lab, Source, execute, run_folder};
+use trainer::ErrorClass;
+
+use crate::args::ParityArgs;
+use crate::failure::{Failed, OUT_OF_TOLERANCE};
+use crate::{Outcome, engines, log};
+
+/// What each recorded run did, as a run of ours.
+const CONFIGS: [(&str, &str); 5] = [
+    ("a", include_str!("../../../../configs/parity/a.toml")),
+    ("b", include_str!("../../../../configs/parity/b.toml")),
+    ("c", include_str!("../../../../configs/parity/c.toml")),
+    ("d", include_str!("../../../../configs/parity/d.toml")),
+    ("e", include_str!("../../../../configs/parity/e.toml")),
+];
+
+pub(crate) fn parity(args: &ParityArgs, verbose: u8) -> Outcome {
+    let temporary = tempfile::tempdir().map_err(|error| {
+        Failed::new(ErrorClass::Resource, format!("no temporary folder: {error}"), "give `--out`")
+    })?;
+    let out = args.out.as_deref().unwrap_or(temporary.path());
+    log::into_folder(out, verbose)?;
+    let recorded = expected(&args.reference)?;
+    let mut within = true;
+    for (name, run) in &recorded.runs {
+        let Some((_, config)) = CONFIGS.iter().find(|(known, _)| known == name) else {
+            let message = format!("{} has a run `{name}` that no configuration describes", args.reference.display());
+            return Err(Failed::new(ErrorClass::Config, message, "add it to configs/parity"));
+        };
+        let deviations = replay(args, name, config, run, out)?;
+        println!("run {name}");
+        for deviation in &deviations {
+            print(deviation);
+        }
+        within &= deviations.iter().all(Deviation::is_within);
+    }
+    println!("{}", if within { "parity: within tolerance" } else { "parity: OUT OF TOLERANCE" });
+    Ok(if within { ExitCode::SUCCESS } else { ExitCode::from(OUT_OF_TOLERANCE) })
+}
+
+fn replay(
+    args: &ParityArgs,
+    name: &str,
+    config: &str,
+    recorded: &ExpectedRun,
+    out: &Path,
+) -> Result<Vec<Deviation>, Failed> {
+    let file = format!("configs/parity/{name}.toml");
+    let mut source = Source::of_text(Path::new(&file), config.to_owned(), &[])?;
+    point_at(&mut source, &args.reference)?;
+    let build = engines::builder(args.engine);
+    let lab = Lab::open(source, &args.plugins.plugin_path, &build)?;
+    let run = lab.plan()?[0].runs[0].clone();
+    let interrupt = AtomicBool::new(false);
+    let how = Execution { folder: &out.join(name), jobs: 1, interrupt: &interrupt, terminal: false };
+    let executed = execute(&lab, std::slice::from_ref(&run), &how)?;
+    if let Some((_, error)) = executed.failed.into_iter().next() {
+        return Err(error.into());
+    }
+    Ok(compare(&run_folder(how.folder, &run), recorded, Tolerances::of_run(name))?)
+}
+
+fn print(deviation: &Deviation) {
+    let verdict = if deviation.is_within() { "ok" } else { "TOO FAR" };
+    println!(
+        "  {:<28} worst {:>9.2e} of {:>8.1e} allowed, {:>5} compared  {verdict:<7}  {}",
+        deviation.what, deviation.worst, deviation.tolerance, deviation.compared, deviation.place
+    );
+}

@@ -1,0 +1,90 @@
+//! `sapwood plugin list` and `inspect`.
+#![allow(clippy::print_stdout)]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use plugin_host::api::{Descriptor, Kind, LibraryFacts};
+use plugin_host::{PluginError, Registry, SearchPath};
+
+use crate::Outcome;
+use crate::args::{InspectArgs, PluginPath};
+
+pub(crate) fn list(args: &PluginPath) -> Outcome {
+    let registry = Registry::scan(SearchPath::standard(&args.plugin_path));
+    for kind in Kind::ALL {
+        let mut rows = Vec::new();
+        for found in registry.libraries() {
+            let plugins = found.facts.as_ref().map(|facts| facts.plugins.as_slice()).unwrap_or_default();
+            rows.extend(plugins.iter().filter(|plugin| plugin.kind == kind).map(|plugin| (plugin, &found.path)));
+        }
+        rows.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+        println!("{kind}");
+        for (plugin, _) in &rows {
+            println!("  {:<24} {:<8} {}", plugin.id, plugin.version, plugin.summary);
+        }
+        if rows.is_empty() {
+            println!("  none");
+        }
+    }
+    for found in registry.libraries() {
+        if let Err(refusal) = &found.facts {
+            println!("passed over: {} {refusal}", found.path.display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn inspect(args: &InspectArgs) -> Outcome {
+    let named = Path::new(&args.plugin);
+    let is_file = named.extension().is_some_and(|extension| extension == std::env::consts::DLL_EXTENSION);
+    if is_file {
+        let (folder, file) = (named.parent().unwrap_or(Path::new("")), named.to_path_buf());
+        let registry = Registry::scan(SearchPath(vec![folder.to_path_buf()]));
+        let facts = registry.facts_of(&file)?;
+        print_library(&file, &facts);
+        for plugin in &facts.plugins {
+            print_plugin(&registry, plugin, &file)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let registry = Registry::scan(SearchPath::standard(&args.plugins.plugin_path));
+    let mut found = Vec::new();
+    for kind in Kind::ALL {
+        match registry.find(kind, &args.plugin) {
+            Ok(library) => found.push((kind, library.path.clone())),
+            Err(PluginError::NotFound { .. }) => {}
+            Err(other) => return Err(other.into()),
+        }
+    }
+    if found.is_empty() {
+        // The kind is not known, so any serves for the message; a strategy is the likeliest.
+        registry.find(Kind::Strategy, &args.plugin)?;
+    }
+    for (kind, path) in found {
+        let facts = registry.facts_of(&path)?;
+        print_library(&path, &facts);
+        for plugin in facts.plugins.iter().filter(|plugin| plugin.kind == kind && plugin.id == args.plugin) {
+            print_plugin(&registry, plugin, &path)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_library(path: &PathBuf, facts: &LibraryFacts) {
+    println!("library     {}", path.display());
+    println!("built with  sapwood-plugin {}, {}, {}", facts.sdk, facts.rustc, facts.target);
+    let interfaces: Vec<String> =
+        facts.interfaces.iter().map(|i| format!("{} {} ({})", i.kind, i.revision, i.layout)).collect();
+    println!("interfaces  {}", interfaces.join(", "));
+}
+
+fn print_plugin(registry: &Registry, plugin: &Descriptor, path: &Path) -> Result<(), PluginError> {
+    println!("\n{} `{}` {} ({})", plugin.kind, plugin.id, plugin.version, plugin.license);
+    println!("{}", plugin.summary);
+    if !plugin.homepage.is_empty() {
+        println!("{}", plugin.homepage);
+    }
+    println!("\nconfiguration (JSON Schema):\n{}", registry.schema(plugin.kind, &plugin.id, path)?);
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! The binary: reads arguments, picks the engine, prints results to standard output and everything else
+//! to standard error, and turns errors into exit codes.
+
+mod args;
+mod commands;
+mod engines;
+mod failure;
+mod log;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command, PluginCommand};
+use failure::Failed;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let verbose = arguments.verbose;
+    let outcome = match arguments.command {
+        Command::Study(args) => commands::study::study(&args, verbose),
+        Command::Train(args) => commands::study::train(&args, verbose),
+        Command::Plan(args) => commands::plan::plan(&args),
+        Command::Report(args) => commands::report::report(&args),
+        Command::Plugin(PluginCommand::List(args)) => commands::plugin::list(&args),
+        Command::Plugin(PluginCommand::Inspect(args)) => commands::plugin::inspect(&args),
+        Command::Parity(args) => commands::parity::parity(&args, verbose),
+        Command::Doctor(args) => commands::doctor::doctor(&args),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(failed) => failed.print(),
+    }
+}
+
+/// What a command answers: an exit code, or a failure that is printed.
+type Outcome = Result<ExitCode, Failed>;

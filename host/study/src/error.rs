@@ -1,0 +1,61 @@
+//! What can be wrong with a study as a whole.
+
+use std::path::PathBuf;
+
+use trainer::{ErrorClass, TrainError};
+
+use crate::source::SourceError;
+
+/// What can be wrong with a study as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum StudyError {
+    /// Its file.
+    #[error(transparent)]
+    File(#[from] SourceError),
+    /// Something that an arm names in the file.
+    #[error("{source}")]
+    Located {
+        /// What, where, what to do.
+        source: SourceError,
+        /// What kind of error it is.
+        class: ErrorClass,
+    },
+    /// Something else of a run.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// Another process works on the same folder.
+    #[error("another process is working on {}", folder.display())]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+impl StudyError {
+    /// Its class.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            StudyError::File(_) => ErrorClass::Config,
+            StudyError::Located { class, .. } => *class,
+            StudyError::Train(error) => error.class(),
+            StudyError::InUse { .. } => ErrorClass::Resource,
+        }
+    }
+
+    /// Where it is, if that is known.
+    pub fn place(&self) -> Option<String> {
+        match self {
+            StudyError::File(source) | StudyError::Located { source, .. } => Some(source.place.to_string()),
+            StudyError::Train(_) | StudyError::InUse { .. } => None,
+        }
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> String {
+        match self {
+            StudyError::File(source) | StudyError::Located { source, .. } => source.hint.clone(),
+            StudyError::Train(error) => error.hint(),
+            StudyError::InUse { .. } => "wait for it, stop it, or choose another `--out`".into(),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! A study's file: model, data, optimizer, budget, arms, seeds. What it says is frozen with the results.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use data::DataConfig;
+use engine::{ModelShape, Tokens};
+use indexmap::IndexMap;
+use plugin_host::Choice;
+use serde::{Deserialize, Serialize};
+use trainer::{
+    Audit, Budget, Checkpoints, ConfigError, Evaluation, InitialModelConfig, Optimizer, RunConfig, Schedule,
+    Training,
+};
+
+/// See the module's text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StudyFile {
+    /// What is compared, and how.
+    pub study: StudySection,
+    /// The model at its final depth.
+    pub model: ModelShape,
+    /// Where the initial weights come from.
+    #[serde(default)]
+    pub initial_model: InitialModelConfig,
+    /// What is read.
+    pub data: DataConfig,
+    /// How a step is made.
+    pub training: Training,
+    /// AdamW.
+    pub optimizer: Optimizer,
+    /// The learning rate, of every arm that does not name its own.
+    pub schedule: Schedule,
+    /// What the baseline trains for.
+    pub budget: BudgetSection,
+    /// When and on what runs are judged.
+    pub evaluation: Evaluation,
+    /// When runs are saved.
+    pub checkpoints: Checkpoints,
+    /// The host's audit of growth.
+    pub audit: Audit,
+    /// What is compared.
+    pub arms: IndexMap<String, Arm>,
+    /// Who watches.
+    #[serde(default)]
+    pub reporters: Vec<Choice>,
+}
+
+/// What is compared, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StudySection {
+    /// The study's name; its folder's too, unless `--out` says otherwise.
+    pub name: String,
+    /// The arm that all others are compared with.
+    pub baseline: String,
+    /// Seeds of the initial weights and of the order of the data; every arm runs with each.
+    pub seeds: Vec<u64>,
+    /// How arms are compared with the baseline.
+    pub compare: Vec<Comparison>,
+    /// Threads of one run; more runs go side by side when it is small.
+    pub threads_per_run: usize,
+    /// Folders with plugins, beside the usual ones; relative to this file.
+    #[serde(default)]
+    pub plugin_folders: Vec<PathBuf>,
+}
+
+/// How an arm is compared with the baseline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Comparison {
+    /// After the same tokens.
+    Tokens,
+    /// After the same exact FLOPs.
+    Compute,
+}
+
+/// What the baseline trains for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetSection {
+    /// In optimizer steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// In tokens, instead; a whole number of steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Tokens>,
+}
+
+/// What is compared: a strategy with its initializers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arm {
+    /// Decides.
+    pub strategy: Choice,
+    /// Fill in new blocks, by the role that the strategy gives them.
+    #[serde(default)]
+    pub initializers: BTreeMap<String, Choice>,
+    /// The arm's own learning rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+}
+
+impl StudyFile {
+    /// Refuses what makes no sense as a study; each run is checked by itself.
+    ///
+    /// # Errors
+    /// The first key at fault.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let study = &self.study;
+        for (key, name) in
+            std::iter::once(("study.name", &study.name)).chain(self.arms.keys().map(|arm| ("arms", arm)))
+        {
+            if !is_file_name(name) {
+                let message = format!("`{name}` cannot name a folder");
+                return Err(ConfigError::new(key, message, "use letters, digits, - and _, at most 64"));
+            }
+        }
+        if !self.arms.contains_key(&study.baseline) {
+            let arms: Vec<&str> = self.arms.keys().map(String::as_str).collect();
+            let message = format!("there is no arm `{}` to be the baseline", study.baseline);
+            return Err(ConfigError::new(
+                "study.baseline",
+                message,
+                format!("the arms are {}", arms.join(", ")),
+            ));
+        }
+        if study.seeds.is_empty() {
+            return Err(ConfigError::new(
+                "study.seeds",
+                "`study.seeds` is empty",
+                "give at least one; three give an interval",
+            ));
+        }
+        let mut seen = study.seeds.clone();
+        seen.sort_unstable();
+        if seen.windows(2).any(|pair| pair[0] == pair[1]) {
+            let message = "a seed stands in `study.seeds` twice";
+            return Err(ConfigError::new(
+                "study.seeds",
+                message,
+                "the same seed gives the same run; remove one",
+            ));
+        }
+        if study.compare.is_empty() {
+            let hint = "give [\"tokens\"], [\"compute\"] or both";
+            return Err(ConfigError::new("study.compare", "`study.compare` is empty", hint));
+        }
+        if study.threads_per_run == 0 || study.threads_per_run > 1024 {
+            let message = format!("`study.threads_per_run` is {}", study.threads_per_run);
+            return Err(ConfigError::new("study.threads_per_run", message, "choose 1 to 1024"));
+        }
+        self.reference_steps().map(|_| ())
+    }
+
+    /// Steps that the baseline trains for.
+    ///
+    /// # Errors
+    /// Neither or both units given, or tokens that are no whole number of steps.
+    pub fn reference_steps(&self) -> Result<u64, ConfigError> {
+        let per_step = (self.training.sequences_per_step * self.model.context) as u64;
+        match (self.budget.steps, self.budget.tokens) {
+            (Some(steps), None) => Ok(steps),
+            (None, Some(Tokens(tokens))) if per_step > 0 && tokens % per_step == 0 => Ok(tokens / per_step),
+            (None, Some(Tokens(tokens))) => {
+                let message = format!("{tokens} tokens are no whole number of steps of {per_step}");
+                let lower = tokens.checked_div(per_step).unwrap_or_default() * per_step;
+                Err(ConfigError::new(
+                    "budget.tokens",
+                    message,
+                    format!("choose {lower} or {}", lower + per_step),
+                ))
+            }
+            _ => Err(ConfigError::new(
+                "budget",
+                "give `steps` or `tokens`, not both",
+                "write `steps = 400`, say",
+            )),
+        }
+    }
+
+    /// One run of an arm; `flops` is the baseline's cost, for a run that is matched by compute.
+    ///
+    /// # Errors
+    /// The first key at fault.
+    pub fn run(&self, arm: &str, seed: u64, flops: Option<engine::Flops>) -> Result<RunConfig, ConfigError> {
+        let arms: Vec<&str> = self.arms.keys().map(String::as_str).collect();
+        let found = self.arms.get(arm).ok_or_else(|| {
+            ConfigError::new(
+                "arms",
+                format!("there is no arm `{arm}`"),
+                format!("the arms are {}", arms.join(", ")),
+            )
+        })?;
+        let config = RunConfig {
+            arm: arm.to_owned(),
+            seed,
+            model: self.model.clone(),
+            initial_model: self.initial_model.clone(),
+            data: self.data.clone(),
+            training: self.training.clone(),
+            optimizer: self.optimizer.clone(),
+            schedule: found.schedule.clone().unwrap_or_else(|| self.schedule.clone()),
+            budget: Budget { reference_steps: self.reference_steps()?, flops },
+            evaluation: self.evaluation.clone(),
+            checkpoints: self.checkpoints.clone(),
+            audit: self.audit.clone(),
+            strategy: found.strategy.clone(),
+            initializers: found.initializers.clone(),
+        };
+        config.check().map_err(|error| ConfigError { key: in_arm(arm, found, error.key), ..error })?;
+        Ok(config)
+    }
+}
+
+/// Where a run's key stands in the study's file.
+pub(crate) fn in_arm(name: &str, arm: &Arm, key: String) -> String {
+    let first = key.split('.').next().unwrap_or_default();
+    let own =
+        first == "strategy" || first == "initializers" || (first == "schedule" && arm.schedule.is_some());
+    if own { format!("arms.{name}.{key}") } else { key }
+}
+
+fn is_file_name(name: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' || byte == b'.';
+    !name.is_empty() && name.len() <= 64 && !name.starts_with('.') && name.bytes().all(good)
+}
+
+/// A path of the file, seen from where the program runs.
+pub(crate) fn from_folder(folder: &Path, path: &Path) -> PathBuf {
+    if path.is_absolute() { path.to_path_buf() } else { folder.join(path) }
+}

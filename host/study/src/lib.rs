@@ -1,25 +1,18 @@
-//! Arms × seeds from one file, run side by side, compared at matched cost, judged and reported.
+//! Arms × seeds compared: what the runs measured, what that says about an arm, and the words and tables
+//! in which it is said.
 //!
-//! Not here: how one run trains (`trainer`), and what is printed where (`sapwood`).
+//! The judgement is made of pure functions: no files, no clocks, no training.
 
-mod error;
-mod execute;
-mod file;
-mod lab;
-pub mod parity;
-mod source;
+mod curve;
+mod report;
+mod statistics;
+mod verdict;
 
-pub use error::StudyError;
-pub use execute::{Executed, Execution, Failure, execute, run_folder};
-pub use file::{Arm, BudgetSection, Comparison, StudyFile, StudySection};
-pub use lab::{BuildEngine, Lab, PlannedArm};
-pub use source::{Place, Source, SourceError};
-
-/// temp
-pub struct Rendered { /// t
-    pub terminal: String, /// t
-    pub json: String }
-/// temp
-/// # Errors
-/// none
-pub fn report_folder(_: &std::path::Path) -> Result<Rendered, StudyError> { Ok(Rendered { terminal: String::new(), json: String::new() }) }
+pub use curve::{Cost, EvaluationPoint, RunCurve};
+pub use report::{to_json, to_markdown, to_terminal};
+pub use statistics::{Interval, PairedStatistics, SignFlip, Summary, holm, paired, summarize};
+pub use verdict::{
+    ArmJudgement, ArmPlan, ArmRuns, ArmVerdict, Comparison, CostToReach, Evidence, FailedRun, FinalPoint,
+    JudgeError, Judgement, LedgerCosts, LedgerRatios, LeftOut, LossDifference, LossPair, Outcome, Reach,
+    RunStatus, SeedLedger, SeedReach, judge,
+};

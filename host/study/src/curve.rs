@@ -1,0 +1,174 @@
+//! What a run measured, evaluation by evaluation, and how to read such a curve at a point. Comparing two
+//! curves is the verdict's; reading them from files is not done here.
+
+use engine::{Flops, Step, Tokens};
+use serde::{Deserialize, Serialize};
+
+/// A loss as a number, or `null` where it is none: JSON has no NaN, and divergence is a result.
+pub(crate) mod loss_or_null {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(loss: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        loss.is_finite().then_some(*loss).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        Option::<f64>::deserialize(deserializer).map(|loss| loss.unwrap_or(f64::NAN))
+    }
+}
+
+/// One evaluation, with all that the run had cost until then.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationPoint {
+    /// Optimizer steps done.
+    pub step: Step,
+    /// Tokens trained on.
+    pub tokens: Tokens,
+    /// The `exact` ledger. Comparisons rest on it.
+    pub flops: Flops,
+    /// The `weight_matmul` ledger.
+    pub flops_weight_matmul: Flops,
+    /// The `li2024` ledger.
+    pub flops_li2024: Flops,
+    /// Training time. Not compared here: only runs measured alone could be.
+    pub wall_seconds: f64,
+    /// Validation loss; not finite where the run diverged (`null` in JSON).
+    #[serde(with = "loss_or_null")]
+    pub loss_nats_per_token: f64,
+    /// Hash of all training batches consumed until here.
+    pub batches_sha256: String,
+}
+
+/// All evaluations of one run, in the order in which they were made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunCurve {
+    /// The arm that it belongs to.
+    pub arm: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Its evaluations, tokens and costs ascending.
+    pub points: Vec<EvaluationPoint>,
+}
+
+/// What is paid on the way to a loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// The exact ledger.
+    ExactFlops,
+    /// Tokens trained on.
+    Tokens,
+}
+
+impl EvaluationPoint {
+    /// What had been paid.
+    pub fn cost(&self, cost: Cost) -> f64 {
+        match cost {
+            Cost::ExactFlops => self.flops.as_f64(),
+            Cost::Tokens => self.tokens.0 as f64,
+        }
+    }
+}
+
+impl RunCurve {
+    /// The last evaluation.
+    pub fn last(&self) -> Option<&EvaluationPoint> {
+        self.points.last()
+    }
+
+    /// The evaluation after exactly so many tokens; nothing is interpolated.
+    pub fn at_tokens(&self, tokens: Tokens) -> Option<&EvaluationPoint> {
+        self.points.iter().find(|point| point.tokens == tokens)
+    }
+
+    /// The last evaluation that exact FLOPs of `budget` pay for.
+    pub fn last_within(&self, budget: Flops) -> Option<&EvaluationPoint> {
+        self.points.iter().rev().find(|point| point.flops <= budget)
+    }
+
+    /// What it cost until the loss was first `loss` or lower: linear between the evaluation that was the
+    /// first to show it and the one before. Where the very first evaluation shows it, its cost, which is
+    /// then an upper bound. `None` where no evaluation does; nothing is extrapolated.
+    pub fn first_crossing(&self, loss: f64, cost: Cost) -> Option<f64> {
+        let reached = self.points.iter().position(|point| point.loss_nats_per_token <= loss)?;
+        let after = &self.points[reached];
+        let before = reached.checked_sub(1).map(|i| &self.points[i]);
+        match before.filter(|before| before.loss_nats_per_token.is_finite()) {
+            None => Some(after.cost(cost)),
+            Some(before) => {
+                let fall = before.loss_nats_per_token - after.loss_nats_per_token;
+                let share = (before.loss_nats_per_token - loss) / fall;
+                Some(before.cost(cost) + share * (after.cost(cost) - before.cost(cost)))
+            }
+        }
+    }
+
+    /// The first evaluation whose loss is not finite.
+    pub fn divergence(&self) -> Option<&EvaluationPoint> {
+        self.points.iter().find(|point| !point.loss_nats_per_token.is_finite())
+    }
+
+    /// The last evaluation after the same number of tokens (more than none) that both curves have.
+    pub fn last_in_common<'a>(&'a self, other: &'a RunCurve) -> Option<(&'a EvaluationPoint, &'a EvaluationPoint)> {
+        let trained = self.points.iter().rev().filter(|point| point.tokens > Tokens(0));
+        trained.into_iter().find_map(|point| Some((point, other.at_tokens(point.tokens)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn curve(losses: &[f64]) -> RunCurve {
+        let point = |(i, &loss): (usize, &f64)| EvaluationPoint {
+            step: Step(i as u64),
+            tokens: Tokens(100 * i as u64),
+            flops: Flops(1000 * (i * i) as u128),
+            flops_weight_matmul: Flops(0),
+            flops_li2024: Flops(0),
+            wall_seconds: 0.0,
+            loss_nats_per_token: loss,
+            batches_sha256: String::new(),
+        };
+        RunCurve { arm: "arm".into(), seed: 0, points: losses.iter().enumerate().map(point).collect() }
+    }
+
+    #[test]
+    fn a_crossing_lies_between_two_evaluations() {
+        let curve = curve(&[5.0, 4.0, 3.0, 3.5, 2.0]);
+        assert_eq!(curve.first_crossing(3.25, Cost::Tokens), Some(175.0));
+        assert_eq!(curve.first_crossing(3.25, Cost::ExactFlops), Some(1000.0 + 0.75 * 3000.0));
+        assert_eq!(curve.first_crossing(3.0, Cost::Tokens), Some(200.0), "the first time, not the last");
+        assert_eq!(curve.first_crossing(6.0, Cost::Tokens), Some(0.0), "not before the first evaluation");
+        assert_eq!(curve.first_crossing(1.9, Cost::Tokens), None);
+    }
+
+    #[test]
+    fn a_loss_that_is_no_number_reaches_nothing() {
+        let curve = curve(&[5.0, f64::NAN, 3.0, f64::NAN]);
+        assert_eq!(curve.first_crossing(4.0, Cost::Tokens), Some(200.0), "nothing to interpolate from");
+        assert_eq!(curve.first_crossing(2.0, Cost::Tokens), None);
+        assert_eq!(curve.divergence().map(|point| point.tokens), Some(Tokens(100)));
+    }
+
+    #[test]
+    fn points_are_looked_up_exactly() {
+        let curve = curve(&[5.0, 4.0, 3.0]);
+        assert_eq!(curve.at_tokens(Tokens(100)).map(|point| point.step), Some(Step(1)));
+        assert_eq!(curve.at_tokens(Tokens(99)), None);
+        assert_eq!(curve.last_within(Flops(3999)).map(|point| point.step), Some(Step(1)));
+        assert_eq!(curve.last_within(Flops(4000)).map(|point| point.step), Some(Step(2)));
+        let longer = self::curve(&[5.0; 9]);
+        assert_eq!(curve.last_in_common(&longer).map(|(point, _)| point.step), Some(Step(2)));
+        assert_eq!(curve.last_in_common(&self::curve(&[5.0])), None, "before training all data is the same");
+    }
+
+    #[test]
+    fn a_diverged_curve_survives_json() {
+        let text = serde_json::to_string(&curve(&[5.0, f64::INFINITY])).expect("plain values");
+        assert!(text.contains("\"loss_nats_per_token\":null"), "{text}");
+        let read: RunCurve = serde_json::from_str(&text).expect("what was written");
+        assert!(read.points[1].loss_nats_per_token.is_nan());
+        let without = text.replace("\"loss_nats_per_token\":null,", "");
+        serde_json::from_str::<RunCurve>(&without).expect_err("a loss that is not there is no divergence");
+    }
+}

@@ -1,10 +1,10 @@
 //! An engine without arithmetic: its losses are a stated function of what it was asked, so that a wrong
 //! decision of the trainer shows in a number, and it fails on demand. Tests and dry runs use it.
 //!
-//! With `work` = the sum over all updates of `tokens * (tensors that trained / tensors of the stack)`:
+//! With `updates` = the mean step counter over the tensors of the stack:
 //!
 //! ```text
-//! loss = ln(vocabulary) (1/4 + 3/4 / (1 + work / 20_000)) + 1 / (20 (1 + depth)) + h / 1000
+//! loss = ln(vocabulary) (1/4 + 3/4 / (1 + updates / 100)) + 1 / (20 (1 + depth)) + h / 1000
 //! gradient norm = loss * (tensors that train / tensors of the stack)
 //! ```
 //!
@@ -55,9 +55,8 @@ pub struct ScriptedEngine {
     weights: Weights,
     layers: Vec<LayerId>,
     tensors: BTreeMap<TensorId, Tensor>,
-    work: f64,
     steps: u64,
-    in_flight: Option<(StepPlan, f64)>,
+    in_flight: Option<StepPlan>,
     outcomes: VecDeque<StepOutcome>,
     fault: Option<Fault>,
 }
@@ -76,7 +75,6 @@ impl ScriptedEngine {
             weights,
             layers: Vec::new(),
             tensors: BTreeMap::new(),
-            work: 0.0,
             steps: 0,
             in_flight: None,
             outcomes: VecDeque::new(),
@@ -127,7 +125,9 @@ impl ScriptedEngine {
     /// The stated function.
     fn loss(&self, rows: &[u32]) -> f64 {
         let vocabulary = self.shape.vocabulary as f64;
-        let learned = 0.25 + 0.75 / (1.0 + self.work / 20_000.0);
+        let updates: u64 = self.tensors.values().map(|tensor| tensor.moments.updates).sum();
+        let updates = updates as f64 / self.tensors.len() as f64;
+        let learned = 0.25 + 0.75 / (1.0 + updates / 100.0);
         let depth = 1.0 / (20.0 * (1.0 + self.layers.len() as f64));
         vocabulary.ln() * learned + depth + self.hash(rows) / 1000.0
     }
@@ -177,14 +177,13 @@ impl Engine for ScriptedEngine {
         let loss = if self.strike()? { f64::NAN } else { self.loss(batch.rows()) };
         let gradient_norm = loss * self.share_that_trains(plan);
         self.outcomes.push_back(StepOutcome { loss_nats_per_token: loss, gradient_norm });
-        self.in_flight = Some((plan.clone(), batch.tokens().0 as f64));
+        self.in_flight = Some(plan.clone());
         self.steps += 1;
         Ok(())
     }
 
     fn optimize(&mut self, update: &AdamW) -> Result<(), EngineError> {
-        let Some((plan, tokens)) = self.in_flight.take() else { return Ok(()) };
-        self.work += tokens * self.share_that_trains(&plan);
+        let Some(plan) = self.in_flight.take() else { return Ok(()) };
         for id in plan.trainable.iter() {
             let kept = self.weights == Weights::Kept;
             let tensor = self.get_mut(id)?;

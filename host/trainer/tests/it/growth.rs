@@ -1,0 +1,171 @@
+//! Growth, freezing, rejection, and what the decision log says of them.
+
+use plugin_host::api::{Action, Claim, Event, OptimizerChange, OptimizerRule, ScheduleChange, Train, Which};
+use trainer::records::Decision;
+
+use crate::bench::{Bench, Filling, Told, grow};
+
+fn labels(decisions: &[Decision]) -> Vec<String> {
+    let label = |decision: &Decision| match decision {
+        Decision::Planned { .. } => "planned".into(),
+        Decision::Requested { step, requests, .. } => {
+            let deeds = requests.iter().filter(|request| !matches!(request, Action::Metric { .. })).count();
+            format!("{step}: {deeds} requests")
+        }
+        Decision::Refused { step, reason, .. } => format!("{step}: refused, {reason}"),
+        Decision::Edited(receipt) => {
+            format!("{}: {} -> {} blocks", receipt.step, receipt.depth_before, receipt.depth_after)
+        }
+        Decision::Rejected { step, reason } => format!("{step}: rejected, {reason}"),
+        Decision::PhaseStarted { step, label, trainable, .. } => {
+            format!("{step}: phase `{label}`, {} tensors train", trainable.len())
+        }
+        Decision::PhaseEnded(audit) => format!(
+            "{}: phase `{}` over, {} moved, {} frozen, intact {}",
+            audit.end_step, audit.label, audit.moved, audit.frozen, audit.frozen_bit_identical
+        ),
+        Decision::Stopped { step, reason } => format!("{step}: stopped, {reason}"),
+    };
+    // Every boundary of the told strategy carries its metric; those with nothing else are no news.
+    decisions.iter().map(label).filter(|label| !label.ends_with(": 0 requests")).collect()
+}
+
+#[test]
+fn a_grown_run_says_what_grew_what_froze_and_what_moved() {
+    let bench = Bench::new();
+    let summary = bench
+        .run(Told::to(|context, actions| {
+            if context.step == 6 {
+                let new = grow(context, actions)?;
+                actions.phase("new block alone")?;
+                actions.train(Train::blocks_only(new))?;
+            }
+            if context.step == 12 {
+                actions.phase("all")?;
+                actions.train(Train::with_shared(context.blocks.iter().map(|block| block.id).collect()))?;
+                actions.optimizer(OptimizerRule { which: Which::All, change: OptimizerChange::Reset })?;
+                actions.schedule(ScheduleChange::Rewarm(2))?;
+            }
+            Ok(())
+        }))
+        .expect("a good run");
+    assert_eq!((summary.steps.0, summary.costs.tokens.0), (20, 240));
+    let wanted = [
+        "planned",
+        "0: phase ``, 16 tensors train",
+        "6: 3 requests",
+        "6: phase `` over, 16 moved, 0 frozen, intact true",
+        "6: 1 -> 2 blocks",
+        "6: phase `new block alone`, 12 tensors train",
+        "12: 4 requests",
+        "12: phase `new block alone` over, 12 moved, 16 frozen, intact true",
+        "12: phase `all`, 28 tensors train",
+        "20: phase `all` over, 28 moved, 0 frozen, intact true",
+    ];
+    assert_eq!(labels(&bench.decisions()), wanted);
+    let depths: Vec<usize> = bench.steps().iter().map(|step| step.depth).collect();
+    assert_eq!(depths, [[1; 6].as_slice(), &[2; 14]].concat());
+    let evaluated: Vec<u64> = bench.evaluations().iter().map(|evaluation| evaluation.step.0).collect();
+    assert_eq!(evaluated, [0, 5, 10, 15, 20]);
+    assert!(bench.steps()[12].learning_rate < bench.steps()[11].learning_rate, "the rate warms up again");
+}
+
+#[test]
+fn an_edit_that_is_rejected_leaves_no_trace() {
+    let plain = Bench::new();
+    plain.run(Told::to(|_, _| Ok(()))).expect("a good run");
+    let bench = Bench::new();
+    let strategy = Told {
+        react: Box::new(|event, actions| match event {
+            Event::Edited(_) => actions.reject("the probe says no"),
+            _ => Ok(()),
+        }),
+        ..Told::to(|context, actions| {
+            if context.step == 6 {
+                let new = grow(context, actions)?;
+                actions.train(Train::blocks_only(new))?;
+            }
+            Ok(())
+        })
+    };
+    bench.run(strategy).expect("a good run");
+    assert!(labels(&bench.decisions()).contains(&"6: rejected, the probe says no".to_owned()));
+    assert_eq!(bench.steps(), plain.steps(), "the same run as one that never asked");
+}
+
+#[test]
+fn a_refused_request_is_answered_logged_and_changes_nothing() {
+    let bench = Bench::new();
+    bench
+        .run(Told::to(|context, actions| {
+            if context.step == 2 {
+                let answer = actions.remove(&[plugin_host::api::LayerId(99)]);
+                assert_eq!(answer.expect_err("refused").message(), "there is no block 99");
+            }
+            Ok(())
+        }))
+        .expect("a strategy may live with a refusal");
+    assert!(labels(&bench.decisions()).contains(&"2: refused, there is no block 99".to_owned()));
+}
+
+#[test]
+fn losses_are_shown_to_the_step_before_the_last_one_and_no_further() {
+    let bench = Bench::new();
+    bench
+        .run(Told::to(|context, _| {
+            let last = context.losses.last().map(|loss| loss.step);
+            assert_eq!(last, context.step.checked_sub(2), "before step {}", context.step);
+            Ok(())
+        }))
+        .expect("a good run");
+}
+
+#[test]
+fn a_strategy_can_stop_the_run_and_name_a_checkpoint() {
+    let bench = Bench::new();
+    let summary = bench
+        .run(Told::to(|context, actions| {
+            if context.step == 7 {
+                actions.checkpoint("here")?;
+                actions.stop("enough")?;
+            }
+            Ok(())
+        }))
+        .expect("a good run");
+    assert_eq!((summary.steps.0, summary.stopped.as_deref()), (7, Some("enough")));
+    assert!(bench.files().contains("checkpoints/00000007-here/state.json"));
+}
+
+#[test]
+fn a_false_claim_of_an_exact_initializer_is_found_out() {
+    let bench = Bench::new();
+    let strategy = Told::to(|context, actions| {
+        if context.step == 6 {
+            grow(context, actions)?;
+        }
+        Ok(())
+    });
+    let liar = Filling(|first| first + 1.0, Claim::Exact);
+    let interrupt = std::sync::atomic::AtomicBool::new(false);
+    let error = bench.run_with(strategy, liar, bench.scripted(), &interrupt).expect_err("a lie");
+    let text = error.to_string();
+    assert!(
+        text.starts_with("the initializer `test/filling` failed in `init`: it claims to leave"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_run_matched_by_compute_never_exceeds_its_budget() {
+    let mut bench = Bench::new();
+    let whole = bench.run(Told { initial_depth: 3, ..Told::to(|_, _| Ok(())) }).expect("a good run");
+    let budget = whole.costs.flops.total();
+    bench = Bench::new();
+    bench.config.budget.flops = Some(budget);
+    let shallow = bench.run(Told::to(|_, _| Ok(()))).expect("a good run");
+    assert!(shallow.costs.flops.total() <= budget && shallow.steps.0 > 20);
+    let share = shallow.costs.flops.total().as_f64() / budget.as_f64();
+    assert!(share > 0.97, "no further step fits: {share}");
+    let at_tokens: Vec<u64> = bench.evaluations().iter().map(|evaluation| evaluation.step.0).collect();
+    assert!(at_tokens.contains(&20), "judged at the token budget too: {at_tokens:?}");
+}

@@ -1,0 +1,10 @@
+//! The trainer on the scripted engine: whole runs in milliseconds, with failures on demand.
+
+/// A run's parts, made small, and strategies that do as they are told.
+mod bench;
+/// Bad plugins and failing devices: contained, saved, named.
+mod faults;
+/// Growth, freezing, rejection, and what the decision log says of them.
+mod growth;
+/// Going on from a checkpoint, as if nothing had happened.
+mod resume;

@@ -1,0 +1,98 @@
+//! Going on from a checkpoint, as if nothing had happened.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use plugin_host::api::{Claim, Train};
+use trainer::TrainError;
+use trainer::checkpoint;
+
+use crate::bench::{Bench, Filling, Told, grow};
+
+/// Grows before steps 6 and 12, freezes in between, and interrupts before `stop`.
+fn growing(stop: Option<(u64, &'static AtomicBool)>) -> Told {
+    Told::to(move |context, actions| {
+        if let Some((step, interrupt)) = stop {
+            if context.step == step {
+                interrupt.store(true, Ordering::Relaxed);
+            }
+        }
+        if context.step == 6 || context.step == 12 {
+            let new = grow(context, actions)?;
+            actions.phase(&format!("after {}", context.step))?;
+            actions.train(Train::with_shared(new))?;
+        }
+        Ok(())
+    })
+}
+
+/// Everything that a finished run leaves behind and that does not depend on the clock; tensors as hashes.
+fn result(bench: &Bench) -> (String, u64, u64, String) {
+    let newest = checkpoint::list(&bench.folder().checkpoints()).expect("a folder")[0].clone();
+    let read = |name: &str| {
+        let mut hash = DefaultHasher::new();
+        std::fs::read(newest.join(name)).expect("a whole checkpoint").hash(&mut hash);
+        hash.finish()
+    };
+    let logs = [bench.folder().metrics_file(), bench.folder().decisions_file()];
+    let logs = logs.map(|path| std::fs::read_to_string(path).expect("a log")).concat();
+    let evaluations =
+        bench.evaluations().iter().map(|e| format!("{} {}", e.step, e.loss_nats_per_token)).collect();
+    (logs, read("weights.safetensors"), read("moments.safetensors"), evaluations)
+}
+
+fn run(bench: &Bench, strategy: Told, interrupt: &AtomicBool) -> Result<(), TrainError> {
+    let filling = Filling(|first| first, Claim::None);
+    bench.run_with(strategy, filling, bench.scripted(), interrupt).map(|_| ())
+}
+
+#[test]
+fn an_interrupted_run_ends_like_an_uninterrupted_one() {
+    let whole = Bench::new();
+    run(&whole, growing(None), &AtomicBool::new(false)).expect("a good run");
+    let wanted = result(&whole);
+    for step in 0..20 {
+        let bench = Bench::new();
+        let interrupt: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
+        let first = run(&bench, growing(Some((step, interrupt))), interrupt);
+        assert!(matches!(first, Err(TrainError::Interrupted { .. })), "step {step}: {first:?}");
+        run(&bench, growing(None), &AtomicBool::new(false)).expect("the rest of the run");
+        assert!(result(&bench) == wanted, "interrupted at step {step}: another end");
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
+    let whole = Bench::new();
+    run(&whole, growing(None), &AtomicBool::new(false)).expect("a good run");
+    let bench = Bench::new();
+    let interrupt: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
+    run(&bench, growing(Some((14, interrupt))), interrupt).expect_err("interrupted");
+    let newest = checkpoint::list(&bench.folder().checkpoints()).expect("a folder")[0].clone();
+    let weights = newest.join("weights.safetensors");
+    let mut bytes = std::fs::read(&weights).expect("a whole checkpoint");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&weights, bytes).expect("room");
+    run(&bench, growing(None), &AtomicBool::new(false)).expect("the rest of the run");
+    assert!(result(&bench) == result(&whole), "another end");
+}
+
+#[test]
+fn another_configuration_in_the_same_folder_is_refused_by_key() {
+    let mut bench = Bench::new();
+    run(&bench, growing(None), &AtomicBool::new(false)).expect("a good run");
+    bench.config.schedule.rate = 2e-2;
+    let error = run(&bench, growing(None), &AtomicBool::new(false)).expect_err("another run");
+    assert!(error.to_string().ends_with("`schedule.rate` was 0.01, now 0.02"), "{error}");
+}
+
+#[test]
+fn only_the_newest_checkpoints_are_kept_and_nothing_half_written() {
+    let bench = Bench::new();
+    run(&bench, growing(None), &AtomicBool::new(false)).expect("a good run");
+    let files = bench.files();
+    assert!(files.iter().all(|name| !name.contains("tmp")), "{files:?}");
+    let kept: Vec<&String> = files.iter().filter(|name| name.ends_with("state.json")).collect();
+    assert_eq!(kept, ["checkpoints/00000016/state.json", "checkpoints/00000020/state.json"]);
+}

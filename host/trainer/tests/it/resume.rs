@@ -12,10 +12,8 @@ use crate::bench::{Bench, Filling, Told, grow};
 /// Grows before steps 6 and 12, freezes in between, and interrupts before `stop`.
 fn growing(stop: Option<(u64, &'static AtomicBool)>) -> Told {
     Told::to(move |context, actions| {
-        if let Some((step, interrupt)) = stop {
-            if context.step == step {
-                interrupt.store(true, Ordering::Relaxed);
-            }
+        if let Some((_, interrupt)) = stop.filter(|(step, _)| *step == context.step) {
+            interrupt.store(true, Ordering::Relaxed);
         }
         if context.step == 6 || context.step == 12 {
             let new = grow(context, actions)?;

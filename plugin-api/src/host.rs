@@ -84,7 +84,10 @@ pub fn read_facts(path: &Path) -> std::result::Result<LibraryFacts, Refusal> {
 fn parse_facts(text: &[u8]) -> std::result::Result<LibraryFacts, Refusal> {
     let broken =
         |error: &dyn fmt::Display| Refusal::new(format!("has facts that cannot be read: {error}"), REBUILD);
-    let mut facts: serde_json::Value = serde_json::from_slice(text).map_err(|error| broken(&error))?;
+    // Linkers and sanitizers may pad a section with zeros.
+    let end = text.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let mut facts: serde_json::Value =
+        serde_json::from_slice(&text[..end]).map_err(|error| broken(&error))?;
     if let Some(plugins) = facts.get_mut("plugins").and_then(|plugins| plugins.as_array_mut()) {
         plugins.retain(|plugin| !plugin.is_null());
     }
@@ -184,11 +187,11 @@ unsafe fn open_now(path: &Path) -> std::result::Result<RawLibrary, Refusal> {
         // SAFETY: passed on to the caller.
         let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
         let library = library.map_err(|error| {
-            let text = error.to_string();
-            Refusal::new(
-                format!("cannot be loaded: {text}"),
-                "build the plugin on this machine, or install what it needs",
-            )
+            // What the dynamic linker says stands in the source, not in the error itself.
+            let said =
+                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            let hint = "build the plugin on this machine, or install what it needs";
+            Refusal::new(format!("cannot be loaded: {said}"), hint)
         })?;
         std::mem::forget(library);
     }

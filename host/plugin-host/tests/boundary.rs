@@ -17,16 +17,20 @@ fn plugin_folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let test = std::env::current_exe().expect("a running test has a file");
-        let folder = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_path_buf();
+        // target/PROFILE/deps/TEST, or target/TRIPLE/PROFILE/deps/TEST.
+        let folder = test.ancestors().nth(2).expect("a test lies that deep").to_path_buf();
+        let above = folder.parent().expect("a profile's folder lies below the target's");
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "-p", "strategy-stack", "-p", "init-zero-out", "-p", "report-csv"]);
         cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
         if folder.ends_with("release") {
             cargo.arg("--release");
         }
-        if let Some(triple) = folder.parent().and_then(Path::file_name).filter(|name| *name != "target") {
-            cargo.arg("--target").arg(triple);
-        }
+        let triple = above.file_name().and_then(|name| name.to_str()).filter(|name| name.contains("-linux-"));
+        match triple {
+            Some(triple) => cargo.arg("--target").arg(triple).arg("--target-dir").arg(above.join("..")),
+            None => cargo.arg("--target-dir").arg(above),
+        };
         assert!(cargo.status().expect("cargo runs").success(), "the plugins build");
         folder
     })

@@ -133,25 +133,6 @@ impl TrainError {
             TrainError::Internal(_) => "this is a mistake of sapwood; please report it with the log".into(),
         }
     }
-
-    /// The configuration's key at fault, relative to the run, where there is one.
-    pub fn key(&self) -> Option<String> {
-        match self {
-            TrainError::Config(error) => Some(error.key.clone()),
-            TrainError::Plugin(PluginError::BadConfig { kind, field, .. }) => {
-                let place = match kind {
-                    plugin_host::api::Kind::Strategy => "strategy.config",
-                    plugin_host::api::Kind::Initializer => "initializers",
-                    plugin_host::api::Kind::Reporter => "reporters",
-                };
-                Some(if field.is_empty() { place.into() } else { format!("{place}.{field}") })
-            }
-            TrainError::Plugin(PluginError::NotFound { kind: plugin_host::api::Kind::Strategy, .. }) => {
-                Some("strategy.use".into())
-            }
-            _ => None,
-        }
-    }
 }
 
 fn engine_hint(error: &EngineError) -> &'static str {

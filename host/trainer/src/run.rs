@@ -18,7 +18,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use data::Corpus;
-use engine::{AdamW, Edit, Engine, Flops, LayerIndex, Snapshot, Step, StepPlan, TokenBatch, Wait};
+use engine::{
+    AdamW, Edit, Engine, Flops, LayerIndex, ModelShape, Snapshot, Step, StepPlan, TensorId, TensorRole,
+    TokenBatch, Wait,
+};
 use plugin_host::Loaded;
 use plugin_host::api::{
     Action, Actions, Budget, Evaluation, Event, GrowthStrategy, Key, LossPoint, ModelFacts, Plan, RunEvent,
@@ -697,7 +700,7 @@ impl Run<'_> {
             label: course.phase.clone(),
             layers: course.layers(),
             trainable: course.trainable.iter().map(|tensor| tensor.to_string()).collect(),
-            gradients_stop_below: lowest_that_needs_gradients(course),
+            gradients_stop_below: lowest_that_needs_gradients(shape, course),
         })?;
         (self.parts.report)(RunEvent::PhaseStarted {
             run: self.name.clone(),
@@ -735,11 +738,12 @@ impl Run<'_> {
 }
 
 /// Where back-propagation may stop: `None` where gradients reach the embeddings.
-fn lowest_that_needs_gradients(course: &Course) -> Option<engine::LayerId> {
-    let embeddings_train = course.trainable.iter().any(|tensor| {
-        tensor.layer.is_none() && (tensor.class.0 == "wte.weight" || tensor.class.0 == "wpe.weight")
-    });
-    if embeddings_train {
+fn lowest_that_needs_gradients(shape: &ModelShape, course: &Course) -> Option<engine::LayerId> {
+    let embeddings = shape
+        .shared_tensors()
+        .into_iter()
+        .filter(|spec| matches!(spec.role, TensorRole::TokenEmbedding | TensorRole::PositionEmbedding));
+    if embeddings.map(|spec| TensorId::shared(spec.class)).any(|tensor| course.trainable.contains(tensor)) {
         return None;
     }
     course.blocks.iter().map(|block| block.layer).find(|&layer| course.trainable.touches(layer))

@@ -149,7 +149,9 @@ pub(crate) enum PluginCommand {
     #[command(after_help = "Example: sapwood plugin list --plugin-path ./plugins")]
     List(PluginPath),
     /// Show a plugin's facts and what its configuration takes
-    #[command(after_help = "Example: sapwood plugin inspect sapwood/paper\n         sapwood plugin inspect ./libmine.so")]
+    #[command(
+        after_help = "Example: sapwood plugin inspect sapwood/paper\n         sapwood plugin inspect ./libmine.so"
+    )]
     Inspect(InspectArgs),
 }
 

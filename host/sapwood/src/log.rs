@@ -16,7 +16,11 @@ pub(crate) fn into_folder(folder: &Path, verbose: u8) -> Result<(), Failed> {
         .and_then(|()| OpenOptions::new().create(true).append(true).open(&path));
     let file = opened.map_err(|error| {
         let message = format!("cannot write {}: {error}", path.display());
-        Failed::new(ErrorClass::Resource, message, "check the path and its permissions, or choose another `--out`")
+        Failed::new(
+            ErrorClass::Resource,
+            message,
+            "check the path and its permissions, or choose another `--out`",
+        )
     })?;
     let level = match verbose {
         0 => "info",

@@ -44,6 +44,8 @@ pub struct EvaluationPoint {
 pub struct RunCurve {
     /// The arm that it belongs to.
     pub arm: String,
+    /// What it was to train for, by name: with a decaying rate an arm has one run for each budget.
+    pub budget: String,
     /// Its seed.
     pub seed: u64,
     /// Its evaluations, tokens and costs ascending.
@@ -108,7 +110,10 @@ impl RunCurve {
     }
 
     /// The last evaluation after the same number of tokens (more than none) that both curves have.
-    pub fn last_in_common<'a>(&'a self, other: &'a RunCurve) -> Option<(&'a EvaluationPoint, &'a EvaluationPoint)> {
+    pub fn last_in_common<'a>(
+        &'a self,
+        other: &'a RunCurve,
+    ) -> Option<(&'a EvaluationPoint, &'a EvaluationPoint)> {
         let trained = self.points.iter().rev().filter(|point| point.tokens > Tokens(0));
         trained.into_iter().find_map(|point| Some((point, other.at_tokens(point.tokens)?)))
     }
@@ -129,7 +134,12 @@ mod tests {
             loss_nats_per_token: loss,
             batches_sha256: String::new(),
         };
-        RunCurve { arm: "arm".into(), seed: 0, points: losses.iter().enumerate().map(point).collect() }
+        RunCurve {
+            arm: "arm".into(),
+            budget: "tokens".into(),
+            seed: 0,
+            points: losses.iter().enumerate().map(point).collect(),
+        }
     }
 
     #[test]

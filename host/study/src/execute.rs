@@ -55,6 +55,8 @@ pub struct Failure {
     pub reason: String,
     /// What to do.
     pub hint: String,
+    /// Whether the loss was no number any more: a result, not an accident.
+    pub diverged: bool,
 }
 
 /// A run's folder in a study.
@@ -68,9 +70,14 @@ pub fn run_folder(study: &Path, run: &RunConfig) -> RunFolder {
 /// The folder holds another study, is worked on by another process, or cannot be written. A run's error
 /// is no error here: it is listed.
 pub fn execute(lab: &Lab<'_>, runs: &[RunConfig], how: &Execution<'_>) -> Result<Executed, StudyError> {
+    lab.check_data()?;
     create_folder(how.folder)?;
     let _held = hold(how.folder)?;
     let missing = missing(lab, runs, how.folder)?;
+    if let Some(run) = missing.first() {
+        // A device that is not there is one error, not one a run.
+        lab.engine(run)?;
+    }
     freeze_file(lab, how.folder)?;
     let session = SessionFacts {
         study: lab.file.study.name.clone(),
@@ -133,7 +140,7 @@ fn missing(lab: &Lab<'_>, runs: &[RunConfig], study: &Path) -> Result<Vec<RunCon
         if folder.run_file().exists() {
             let (strategy, initializers) = (lab.strategy(run)?, lab.initializers(run)?);
             let engine = lab.engine(run)?.info();
-            let data = lab.corpus.describe().map_err(TrainError::from)?;
+            let data = lab.corpus()?.describe().map_err(TrainError::from)?;
             RunFile::new(run, &engine, &strategy, &initializers, &data).claim(&folder)?;
         }
         if !folder.is_done() {
@@ -177,7 +184,8 @@ fn run_one(
     if let Err(error) = &outcome {
         tracing::error!(run = run.name(), "{error}");
         if error.class() != ErrorClass::Interrupted {
-            let failure = Failure { reason: error.to_string(), hint: error.hint() };
+            let diverged = error.class() == ErrorClass::Numeric;
+            let failure = Failure { reason: error.to_string(), hint: error.hint(), diverged };
             // On a full disk not even this can be said; the error itself goes up.
             if let Err(second) = write_json(&failed, &failure) {
                 tracing::warn!(run = run.name(), "{second}");
@@ -201,7 +209,7 @@ fn train(
         strategy: lab.strategy(run)?,
         initializers: lab.initializers(run)?,
         initial: lab.initial_model(run)?,
-        corpus: &lab.corpus,
+        corpus: lab.corpus()?,
         folder,
         report,
         interrupt,

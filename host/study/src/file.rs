@@ -180,6 +180,22 @@ impl StudyFile {
         }
     }
 
+    /// The budgets that an arm has runs for, the shortest first: `tokens`, `compute`. With a constant rate
+    /// one run serves both comparisons, since its prefix is the run of the smaller budget.
+    pub fn budgets(&self, arm: &str) -> Vec<&'static str> {
+        let compare = &self.study.compare;
+        let own = self.arms.get(arm).and_then(|arm| arm.schedule.as_ref());
+        let constant = own.unwrap_or(&self.schedule).is_constant();
+        let (tokens, compute) =
+            (compare.contains(&Comparison::Tokens), compare.contains(&Comparison::Compute));
+        match (tokens, compute) {
+            _ if arm == self.study.baseline => vec!["tokens"],
+            (true, true) if !constant => vec!["tokens", "compute"],
+            (_, true) => vec!["compute"],
+            (_, false) => vec!["tokens"],
+        }
+    }
+
     /// One run of an arm; `flops` is the baseline's cost, for a run that is matched by compute.
     ///
     /// # Errors

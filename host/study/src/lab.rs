@@ -1,17 +1,18 @@
-//! A study ready to run: its file checked, its plugins found, its data opened, every arm rehearsed. What
+//! A study ready to run: its file checked, its plugins found, every arm rehearsed, its data opened. What
 //! cannot work is refused here, before the first step of the first run.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use data::{Corpus, Needs};
-use engine::{Engine, EngineError, Flops, ModelShape};
+use engine::{Engine, EngineError, Flops, ModelShape, Tokens};
 use plugin_host::api::{GrowthStrategy, MetricReporter};
-use plugin_host::{Choice, Loaded, Registry, SearchPath};
-use trainer::{InitialModel, Initializers, Rehearsal, RunConfig, TrainError, rehearse};
+use plugin_host::{Choice, Loaded, PluginError, Registry, SearchPath};
+use trainer::{ConfigError, InitialModel, Initializers, Rehearsal, RunConfig, TrainError, rehearse};
 
 use crate::StudyError;
-use crate::file::{Comparison, StudyFile, from_folder, in_arm};
+use crate::file::{StudyFile, from_folder, in_arm};
 use crate::source::Source;
 
 /// Builds an engine with no block yet.
@@ -21,9 +22,8 @@ pub type BuildEngine<'a> = &'a (dyn Fn(&ModelShape) -> Result<Box<dyn Engine>, E
 pub struct Lab<'a> {
     /// The file, checked.
     pub file: StudyFile,
-    /// What is read.
-    pub corpus: Corpus,
     source: Source,
+    corpus: OnceLock<Corpus>,
     registry: Registry,
     build_engine: BuildEngine<'a>,
 }
@@ -40,7 +40,7 @@ pub struct PlannedArm {
 }
 
 impl<'a> Lab<'a> {
-    /// Reads and checks a study's file, finds its plugins and opens its data.
+    /// Reads and checks a study's file, and looks for plugins.
     ///
     /// # Errors
     /// Whatever is wrong with them, with its place in the file.
@@ -52,18 +52,40 @@ impl<'a> Lab<'a> {
         let file: StudyFile = source.value()?;
         file.check().map_err(|error| source.locate(error))?;
         file.model.check().map_err(|error| {
-            source.locate(trainer::ConfigError::new(
-                format!("model.{}", error.field),
-                error.message,
-                error.hint,
-            ))
+            source.locate(ConfigError::new(format!("model.{}", error.field), error.message, error.hint))
         })?;
         let mut folders = plugin_path.to_vec();
         folders.extend(file.study.plugin_folders.iter().map(|folder| from_folder(source.folder(), folder)));
         let registry = Registry::scan(SearchPath::standard(&folders));
-        let needs = Needs { context: file.model.context, vocabulary: file.model.vocabulary };
-        let corpus = data::open(&file.data, source.folder(), needs).map_err(TrainError::from)?;
-        Ok(Lab { file, corpus, source, registry, build_engine })
+        Ok(Lab { file, source, corpus: OnceLock::new(), registry, build_engine })
+    }
+
+    /// What is read; opened when it is first asked for, since a dry run needs none.
+    ///
+    /// # Errors
+    /// A file that is missing, or too short, or not what it should be.
+    pub fn corpus(&self) -> Result<&Corpus, TrainError> {
+        if let Some(corpus) = self.corpus.get() {
+            return Ok(corpus);
+        }
+        let needs = Needs { context: self.file.model.context, vocabulary: self.file.model.vocabulary };
+        let corpus = data::open(&self.file.data, self.source.folder(), needs)?;
+        // Where two threads opened it at once, either will do.
+        Ok(self.corpus.get_or_init(|| corpus))
+    }
+
+    /// Opens the data, and makes sure that a step and an evaluation can be cut from them.
+    ///
+    /// # Errors
+    /// As for [`corpus`](Lab::corpus), with the place in the file.
+    pub(crate) fn check_data(&self) -> Result<(), StudyError> {
+        let StudyFile { study, training, evaluation, .. } = &self.file;
+        let check = |corpus: &Corpus| {
+            corpus.training_batch(study.seeds[0], Tokens(0), training.sequences_per_step)?;
+            corpus.validation_batches(evaluation.sequences, training.micro_batch_sequences)
+        };
+        let checked = self.corpus().and_then(|corpus| Ok(check(corpus)?));
+        checked.map(|_| ()).map_err(|error| self.at_choice("data", error))
     }
 
     /// Rehearses every arm, the baseline first, and lays out the runs.
@@ -83,9 +105,9 @@ impl<'a> Lab<'a> {
 
     fn plan_arm(&self, arm: &str, baseline_flops: Option<Flops>) -> Result<PlannedArm, StudyError> {
         let seeds = &self.file.study.seeds;
-        let budgets = self.budgets(arm, baseline_flops);
         let mut runs = Vec::new();
-        for &flops in &budgets {
+        for budget in self.file.budgets(arm) {
+            let flops = baseline_flops.filter(|_| budget == "compute");
             for &seed in seeds {
                 runs.push(self.file.run(arm, seed, flops).map_err(|error| self.source.locate(error))?);
             }
@@ -93,26 +115,15 @@ impl<'a> Lab<'a> {
         // Budgets are in order of length; the last one's dry run shows all that the others do.
         let longest = &runs[runs.len() - 1];
         let slots: BTreeSet<String> = longest.initializers.keys().cloned().collect();
-        let rehearsal = self
-            .strategy(longest)
-            .and_then(|mut strategy| {
-                self.initializers(longest)?;
-                rehearse(longest, &mut strategy, &slots)
-            })
-            .map_err(|error| self.in_file(arm, error))?;
-        Ok(PlannedArm { arm: arm.to_owned(), rehearsal, runs })
-    }
-
-    /// One run where its prefix serves the smaller budget too, else one run for each comparison.
-    fn budgets(&self, arm: &str, baseline_flops: Option<Flops>) -> Vec<Option<Flops>> {
-        let compare = &self.file.study.compare;
-        let schedule = self.file.arms.get(arm).and_then(|arm| arm.schedule.as_ref());
-        let constant = schedule.unwrap_or(&self.file.schedule).is_constant();
-        match baseline_flops.filter(|_| compare.contains(&Comparison::Compute)) {
-            None => vec![None],
-            Some(flops) if constant || !compare.contains(&Comparison::Tokens) => vec![Some(flops)],
-            Some(flops) => vec![None, Some(flops)],
+        let strategy = self.strategy(longest);
+        let mut strategy =
+            strategy.map_err(|error| self.at_choice(&format!("arms.{arm}.strategy"), error))?;
+        for (slot, choice) in &longest.initializers {
+            let loaded = self.registry.initializer(&self.at_home(choice)).map_err(TrainError::from);
+            loaded.map_err(|error| self.at_choice(&format!("arms.{arm}.initializers.{slot}"), error))?;
         }
+        let rehearsal = rehearse(longest, &mut strategy, &slots).map_err(|error| self.in_arm(arm, error))?;
+        Ok(PlannedArm { arm: arm.to_owned(), rehearsal, runs })
     }
 
     /// The strategy of a run.
@@ -139,9 +150,11 @@ impl<'a> Lab<'a> {
     /// # Errors
     /// As for [`strategy`](Lab::strategy).
     pub fn reporters(&self) -> Result<Vec<Loaded<dyn MetricReporter>>, StudyError> {
-        let load = |choice: &Choice| Ok(self.registry.reporter(&self.at_home(choice))?);
-        let all: Result<_, TrainError> = self.file.reporters.iter().map(load).collect();
-        all.map_err(|error| self.in_file("", error))
+        let load = |(index, choice): (usize, &Choice)| {
+            let loaded = self.registry.reporter(&self.at_home(choice)).map_err(TrainError::from);
+            loaded.map_err(|error| self.at_choice(&format!("reporters[{index}]"), error))
+        };
+        self.file.reporters.iter().enumerate().map(load).collect()
     }
 
     /// The model that the runs of a seed share.
@@ -169,19 +182,29 @@ impl<'a> Lab<'a> {
     }
 
     /// An error of one arm, with its place in the file where it has one.
-    fn in_file(&self, arm: &str, error: TrainError) -> StudyError {
-        match (error.key(), self.file.arms.get(arm)) {
-            (Some(key), Some(found)) => {
-                let (message, hint) = (format!("arm `{arm}`: {error}"), error.hint());
-                let class = error.class();
-                let key = in_arm(arm, found, key);
-                StudyError::Located {
-                    source: self.source.locate(trainer::ConfigError { key, message, hint }),
-                    class,
-                }
+    fn in_arm(&self, arm: &str, error: TrainError) -> StudyError {
+        match (error, self.file.arms.get(arm)) {
+            (TrainError::Config(error), Some(found)) => {
+                let message = format!("arm `{arm}`: {error}");
+                let key = in_arm(arm, found, error.key);
+                self.source.locate(ConfigError { key, message, hint: error.hint }).into()
             }
-            _ => StudyError::Train(error),
+            (error, _) => StudyError::Train(error),
         }
+    }
+
+    /// An error of what the file chooses at that key: a plugin, or the data.
+    fn at_choice(&self, choice: &str, error: TrainError) -> StudyError {
+        let below = match &error {
+            TrainError::Plugin(PluginError::BadConfig { field, .. }) if field.is_empty() => ".config".into(),
+            TrainError::Plugin(PluginError::BadConfig { field, .. }) => format!(".config.{field}"),
+            TrainError::Plugin(PluginError::Refused { .. }) => ".library".into(),
+            TrainError::Plugin(_) => ".use".into(),
+            _ => String::new(),
+        };
+        let (message, hint, class) = (error.to_string(), error.hint(), error.class());
+        let source = self.source.locate(ConfigError { key: format!("{choice}{below}"), message, hint });
+        StudyError::Located { source, class }
     }
 
     fn at_home(&self, choice: &Choice) -> Choice {

@@ -1,18 +1,31 @@
-//! Arms × seeds compared: what the runs measured, what that says about an arm, and the words and tables
-//! in which it is said.
+//! Arms × seeds from one file: planned, run side by side, compared at matched cost, judged and reported.
 //!
-//! The judgement is made of pure functions: no files, no clocks, no training.
+//! Not here: how one run trains (`trainer`), and what is printed where (`sapwood`). The judgement is made
+//! of pure functions: no files, no clocks, no training.
 
 mod curve;
+mod error;
+mod execute;
+mod file;
+mod lab;
+pub mod parity;
 mod report;
+mod results;
+mod source;
 mod statistics;
 mod verdict;
 
 pub use curve::{Cost, EvaluationPoint, RunCurve};
+pub use error::StudyError;
+pub use execute::{Executed, Execution, Failure, execute, run_folder};
+pub use file::{Arm, BudgetSection, Comparison, StudyFile, StudySection};
+pub use lab::{BuildEngine, Lab, PlannedArm};
 pub use report::{to_json, to_markdown, to_terminal};
+pub use results::{Report, report_folder};
+pub use source::{Place, Source, SourceError};
 pub use statistics::{Interval, PairedStatistics, SignFlip, Summary, holm, paired, summarize};
 pub use verdict::{
-    ArmJudgement, ArmPlan, ArmRuns, ArmVerdict, Comparison, CostToReach, Evidence, FailedRun, FinalPoint,
-    JudgeError, Judgement, LedgerCosts, LedgerRatios, LeftOut, LossDifference, LossPair, Outcome, Reach,
-    RunStatus, SeedLedger, SeedReach, judge,
+    ArmJudgement, ArmPlan, ArmRole, ArmRuns, ArmVerdict, CostToReach, Evidence, FailedRun, FinalPoint,
+    Headline, JudgeError, Judgement, LedgerCosts, LedgerRatios, LeftOut, LossDifference, LossPair, Outcome,
+    Reach, RunStatus, SeedLedger, SeedReach, judge,
 };

@@ -184,7 +184,11 @@ impl Source {
             return SourceError { message: format!("`{missing}` is missing"), place: self.place(path), hint };
         }
         let message = if path == "." { message.to_owned() } else { format!("`{path}`: {message}") };
-        SourceError { message, place: self.place(path), hint: "give a value of that kind".into() }
+        let hint = match message.contains("invalid type") || message.contains("invalid value") {
+            true => "give a value of that kind",
+            false => "compare with the studies in configs/",
+        };
+        SourceError { message, place: self.place(path), hint: hint.into() }
     }
 
     fn place(&self, key: &str) -> Place {

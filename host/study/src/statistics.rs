@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 /// Fewer pairs than this support no conclusion.
-pub const FEWEST_FOR_A_VERDICT: usize = 3;
+pub(crate) const FEWEST_FOR_A_VERDICT: usize = 3;
 /// Sign flips are counted out up to here, 2^20 of them.
 const MOST_TO_FLIP: usize = 20;
 
@@ -81,9 +81,9 @@ pub fn paired(differences: &[f64]) -> Option<PairedStatistics> {
     let summary = summarize(differences)?;
     let note = match summary.count {
         1 => Some("one pair: no interval, no verdict".into()),
-        2 => Some(format!(
-            "two pairs: the interval is only of record, a verdict needs {FEWEST_FOR_A_VERDICT}"
-        )),
+        2 => {
+            Some(format!("two pairs: the interval is only of record, a verdict needs {FEWEST_FOR_A_VERDICT}"))
+        }
         n if n > MOST_TO_FLIP => Some(format!("more than {MOST_TO_FLIP} pairs: no sign-flip test")),
         _ => None,
     };
@@ -157,7 +157,60 @@ mod tests {
         assert!(close(flip.p, p), "{flip:?}");
     }
 
-SCIPY_TESTS
+    /// 97.5 % quantiles: `scipy.stats.t.ppf(0.975, df)`, scipy 1.17.1.
+    const QUANTILES: [(f64, f64); 6] = [
+        (1.0, 12.706204736174694),
+        (2.0, 4.302652729749462),
+        (3.0, 3.1824463052837078),
+        (4.0, 2.7764451051977934),
+        (9.0, 2.262157162798205),
+        (19.0, 2.0930240544083087),
+    ];
+
+    /// Numbers of scipy 1.17.1: `ttest_1samp(x, 0).confidence_interval(0.95)`, and
+    /// `permutation_test((x,), numpy.mean, permutation_type="samples", n_resamples=inf).pvalue`.
+    #[test]
+    fn samples_agree_with_scipy() {
+        check(
+            &[0.0121, 0.0134, 0.0109],
+            0.012133333333333335,
+            0.001250333288900737,
+            0.009027333258118194,
+            0.015239333408548475,
+            0.25,
+        );
+        check(
+            &[-0.0031, 0.0012, -0.0054, 0.0007, -0.0022],
+            -0.00176,
+            0.0027409852243308426,
+            -0.005163382672660075,
+            0.0016433826726600755,
+            0.25,
+        );
+        check(&[0.4, 0.7], 0.55, 0.21213203435596423, -1.3559307104262037, 2.4559307104262036, 0.5);
+        check(
+            &[0.011, 0.009, 0.013, -0.002, 0.0105, 0.0071, 0.0123, 0.0044],
+            0.0081625,
+            0.004975637073351942,
+            0.0040027633082413494,
+            0.01232223669175865,
+            0.015625,
+        );
+    }
+
+    /// statsmodels 0.15.0: `multipletests([0.01, 0.04, 0.03, 0.005], method="holm")[1]`, and of two that
+    /// end at 1.
+    #[test]
+    fn holm_agrees_with_statsmodels() {
+        let corrected = holm(&[Some(0.01), None, Some(0.04), Some(0.03), Some(0.005)]);
+        let expected = [Some(0.03), None, Some(0.06), Some(0.06), Some(0.02)];
+        for (ours, theirs) in corrected.iter().zip(expected) {
+            assert!(close(ours.unwrap_or(-1.0), theirs.unwrap_or(-1.0)), "{corrected:?}");
+        }
+        assert_eq!(holm(&[Some(0.6), Some(0.7)]), [Some(1.0), Some(1.0)]);
+        assert!(holm(&[]).is_empty());
+    }
+
     #[test]
     fn quantiles_are_those_of_scipy() {
         for (degrees, quantile) in QUANTILES {

@@ -10,7 +10,8 @@ use crate::{Outcome, engines};
 
 pub(crate) fn doctor(args: &PluginPath) -> Outcome {
     println!("sapwood {}, {} {}", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
-    let cores = std::thread::available_parallelism().map_or_else(|_| "unknown".into(), |cores| cores.to_string());
+    let cores =
+        std::thread::available_parallelism().map_or_else(|_| "unknown".into(), |cores| cores.to_string());
     println!("cores: {cores}");
     println!("\nengine `burn`");
     for (device, found) in engines::devices() {

@@ -32,7 +32,8 @@ pub(crate) fn parity(args: &ParityArgs, verbose: u8) -> Outcome {
     let mut within = true;
     for (name, run) in &recorded.runs {
         let Some((_, config)) = CONFIGS.iter().find(|(known, _)| known == name) else {
-            let message = format!("{} has a run `{name}` that no configuration describes", args.reference.display());
+            let message =
+                format!("{} has a run `{name}` that no configuration describes", args.reference.display());
             return Err(Failed::new(ErrorClass::Config, message, "add it to configs/parity"));
         };
         let deviations = replay(args, name, config, run, out)?;

@@ -35,7 +35,9 @@ pub(crate) fn plan(args: &PlanArgs) -> Outcome {
         print_arm(arm, baseline);
     }
     let runs: usize = arms.iter().map(|arm| arm.runs.len()).sum();
-    println!("\n{runs} runs in all. Memory is that of weights, gradients and moments; activations come on top.");
+    println!(
+        "\n{runs} runs in all. Memory is that of weights, gradients and moments; activations come on top."
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -50,7 +52,10 @@ fn print_arm(arm: &PlannedArm, baseline_flops: f64) {
         rehearsal.costs.flops.total().as_f64() / baseline_flops,
         rehearsal.state_bytes as f64 / (1024.0 * 1024.0),
     );
-    println!("  {:<20} {:>10} {:>10} {:>6} {:>18} {:>14}", "phase", "first step", "steps", "depth", "training params", "FLOPs a step");
+    println!(
+        "  {:<20} {:>10} {:>10} {:>6} {:>18} {:>14}",
+        "phase", "first step", "steps", "depth", "training params", "FLOPs a step"
+    );
     for phase in &rehearsal.phases {
         println!(
             "  {:<20} {:>10} {:>10} {:>6} {:>18} {:>14.3e}",

@@ -16,7 +16,9 @@ pub(crate) fn list(args: &PluginPath) -> Outcome {
         let mut rows = Vec::new();
         for found in registry.libraries() {
             let plugins = found.facts.as_ref().map(|facts| facts.plugins.as_slice()).unwrap_or_default();
-            rows.extend(plugins.iter().filter(|plugin| plugin.kind == kind).map(|plugin| (plugin, &found.path)));
+            rows.extend(
+                plugins.iter().filter(|plugin| plugin.kind == kind).map(|plugin| (plugin, &found.path)),
+            );
         }
         rows.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
         println!("{kind}");

@@ -35,9 +35,10 @@ pub(crate) fn train(args: &TrainArgs, verbose: u8) -> Outcome {
     let seed = args.seed.unwrap_or(lab.file.study.seeds[0]);
     // A seed that the study does not name is a run like any other.
     let planned = lab.plan()?.into_iter().find(|planned| planned.arm == arm);
-    let mut run_config = planned.and_then(|planned| planned.runs.into_iter().next_back()).ok_or_else(|| {
-        Failed::new(ErrorClass::Internal, format!("the arm `{arm}` has no run"), "please report this")
-    })?;
+    let mut run_config =
+        planned.and_then(|planned| planned.runs.into_iter().next_back()).ok_or_else(|| {
+            Failed::new(ErrorClass::Internal, format!("the arm `{arm}` has no run"), "please report this")
+        })?;
     run_config.seed = seed;
     let folder = folder(args.out.clone(), &lab);
     log::into_folder(&folder, verbose)?;
@@ -80,7 +81,12 @@ fn folder(out: Option<PathBuf>, lab: &Lab<'_>) -> PathBuf {
     out.unwrap_or_else(|| PathBuf::from("runs").join(&lab.file.study.name))
 }
 
-fn run(lab: &Lab<'_>, runs: &[RunConfig], folder: &std::path::Path, jobs: Option<usize>) -> Result<Executed, Failed> {
+fn run(
+    lab: &Lab<'_>,
+    runs: &[RunConfig],
+    folder: &std::path::Path,
+    jobs: Option<usize>,
+) -> Result<Executed, Failed> {
     static INTERRUPT: AtomicBool = AtomicBool::new(false);
     let installed = ctrlc::set_handler(|| {
         if INTERRUPT.swap(true, Ordering::Relaxed) {

@@ -1,0 +1,40 @@
+//! A judgement laid out: for the terminal, as Markdown, as JSON. Every renderer returns text; where it is
+//! printed or written is not decided here, and no number is computed here.
+//!
+//! # `report.json`
+//!
+//! Stable keys; numbers at full precision; what is not known, or not a number, is `null`.
+//!
+//! | key | content |
+//! | --- | --- |
+//! | `study` | `format` (1), `name`, `baseline`, `seeds` |
+//! | `arms` | an [`ArmRuns`](crate::ArmRuns) each, the baseline first: what became of its runs and where they ended |
+//! | `verdict` | `overall` and, in `arms`, an [`ArmVerdict`](crate::ArmVerdict) with its `arm` for each |
+//! | `comparisons` | for each arm `arm`, `token_matched` and `compute_matched` ([`LossDifference`](crate::LossDifference)), `cost_to_reach` ([`CostToReach`](crate::CostToReach)); `null` where not planned |
+//! | `failed_runs` | every [`FailedRun`](crate::FailedRun): diverged, failed, missing |
+//! | `costs` | for each arm with an evaluation at the baseline's tokens: `arm`, `mean` and `seeds` ([`LedgerCosts`](crate::LedgerCosts)) |
+
+mod json;
+mod markdown;
+mod sections;
+mod terminal;
+
+use crate::Judgement;
+
+/// For the terminal: aligned tables, at most 110 columns, no colour.
+pub fn to_terminal(judgement: &Judgement) -> String {
+    terminal::render(judgement)
+}
+
+/// `report.md`.
+pub fn to_markdown(judgement: &Judgement) -> String {
+    markdown::render(judgement)
+}
+
+/// `report.json`.
+pub fn to_json(judgement: &Judgement) -> String {
+    json::render(judgement)
+}
+
+#[cfg(test)]
+mod tests;

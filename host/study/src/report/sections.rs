@@ -1,0 +1,235 @@
+//! What a report shows, in which order: headings, tables and lists as plain cells. How they are laid out
+//! is the terminal's and Markdown's.
+
+use crate::statistics::{FEWEST_FOR_A_VERDICT, Interval, Summary};
+use crate::verdict::{
+    ArmRole, ArmRuns, CostToReach, Judgement, LeftOut, LossDifference, Outcome, RunStatus, at_most_known,
+    nats, p_value, signed_nats,
+};
+
+/// A part of a report.
+pub(super) struct Section {
+    pub(super) title: &'static str,
+    /// What its numbers are.
+    pub(super) note: &'static str,
+    pub(super) content: Content,
+}
+
+/// What stands in it.
+pub(super) enum Content {
+    /// Paragraphs.
+    Text(Vec<String>),
+    /// Items.
+    List(Vec<String>),
+    /// Rows of as many cells as the header has; the first cell names an arm.
+    Table { header: Vec<&'static str>, rows: Vec<Vec<String>> },
+}
+
+impl Content {
+    fn is_empty(&self) -> bool {
+        match self {
+            Content::Text(items) | Content::List(items) => items.is_empty(),
+            Content::Table { rows, .. } => rows.is_empty(),
+        }
+    }
+}
+
+/// All parts that have content.
+pub(super) fn sections(judgement: &Judgement) -> Vec<Section> {
+    let section = |title, note, content| Section { title, note, content };
+    let sections = vec![
+        section("Verdict", "", Content::Text(vec![judgement.verdict.clone()])),
+        section(
+            "Final validation loss, arm - baseline",
+            "Nats per token, paired by seed; negative is better. The verdict rests on the 95% t interval. Visible: \
+             the smallest effect that the seeds could show. Least p: the smallest that so many seeds can give.",
+            losses(judgement),
+        ),
+        section(
+            "Cost to reach the baseline's final loss",
+            "As a ratio to the baseline's own, first crossing to first crossing. Nothing is extrapolated.",
+            costs_to_reach(judgement),
+        ),
+        section(
+            "Cost of the baseline's tokens",
+            "As a ratio to the baseline's, by three ledgers. Comparisons rest on the exact one.",
+            ledgers(judgement),
+        ),
+        section("Arm by arm", "", Content::List(by_arm(judgement))),
+        section("Runs", "", runs(judgement)),
+        section("Runs without a result", "", Content::List(failed(judgement))),
+        section("Seeds left out of a comparison", "", Content::List(left_out(judgement))),
+    ];
+    sections.into_iter().filter(|section| !section.content.is_empty()).collect()
+}
+
+fn by_arm(judgement: &Judgement) -> Vec<String> {
+    judgement.arms.iter().map(|arm| arm.verdict.sentence.clone()).collect()
+}
+
+fn losses(judgement: &Judgement) -> Content {
+    let header = vec!["arm", "equal", "pairs", "difference", "visible", "p", "least p", "Holm", "outcome"];
+    let planned = judgement.seeds.len();
+    let mut rows = Vec::new();
+    for arm in &judgement.arms {
+        let kinds = [("compute", &arm.compute_matched), ("tokens", &arm.token_matched)];
+        for (kind, difference) in kinds {
+            rows.extend(difference.as_ref().map(|difference| loss_row(&arm.arm, kind, difference, planned)));
+        }
+    }
+    Content::Table { header, rows }
+}
+
+fn loss_row(arm: &str, kind: &str, difference: &LossDifference, planned: usize) -> Vec<String> {
+    let statistics = difference.statistics.as_ref();
+    let flip = statistics.and_then(|statistics| statistics.sign_flip);
+    let known = |number: Option<f64>, words: fn(f64) -> String| number.map_or("-".into(), words);
+    vec![
+        arm.into(),
+        kind.into(),
+        format!("{}/{planned}", difference.pairs.len()),
+        statistics.map_or("-".into(), |statistics| mean_difference(&statistics.summary)),
+        known(statistics.and_then(|statistics| statistics.smallest_visible), |half| {
+            format!("±{}", nats(half))
+        }),
+        known(flip.map(|flip| flip.p), p_value),
+        known(flip.map(|flip| flip.smallest_attainable_p), p_value),
+        known(difference.holm_p, p_value),
+        outcome(difference),
+    ]
+}
+
+fn mean_difference(summary: &Summary) -> String {
+    match summary.interval_95 {
+        Some(Interval { low, high }) => {
+            format!("{} [{}, {}]", signed_nats(summary.mean), signed_nats(low), signed_nats(high))
+        }
+        None => signed_nats(summary.mean),
+    }
+}
+
+fn outcome(difference: &LossDifference) -> String {
+    match difference.outcome {
+        Outcome::Better => "better".into(),
+        Outcome::Worse => "worse".into(),
+        Outcome::Inconclusive => "inconclusive".into(),
+        Outcome::TooFewSeeds => "few seeds".into(),
+        Outcome::Diverged => format!("{} diverged", difference.diverged_seeds.len()),
+        Outcome::NotCompared => "not compared".into(),
+    }
+}
+
+fn costs_to_reach(judgement: &Judgement) -> Content {
+    let header = vec!["arm", "reached", "exact FLOPs", "tokens"];
+    let planned = judgement.seeds.len();
+    let row = |arm: &str, cost: &CostToReach| {
+        vec![
+            arm.into(),
+            format!("{}/{planned}", cost.reached),
+            reach_cell(cost.flops_ratio.as_ref(), cost.not_within_flops),
+            reach_cell(cost.tokens_ratio.as_ref(), cost.not_within_tokens),
+        ]
+    };
+    let rows = judgement.arms.iter().filter_map(|arm| Some(row(&arm.arm, arm.cost_to_reach.as_ref()?)));
+    Content::Table { header, rows: rows.collect() }
+}
+
+fn reach_cell(ratio: Option<&Summary>, bound: Option<f64>) -> String {
+    match (ratio, bound) {
+        (Some(summary), _) => match summary.interval_95.filter(|_| summary.count >= FEWEST_FOR_A_VERDICT) {
+            Some(Interval { low, high }) => format!("{:.3}× [{low:.3}, {high:.3}]", summary.mean),
+            None => format!("{:.3}×, too few seeds for an interval", summary.mean),
+        },
+        (None, Some(bound)) => format!("not within {}", at_most_known(bound)),
+        (None, None) => "-".into(),
+    }
+}
+
+fn ledgers(judgement: &Judgement) -> Content {
+    let header = vec!["arm", "exact", "weight_matmul", "li2024"];
+    let ratio = |ratio: f64| format!("{ratio:.3}×");
+    let row = |arm: &crate::ArmJudgement| {
+        let mean = arm.costs.as_ref()?.mean;
+        Some(vec![arm.arm.clone(), ratio(mean.exact), ratio(mean.weight_matmul), ratio(mean.li2024)])
+    };
+    Content::Table { header, rows: judgement.arms.iter().filter_map(row).collect() }
+}
+
+fn runs(judgement: &Judgement) -> Content {
+    let header = vec!["arm", "planned", "finished", "diverged", "failed", "missing", "mean final loss"];
+    let row = |runs: &ArmRuns| {
+        let name = match runs.role {
+            ArmRole::Baseline => format!("{} (baseline)", runs.arm),
+            ArmRole::Compared => runs.arm.clone(),
+        };
+        let counts = [runs.planned, runs.finished, runs.diverged, runs.failed, runs.missing];
+        let mut cells = vec![name];
+        cells.extend(counts.map(|count| count.to_string()));
+        cells.push(final_loss(runs));
+        cells
+    };
+    Content::Table { header, rows: judgement.runs.iter().map(row).collect() }
+}
+
+/// Mean over seeds at the end of the runs, budget by budget where there are several.
+fn final_loss(runs: &ArmRuns) -> String {
+    let mut budgets: Vec<(&str, Vec<f64>)> = Vec::new();
+    for point in runs.final_points.iter().filter(|point| point.loss_nats_per_token.is_finite()) {
+        match budgets.iter_mut().find(|(budget, _)| *budget == point.budget) {
+            Some((_, losses)) => losses.push(point.loss_nats_per_token),
+            None => budgets.push((&point.budget, vec![point.loss_nats_per_token])),
+        }
+    }
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    match &budgets[..] {
+        [] => "-".into(),
+        [(_, losses)] => format!("{:.4}", mean(losses)),
+        several => {
+            let each = several.iter().map(|(budget, losses)| format!("{:.4} ({budget})", mean(losses)));
+            each.collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+fn failed(judgement: &Judgement) -> Vec<String> {
+    let status = |status| match status {
+        RunStatus::Diverged => "diverged",
+        RunStatus::Failed => "failed",
+        RunStatus::Missing => "missing",
+    };
+    let item = |run: &crate::FailedRun| {
+        format!("{}/{}/seed-{} {}: {}", run.arm, run.budget, run.seed, status(run.status), run.reason)
+    };
+    judgement.failed_runs.iter().map(item).collect()
+}
+
+fn left_out(judgement: &Judgement) -> Vec<String> {
+    let mut items = Vec::new();
+    for arm in &judgement.arms {
+        let lists: [(&str, Option<&[LeftOut]>); 3] = [
+            ("equal compute", arm.compute_matched.as_ref().map(|difference| &difference.left_out[..])),
+            ("equal tokens", arm.token_matched.as_ref().map(|difference| &difference.left_out[..])),
+            ("cost to reach", arm.cost_to_reach.as_ref().map(|cost| &cost.left_out[..])),
+        ];
+        for (comparison, list) in lists {
+            let list = list.unwrap_or_default();
+            items.extend(by_reason(list).into_iter().map(|(reason, seeds)| {
+                let seeds_or_seed = if seeds.contains(' ') { "seeds" } else { "seed" };
+                format!("{}, {comparison}, {seeds_or_seed} {seeds}: {reason}", arm.arm)
+            }));
+        }
+    }
+    items
+}
+
+/// Every reason once, with the seeds that it holds for.
+fn by_reason(list: &[LeftOut]) -> Vec<(&str, String)> {
+    let mut reasons: Vec<(&str, String)> = Vec::new();
+    for LeftOut { seed, reason } in list {
+        match reasons.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, seeds)) => seeds.push_str(&format!(" {seed}")),
+            None => reasons.push((reason, seed.to_string())),
+        }
+    }
+    reasons
+}

@@ -1,0 +1,137 @@
+//! A study's folder read back: the runs' curves and failures, judged, and the report written beside them.
+
+use std::path::Path;
+
+use trainer::TrainError;
+use trainer::folder::{RunFolder, create_folder, read_json, read_json_lines, write_whole};
+use trainer::records::EvaluationRecord;
+
+use crate::execute::Failure;
+use crate::file::{Comparison, StudyFile};
+use crate::source::Source;
+use crate::{
+    ArmPlan, EvaluationPoint, Evidence, FailedRun, RunCurve, RunStatus, StudyError, judge, to_json,
+    to_markdown, to_terminal,
+};
+
+/// A report in its forms; the same stand in the study's folder.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// A table for the terminal.
+    pub terminal: String,
+    /// Markdown.
+    pub markdown: String,
+    /// JSON.
+    pub json: String,
+}
+
+/// Judges what stands in a study's folder, and writes `report/report.md` and `report/report.json`.
+///
+/// # Errors
+/// A folder that is no study's, a log that cannot be read, or a disk that cannot be written.
+pub fn report_folder(folder: &Path) -> Result<Report, StudyError> {
+    let path = folder.join("study.toml");
+    if !path.is_file() {
+        let reason = "is not there: this folder holds no study".into();
+        return Err(TrainError::Damaged { path, reason }.into());
+    }
+    let file: StudyFile = Source::read(&path, &[])?.value()?;
+    let report = report(&file, &folder.join("runs"))?;
+    let out = folder.join("report");
+    create_folder(&out)?;
+    write_whole(&out.join("report.md"), report.markdown.as_bytes())?;
+    write_whole(&out.join("report.json"), report.json.as_bytes())?;
+    Ok(report)
+}
+
+fn report(file: &StudyFile, runs: &Path) -> Result<Report, StudyError> {
+    let baseline = &file.study.baseline;
+    let others = file.arms.keys().filter(|arm| *arm != baseline);
+    let arms: Vec<ArmPlan> = others.map(|arm| plan_of(file, arm)).collect();
+    let (mut curves, mut failed) = (Vec::new(), Vec::new());
+    let budgets = std::iter::once((baseline.as_str(), "tokens")).chain(arms.iter().flat_map(budgets_of));
+    for (arm, budget) in budgets {
+        for &seed in &file.study.seeds {
+            let folder = RunFolder::at(runs.join(arm).join(budget).join(format!("seed-{seed}")));
+            if folder.is_done() {
+                curves.push(curve(&folder, arm, budget, seed)?);
+            } else {
+                failed.push(failure(&folder, arm, budget, seed)?);
+            }
+        }
+    }
+    let evidence = Evidence {
+        study: &file.study.name,
+        baseline,
+        baseline_budget: "tokens",
+        seeds: &file.study.seeds,
+        arms: &arms,
+        runs: &curves,
+        failed: &failed,
+    };
+    let judgement = judge(&evidence).map_err(|error| TrainError::Internal(error.to_string()))?;
+    Ok(Report {
+        terminal: to_terminal(&judgement),
+        markdown: to_markdown(&judgement),
+        json: to_json(&judgement),
+    })
+}
+
+/// Which of an arm's runs serve which comparison.
+fn plan_of(file: &StudyFile, arm: &str) -> ArmPlan {
+    let budgets = file.budgets(arm);
+    let longest = budgets.last().copied();
+    let compare = |comparison| file.study.compare.contains(&comparison);
+    ArmPlan {
+        arm: arm.to_owned(),
+        token_matched: budgets.first().filter(|_| compare(Comparison::Tokens)).map(|&budget| budget.into()),
+        compute_matched: longest.filter(|_| compare(Comparison::Compute)).map(Into::into),
+        cost_to_reach: longest.map(Into::into),
+    }
+}
+
+fn budgets_of(plan: &ArmPlan) -> impl Iterator<Item = (&str, &str)> {
+    let mut budgets: Vec<&str> =
+        [&plan.token_matched, &plan.cost_to_reach].into_iter().flatten().map(String::as_str).collect();
+    budgets.dedup();
+    budgets.into_iter().map(|budget| (plan.arm.as_str(), budget))
+}
+
+fn curve(folder: &RunFolder, arm: &str, budget: &str, seed: u64) -> Result<RunCurve, StudyError> {
+    let records: Vec<EvaluationRecord> = read_json_lines(&folder.evaluations_file())?;
+    let mut points: Vec<EvaluationPoint> = Vec::new();
+    for record in records {
+        // Two evaluations before one step: a strategy asked for the second after it had changed the model.
+        if points.last().is_some_and(|last| last.step == record.step) {
+            points.pop();
+        }
+        points.push(point(record));
+    }
+    Ok(RunCurve { arm: arm.into(), budget: budget.into(), seed, points })
+}
+
+fn point(record: EvaluationRecord) -> EvaluationPoint {
+    EvaluationPoint {
+        step: record.step,
+        tokens: record.tokens,
+        flops: record.flops,
+        flops_weight_matmul: record.flops_weight_matmul,
+        flops_li2024: record.flops_li2024,
+        wall_seconds: record.wall_seconds,
+        loss_nats_per_token: record.loss_nats_per_token,
+        batches_sha256: record.batches_sha256,
+    }
+}
+
+fn failure(folder: &RunFolder, arm: &str, budget: &str, seed: u64) -> Result<FailedRun, StudyError> {
+    let (arm, budget) = (arm.to_owned(), budget.to_owned());
+    let path = folder.failed_file();
+    if path.is_file() {
+        let Failure { reason, diverged, .. } = read_json(&path)?;
+        let status = if diverged { RunStatus::Diverged } else { RunStatus::Failed };
+        return Ok(FailedRun { arm, budget, seed, status, reason });
+    }
+    let begun = folder.run_file().is_file();
+    let reason = if begun { "it is not finished" } else { "it has not been run" }.to_owned();
+    Ok(FailedRun { arm, budget, seed, status: RunStatus::Missing, reason })
+}

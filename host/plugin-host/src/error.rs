@@ -76,7 +76,7 @@ impl PluginError {
             }
             PluginError::Fault { id, .. } => {
                 format!(
-                    "the run is saved up to here; report this to the author of `{id}`, or use another plugin"
+                    "report this to the author of `{id}`, or use another plugin; what was trained so far is saved"
                 )
             }
         }

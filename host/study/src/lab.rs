@@ -189,6 +189,7 @@ impl<'a> Lab<'a> {
                 let key = in_arm(arm, found, error.key);
                 self.source.locate(ConfigError { key, message, hint: error.hint }).into()
             }
+            (error @ TrainError::Plugin(_), _) => self.at_choice(&format!("arms.{arm}.strategy"), error),
             (error, _) => StudyError::Train(error),
         }
     }

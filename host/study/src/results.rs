@@ -1,10 +1,11 @@
 //! A study's folder read back: the runs' curves and failures, judged, and the report written beside them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use trainer::TrainError;
 use trainer::folder::{RunFolder, create_folder, read_json, read_json_lines, write_whole};
 use trainer::records::EvaluationRecord;
+use trainer::{RunSummary, TrainError, WallTime};
 
 use crate::execute::Failure;
 use crate::file::{Comparison, StudyFile};
@@ -49,12 +50,15 @@ fn report(file: &StudyFile, runs: &Path) -> Result<Report, StudyError> {
     let others = file.arms.keys().filter(|arm| *arm != baseline);
     let arms: Vec<ArmPlan> = others.map(|arm| plan_of(file, arm)).collect();
     let (mut curves, mut failed) = (Vec::new(), Vec::new());
+    let mut walls: BTreeMap<&str, Vec<WallTime>> = BTreeMap::new();
     let budgets = std::iter::once((baseline.as_str(), "tokens")).chain(arms.iter().flat_map(budgets_of));
     for (arm, budget) in budgets {
         for &seed in &file.study.seeds {
             let folder = RunFolder::at(runs.join(arm).join(budget).join(format!("seed-{seed}")));
             if folder.is_done() {
                 curves.push(curve(&folder, arm, budget, seed)?);
+                let summary: RunSummary = read_json(&folder.done_file())?;
+                walls.entry(arm).or_default().push(summary.costs.wall);
             } else {
                 failed.push(failure(&folder, arm, budget, seed)?);
             }
@@ -69,7 +73,10 @@ fn report(file: &StudyFile, runs: &Path) -> Result<Report, StudyError> {
         runs: &curves,
         failed: &failed,
     };
-    let judgement = judge(&evidence).map_err(|error| TrainError::Internal(error.to_string()))?;
+    let mut judgement = judge(&evidence).map_err(|error| TrainError::Internal(error.to_string()))?;
+    for runs in &mut judgement.runs {
+        runs.mean_wall = walls.get(runs.arm.as_str()).and_then(|walls| WallTime::mean(walls));
+    }
     Ok(Report {
         terminal: to_terminal(&judgement),
         markdown: to_markdown(&judgement),

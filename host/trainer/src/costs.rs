@@ -38,6 +38,22 @@ pub struct WallTime {
 }
 
 impl WallTime {
+    /// The mean of several runs' times; `None` of none.
+    pub fn mean(runs: &[WallTime]) -> Option<WallTime> {
+        if runs.is_empty() {
+            return None;
+        }
+        let mean = |of: fn(&WallTime) -> f64| runs.iter().map(of).sum::<f64>() / runs.len() as f64;
+        Some(WallTime {
+            training_seconds: mean(|wall| wall.training_seconds),
+            data_seconds: mean(|wall| wall.data_seconds),
+            evaluation_seconds: mean(|wall| wall.evaluation_seconds),
+            growth_seconds: mean(|wall| wall.growth_seconds),
+            plugin_seconds: mean(|wall| wall.plugin_seconds),
+            checkpoint_seconds: mean(|wall| wall.checkpoint_seconds),
+        })
+    }
+
     /// All of it.
     pub fn total_seconds(&self) -> f64 {
         self.training_seconds

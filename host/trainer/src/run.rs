@@ -151,11 +151,16 @@ struct Run<'a> {
     validation: Vec<TokenBatch>,
     probe: Vec<TokenBatch>,
     resumed: bool,
+    /// While the strategy is being asked: what the plugins had saved before that.
+    before_asking: Option<SavedPlugins>,
     /// Steps whose losses have not been read yet, oldest first.
     unread: std::collections::VecDeque<StepRecord>,
     speedometer: Speedometer,
     stopped: Option<String>,
 }
+
+/// What the plugins saved, by file name.
+type SavedPlugins = BTreeMap<String, plugin_host::api::Saved>;
 
 struct Logs {
     metrics: JsonLines,
@@ -225,6 +230,7 @@ impl<'a> Run<'a> {
             validation,
             probe,
             resumed,
+            before_asking: None,
         };
         if !resumed {
             run.logs.decisions.add(&Decision::Planned { plan })?;
@@ -431,7 +437,11 @@ impl Run<'_> {
     fn save(&mut self, name: Option<&str>) -> Result<(), TrainError> {
         self.read_outcomes(Wait::ForAll)?;
         self.state.logs = self.logs.sync()?;
-        self.state.plugins = self.saved_plugins()?;
+        self.state.plugins = match &self.before_asking {
+            // Going on asks again; and a plugin that has panicked can say no more what its state is.
+            Some(before) if !self.state.decided => before.clone(),
+            _ => self.saved_plugins()?,
+        };
         let config = self.parts.config;
         let checkpoints = self.parts.folder.checkpoints();
         let (engine, state) = (&*self.parts.engine, &self.state);
@@ -447,7 +457,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn saved_plugins(&self) -> Result<BTreeMap<String, plugin_host::api::Saved>, TrainError> {
+    fn saved_plugins(&self) -> Result<SavedPlugins, TrainError> {
         let strategy = &self.parts.strategy;
         let saved = strategy.plugin.save().map_err(|error| strategy.fault("save", &error))?;
         let mut all = BTreeMap::from([("strategy".to_owned(), saved)]);
@@ -485,6 +495,7 @@ fn newest<T>(recent: &[T]) -> &[T] {
 impl Run<'_> {
     /// Asks the strategy, and carries out what it requests.
     fn decide(&mut self) -> Result<(), TrainError> {
+        self.before_asking = Some(self.saved_plugins()?);
         let progress = progress(self.parts.config, &self.state.costs);
         let rules = self.rules.clone();
         let mut boundary = Boundary::new(&self.state.course, &rules, self.state.step, progress);
@@ -503,6 +514,7 @@ impl Run<'_> {
         self.begin_first_phase()?;
         self.state.decided = true;
         self.state.evaluation_untold = false;
+        self.before_asking = None;
         self.resumed = false;
         Ok(())
     }

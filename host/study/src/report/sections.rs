@@ -57,10 +57,34 @@ pub(super) fn sections(judgement: &Judgement) -> Vec<Section> {
         ),
         section("Arm by arm", "", Content::List(by_arm(judgement))),
         section("Runs", "", runs(judgement)),
+        section(
+            "Wall time by purpose",
+            "Mean seconds of a finished run. Runs go side by side: not comparable between arms.",
+            wall_times(judgement),
+        ),
         section("Runs without a result", "", Content::List(failed(judgement))),
         section("Seeds left out of a comparison", "", Content::List(left_out(judgement))),
     ];
     sections.into_iter().filter(|section| !section.content.is_empty()).collect()
+}
+
+fn wall_times(judgement: &Judgement) -> Content {
+    let header = vec!["arm", "training", "data", "evaluation", "growth", "strategy", "checkpoints", "all"];
+    let rows = judgement.runs.iter().filter_map(|runs| {
+        let wall = runs.mean_wall.as_ref()?;
+        let seconds = [
+            wall.training_seconds,
+            wall.data_seconds,
+            wall.evaluation_seconds,
+            wall.growth_seconds,
+            wall.plugin_seconds,
+            wall.checkpoint_seconds,
+            wall.total_seconds(),
+        ];
+        let cells = seconds.map(|seconds| format!("{seconds:.3}"));
+        Some(std::iter::once(runs.arm.clone()).chain(cells).collect())
+    });
+    Content::Table { header, rows: rows.collect() }
 }
 
 fn by_arm(judgement: &Judgement) -> Vec<String> {

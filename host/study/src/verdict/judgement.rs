@@ -2,6 +2,7 @@
 
 use engine::{Flops, Step, Tokens};
 use serde::{Deserialize, Serialize};
+use trainer::WallTime;
 
 use crate::curve::loss_or_null;
 use crate::statistics::{PairedStatistics, Summary};
@@ -45,6 +46,9 @@ pub struct ArmRuns {
     pub missing: usize,
     /// Where the finished ones ended.
     pub final_points: Vec<FinalPoint>,
+    /// Mean seconds of the finished ones by purpose; not compared, since runs go side by side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_wall: Option<WallTime>,
 }
 
 /// An arm's part in the study.

@@ -164,6 +164,7 @@ fn no_runs(arm: &str, role: ArmRole) -> ArmRuns {
         failed: 0,
         missing: 0,
         final_points: Vec::new(),
+        mean_wall: None,
     }
 }
 

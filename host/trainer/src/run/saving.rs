@@ -1,0 +1,117 @@
+//! What is looked at and written down between steps: evaluations and checkpoints.
+
+use std::collections::BTreeMap;
+
+use engine::{Engine, Snapshot, TokenBatch, Wait};
+use plugin_host::api::{Evaluation, RunEvent};
+
+use super::start::initializer_state;
+use super::{RECENT, Run, SavedPlugins};
+use crate::checkpoint::{self, RunState};
+use crate::costs::timed;
+use crate::records::EvaluationRecord;
+use crate::{TrainError, growth};
+
+impl Run<'_> {
+    pub(super) fn evaluation_is_due(&self) -> bool {
+        let (step, config) = (self.state.step.0, self.parts.config);
+        let at_token_budget = step == config.budget.reference_steps;
+        let due = step % config.evaluation.every_steps == 0 || at_token_budget;
+        due && self.state.evaluations.last().is_none_or(|last| last.step != step)
+    }
+
+    pub(super) fn evaluate(&mut self) -> Result<(), TrainError> {
+        self.read_outcomes(Wait::ForAll)?;
+        let engine = &mut *self.parts.engine;
+        let batches = &self.validation;
+        let losses = timed(&mut self.state.costs.wall.evaluation_seconds, || losses_of(engine, batches))?;
+        let loss = growth::mean(&losses);
+        let RunState { step, costs, course, .. } = &self.state;
+        if !loss.is_finite() {
+            return Err(TrainError::NotFinite { step: *step, loss });
+        }
+        self.logs.evaluations.add(&EvaluationRecord {
+            step: *step,
+            tokens: costs.tokens,
+            flops: costs.flops.total(),
+            flops_weight_matmul: costs.flops.weight_matmul(),
+            flops_li2024: costs.flops_li2024,
+            wall_seconds: costs.wall.training_seconds,
+            loss_nats_per_token: loss,
+            batches_sha256: self.state.batches_sha256.clone(),
+            depth: course.depth(),
+            phase: course.phase.clone(),
+        })?;
+        (self.parts.report)(RunEvent::Evaluated {
+            run: self.name.clone(),
+            step: step.0,
+            tokens: costs.tokens.0,
+            loss_nats_per_token: loss,
+        });
+        let evaluation = Evaluation { step: step.0, tokens: costs.tokens.0, loss_nats_per_token: loss };
+        push_recent(&mut self.state.evaluations, evaluation);
+        self.state.evaluation_untold = true;
+        Ok(())
+    }
+
+    pub(super) fn checkpoint_is_due(&self) -> bool {
+        let step = self.state.step.0;
+        step > 0 && step.is_multiple_of(self.parts.config.checkpoints.every_steps) && !self.state.decided
+    }
+
+    /// Saves under the step's number, and a name where it is to be kept.
+    pub(super) fn save(&mut self, name: Option<&str>) -> Result<(), TrainError> {
+        self.read_outcomes(Wait::ForAll)?;
+        self.state.logs = self.logs.sync()?;
+        self.state.plugins = match &self.before_asking {
+            // Going on asks again; and a plugin that has panicked can say no more what its state is.
+            Some(before) if !self.state.decided => before.clone(),
+            _ => self.saved_plugins()?,
+        };
+        let config = self.parts.config;
+        let checkpoints = self.parts.folder.checkpoints();
+        let (engine, state) = (&*self.parts.engine, &self.state);
+        let mut seconds = 0.0;
+        timed(&mut seconds, || {
+            let tensors = Snapshot::take(engine, &config.model)?;
+            let number = format!("{:08}", state.step.0);
+            let name = name.map_or(number.clone(), |name| format!("{number}-{name}"));
+            checkpoint::save(&checkpoints, &name, &config.model, state, &tensors)?;
+            checkpoint::prune(&checkpoints, config.checkpoints.keep)
+        })?;
+        self.state.costs.wall.checkpoint_seconds += seconds;
+        Ok(())
+    }
+
+    pub(super) fn saved_plugins(&self) -> Result<SavedPlugins, TrainError> {
+        let strategy = &self.parts.strategy;
+        let saved = strategy.plugin.save().map_err(|error| strategy.fault("save", &error))?;
+        let mut all = BTreeMap::from([("strategy".to_owned(), saved)]);
+        for (slot, initializer) in &self.parts.initializers {
+            let saved = initializer.plugin.save().map_err(|error| initializer.fault("save", &error))?;
+            all.insert(initializer_state(slot), saved);
+        }
+        Ok(all)
+    }
+}
+
+/// Every token's loss, batch after batch.
+pub(super) fn losses_of(engine: &mut dyn Engine, batches: &[TokenBatch]) -> Result<Vec<f32>, TrainError> {
+    let mut losses = Vec::new();
+    for batch in batches {
+        losses.extend(engine.evaluate(batch)?);
+    }
+    Ok(losses)
+}
+
+pub(super) fn push_recent<T>(recent: &mut Vec<T>, newest: T) {
+    recent.push(newest);
+    // In bulk, so that a step does not move a thousand entries.
+    if recent.len() >= 2 * RECENT {
+        recent.drain(..RECENT);
+    }
+}
+
+pub(super) fn newest<T>(recent: &[T]) -> &[T] {
+    &recent[recent.len().saturating_sub(RECENT)..]
+}

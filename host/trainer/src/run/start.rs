@@ -1,0 +1,150 @@
+//! How a run begins, or goes on from its newest checkpoint.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use engine::{Edit, Engine, LayerIndex, Snapshot, Step};
+use plugin_host::Loaded;
+use plugin_host::api::{GrowthStrategy, Plan, RunEvent};
+use sha2::{Digest, Sha256};
+
+use super::{Logs, Parts, Run};
+use crate::audit::hexadecimal;
+use crate::binding::RunFile;
+use crate::checkpoint::{self, LogLengths, RunState};
+use crate::costs::{Costs, Speedometer, StepCost};
+use crate::course::{Course, Rules};
+use crate::folder::{RunFolder, create_folder};
+use crate::initial::InitialModel;
+use crate::records::Decision;
+use crate::schedule::RunningSchedule;
+use crate::{RunConfig, TrainError};
+
+impl<'a> Run<'a> {
+    pub(super) fn start(mut parts: Parts<'a>) -> Result<Run<'a>, TrainError> {
+        let config = parts.config;
+        let shape = &config.model;
+        let info = parts.engine.info();
+        let data = parts.corpus.describe()?;
+        RunFile::new(config, &info, &parts.strategy, &parts.initializers, &data).claim(parts.folder)?;
+        let plan = plan(&mut parts.strategy, config)?;
+        let slots = parts.initializers.keys().cloned().collect();
+        let rules = Rules::new(shape, &plan, slots).map_err(|error| parts.strategy.fault("plan", &error))?;
+        let micro = config.training.micro_batch_sequences;
+        let validation = parts.corpus.validation_batches(config.evaluation.sequences, micro)?;
+        let probe = parts.corpus.validation_batches(config.audit.probe_sequences, micro)?;
+
+        create_folder(&parts.folder.checkpoints())?;
+        let found = newest_checkpoint(parts.folder, config)?;
+        let resumed = found.is_some();
+        let state = match found {
+            Some((state, tensors)) => {
+                tensors.restore(&mut *parts.engine)?;
+                restore_plugins(&mut parts, &state)?;
+                state
+            }
+            None => {
+                fill_in(&mut *parts.engine, &parts.initial, plan.initial_depth)?;
+                fresh_state(config, plan.initial_depth)
+            }
+        };
+        let mut run = Run {
+            name: config.name(),
+            step_cost: StepCost::of(shape, &state.course, config.training.sequences_per_step),
+            blocks_view: state.course.view(),
+            logs: Logs::open(parts.folder, state.logs)?,
+            unread: VecDeque::new(),
+            speedometer: Speedometer::new(),
+            stopped: None,
+            parts,
+            rules,
+            state,
+            validation,
+            probe,
+            resumed,
+            before_asking: None,
+        };
+        if !resumed {
+            run.logs.decisions.add(&Decision::Planned { plan })?;
+        }
+        (run.parts.report)(RunEvent::RunStarted {
+            run: run.name.clone(),
+            folder: run.parts.folder.path().to_path_buf(),
+            first_step: run.state.step.0,
+            most_steps: run.most_steps(),
+        });
+        Ok(run)
+    }
+}
+
+fn plan(strategy: &mut Loaded<dyn GrowthStrategy>, config: &RunConfig) -> Result<Plan, TrainError> {
+    crate::rehearsal::plan(strategy, config, &config.initializers.keys().cloned().collect())
+}
+
+/// The newest checkpoint that is whole; a damaged one is passed over with a warning that says what is lost.
+fn newest_checkpoint(
+    folder: &RunFolder,
+    config: &RunConfig,
+) -> Result<Option<(RunState, Snapshot)>, TrainError> {
+    for path in checkpoint::list(&folder.checkpoints())? {
+        match checkpoint::load(&path, &config.model) {
+            Ok(found) => return Ok(Some(found)),
+            Err(error) => tracing::warn!(
+                run = config.name(),
+                "{error}; the checkpoint {} is passed over, and the steps since the one before it are done again",
+                path.display()
+            ),
+        }
+    }
+    Ok(None)
+}
+
+fn restore_plugins(parts: &mut Parts<'_>, state: &RunState) -> Result<(), TrainError> {
+    let missing = |name: &str| TrainError::Internal(format!("the checkpoint holds no state of `{name}`"));
+    let saved = state.plugins.get("strategy").ok_or_else(|| missing("strategy"))?;
+    let restored = parts.strategy.plugin.restore(saved);
+    restored.map_err(|error| parts.strategy.fault("restore", &error))?;
+    for (slot, initializer) in &mut parts.initializers {
+        let saved = state.plugins.get(&initializer_state(slot)).ok_or_else(|| missing(slot))?;
+        let restored = initializer.plugin.restore(saved);
+        restored.map_err(|error| initializer.fault("restore", &error))?;
+    }
+    Ok(())
+}
+
+pub(super) fn initializer_state(slot: &str) -> String {
+    format!("initializer-{slot}")
+}
+
+fn fill_in(engine: &mut dyn Engine, initial: &InitialModel, depth: usize) -> Result<(), TrainError> {
+    for (tensor, values) in initial.shared()? {
+        engine.write(tensor, &values)?;
+    }
+    for position in 0..depth {
+        let layer = engine::LayerId(position as u64);
+        let weights = initial.block(layer)?.ok_or_else(|| {
+            crate::ConfigError::new(
+                "initial_model.from",
+                format!("the initial model has {position} blocks; the strategy starts with {depth}"),
+                "start from a deeper model, or leave `initial_model` out",
+            )
+        })?;
+        engine.edit(Edit::Insert { at: LayerIndex(position), layer, weights })?;
+    }
+    Ok(())
+}
+
+fn fresh_state(config: &RunConfig, depth: usize) -> RunState {
+    RunState {
+        step: Step(0),
+        decided: false,
+        course: Course::start(&config.model, depth, RunningSchedule::new(&config.schedule)),
+        costs: Costs::default(),
+        phase_start: None,
+        losses: Vec::new(),
+        evaluations: Vec::new(),
+        evaluation_untold: false,
+        batches_sha256: hexadecimal(Sha256::new()),
+        logs: LogLengths::default(),
+        plugins: BTreeMap::new(),
+    }
+}

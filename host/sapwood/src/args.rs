@@ -44,6 +44,11 @@ pub(crate) enum Command {
     /// Replay recorded training runs of another implementation, and compare step by step
     #[command(after_help = "Example: sapwood parity --engine burn --reference tests/golden/torch_reference")]
     Parity(ParityArgs),
+    /// Time an engine's training step, alone or in turn with a peer
+    #[command(
+        after_help = "Example: sapwood bench --layers 4 --dmodel 256 --heads 4 --vocab 1024 --batch 4 --seq 256"
+    )]
+    Bench(BenchArgs),
     /// Tell what this machine has: engines, devices, plugins
     #[command(after_help = "Example: sapwood doctor")]
     Doctor(PluginPath),
@@ -175,4 +180,63 @@ pub(crate) struct ParityArgs {
     pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) plugins: PluginPath,
+}
+
+/// A workload; the flags that a peer has too are named as there.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// Blocks
+    #[arg(long, default_value_t = 6)]
+    pub(crate) layers: usize,
+    /// Width of the residual stream
+    #[arg(long, default_value_t = 64)]
+    pub(crate) dmodel: usize,
+    /// Attention heads
+    #[arg(long, default_value_t = 4)]
+    pub(crate) heads: usize,
+    /// Token ids
+    #[arg(long, default_value_t = 256)]
+    pub(crate) vocab: usize,
+    /// Tokens of a sequence
+    #[arg(long, default_value_t = 64)]
+    pub(crate) seq: usize,
+    /// Sequences of a step
+    #[arg(long, default_value_t = 8, value_parser = at_least_one)]
+    pub(crate) batch: usize,
+    /// Freeze the N lowest blocks
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) frozen: usize,
+    /// Freeze both embeddings, the tied head with them
+    #[arg(long)]
+    pub(crate) freeze_embeddings: bool,
+    /// Timed steps, after 5 that are not
+    #[arg(long, default_value_t = 20, value_parser = at_least_one)]
+    pub(crate) steps: usize,
+    /// Threads [default: all cores]
+    #[arg(long, value_parser = at_least_one)]
+    pub(crate) threads: Option<usize>,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Run this Python script in turn, with the same workload's flags, and print the ratios
+    #[arg(long, value_name = "SCRIPT")]
+    pub(crate) peer: Option<PathBuf>,
+    /// Further arguments of the peer
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) peer_args: Vec<String>,
+    /// The Python that runs the peer
+    #[arg(long, default_value = "python3")]
+    pub(crate) python: PathBuf,
+    /// Rounds with a peer
+    #[arg(long, default_value_t = 3, value_parser = at_least_one)]
+    pub(crate) rounds: usize,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a whole number, at least 1".into()),
+        Ok(number) => Ok(number),
+    }
 }

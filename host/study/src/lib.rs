@@ -12,6 +12,7 @@ pub mod parity;
 mod report;
 mod results;
 mod source;
+pub mod speed;
 mod statistics;
 mod verdict;
 

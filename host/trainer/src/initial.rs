@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use engine::{LayerId, LayerIndex, ModelShape, TensorClass, TensorId, TensorRole, TensorSpec};
+use engine::{Edit, Engine, LayerId, LayerIndex, ModelShape, TensorClass, TensorId, TensorRole, TensorSpec};
 use plugin_host::api::{Key, Random};
 
 use crate::TrainError;
@@ -41,6 +41,28 @@ impl InitialModel {
         let model = InitialModel { shape: shape.clone(), source: Source::Folder { file, tensors } };
         model.shared()?;
         Ok(model)
+    }
+
+    /// Gives an engine without blocks the shared tensors and the lowest `depth` blocks.
+    ///
+    /// # Errors
+    /// A folder with fewer blocks, or a failing engine.
+    pub fn fill_in(&self, engine: &mut dyn Engine, depth: usize) -> Result<(), TrainError> {
+        for (tensor, values) in self.shared()? {
+            engine.write(tensor, &values)?;
+        }
+        for position in 0..depth {
+            let layer = LayerId(position as u64);
+            let weights = self.block(layer)?.ok_or_else(|| {
+                crate::ConfigError::new(
+                    "initial_model.from",
+                    format!("the initial model has {position} blocks; the strategy starts with {depth}"),
+                    "start from a deeper model, or leave `initial_model` out",
+                )
+            })?;
+            engine.edit(Edit::Insert { at: LayerIndex(position), layer, weights })?;
+        }
+        Ok(())
     }
 
     /// The shared tensors.

@@ -73,7 +73,9 @@ pub(crate) fn plan(
             return Err(ConfigError::new(
                 "initializers",
                 format!("the strategy `{id}` wants an initializer for `{slot}`, but none is named"),
-                format!("add `initializers.{slot} = {{ use = \"sapwood/original\" }}` to the arm"),
+                format!(
+                    "add `initializers.{slot} = {{ use = \"…\" }}` to the arm; `sapwood plugin list` shows which there are"
+                ),
             )
             .into());
         }

@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub(crate) mod bench;
 pub(crate) mod doctor;
 pub(crate) mod parity;
 pub(crate) mod plan;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use engine::{Edit, Engine, LayerIndex, Snapshot, Step};
+use engine::{Snapshot, Step};
 use plugin_host::Loaded;
 use plugin_host::api::{GrowthStrategy, Plan, RunEvent};
 use sha2::{Digest, Sha256};
@@ -14,7 +14,6 @@ use crate::checkpoint::{self, LogLengths, RunState};
 use crate::costs::{Costs, Speedometer, StepCost};
 use crate::course::{Course, Rules};
 use crate::folder::{RunFolder, create_folder};
-use crate::initial::InitialModel;
 use crate::records::Decision;
 use crate::schedule::RunningSchedule;
 use crate::{RunConfig, TrainError};
@@ -43,7 +42,7 @@ impl<'a> Run<'a> {
                 state
             }
             None => {
-                fill_in(&mut *parts.engine, &parts.initial, plan.initial_depth)?;
+                parts.initial.fill_in(&mut *parts.engine, plan.initial_depth)?;
                 fresh_state(config, plan.initial_depth)
             }
         };
@@ -113,24 +112,6 @@ fn restore_plugins(parts: &mut Parts<'_>, state: &RunState) -> Result<(), TrainE
 
 pub(super) fn initializer_state(slot: &str) -> String {
     format!("initializer-{slot}")
-}
-
-fn fill_in(engine: &mut dyn Engine, initial: &InitialModel, depth: usize) -> Result<(), TrainError> {
-    for (tensor, values) in initial.shared()? {
-        engine.write(tensor, &values)?;
-    }
-    for position in 0..depth {
-        let layer = engine::LayerId(position as u64);
-        let weights = initial.block(layer)?.ok_or_else(|| {
-            crate::ConfigError::new(
-                "initial_model.from",
-                format!("the initial model has {position} blocks; the strategy starts with {depth}"),
-                "start from a deeper model, or leave `initial_model` out",
-            )
-        })?;
-        engine.edit(Edit::Insert { at: LayerIndex(position), layer, weights })?;
-    }
-    Ok(())
 }
 
 fn fresh_state(config: &RunConfig, depth: usize) -> RunState {

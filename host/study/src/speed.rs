@@ -1,0 +1,164 @@
+//! How fast an engine trains on one shape: the same step over and over on random tokens, timed.
+
+use std::time::Instant;
+
+use engine::{
+    AdamW, BlockKind, Engine, LayerId, ModelShape, StepPlan, TensorId, TokenBatch, Trainable, Wait,
+    step_flops,
+};
+use plugin_host::api::{Key, Random};
+use serde::{Deserialize, Serialize};
+use trainer::{InitialModel, TrainError, peak_memory_bytes};
+
+/// Steps before the timed ones: the first allocates, the next few warm caches.
+const WARM_UP_STEPS: usize = 5;
+
+/// What is timed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Blocks.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub dmodel: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Token ids.
+    pub vocab: usize,
+    /// Tokens of a sequence.
+    pub seq: usize,
+    /// Sequences of a step.
+    pub batch: usize,
+    /// The lowest blocks that are frozen.
+    pub frozen: usize,
+    /// Whether both embeddings are frozen, the tied head with them.
+    pub freeze_embeddings: bool,
+    /// Timed steps.
+    pub steps: usize,
+}
+
+/// What came of it; the keys are those of `peers/gpt_torch.py` where both measure the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Speed {
+    /// The engine.
+    pub engine: String,
+    /// Its device in words.
+    pub device: String,
+    /// What was timed.
+    #[serde(flatten)]
+    pub workload: Workload,
+    /// By the median step.
+    pub tokens_per_second: f64,
+    /// By the slowest step.
+    pub tokens_per_second_worst: f64,
+    /// Exact FLOPs over the median step's time.
+    pub gflops_per_second: f64,
+    /// From before the engine was built to after its first update.
+    pub seconds_to_first_step: f64,
+    /// Most memory of this process.
+    pub peak_memory_gib: Option<f64>,
+    /// Loss of the last step.
+    pub last_loss: f64,
+}
+
+impl Workload {
+    fn shape(&self) -> ModelShape {
+        ModelShape {
+            layers: self.layers,
+            width: self.dmodel,
+            heads: self.heads,
+            context: self.seq,
+            vocabulary: self.vocab,
+            init_std: 0.02,
+            norm_epsilon: 1e-5,
+            block: BlockKind::GPT2,
+        }
+    }
+
+    fn trainable(&self, shape: &ModelShape, layers: &[LayerId]) -> Trainable {
+        let trains = |tensor: &TensorId| match tensor.layer {
+            Some(layer) => layer.0 >= self.frozen as u64,
+            None => {
+                !(self.freeze_embeddings
+                    && (tensor.class.0 == "wte.weight" || tensor.class.0 == "wpe.weight"))
+            }
+        };
+        Trainable::all(shape, layers).iter().filter(trains).collect()
+    }
+}
+
+/// Times a workload on an engine that `build` builds, in the thread pool that this is called in.
+///
+/// # Errors
+/// A shape that describes no model, or a failing engine.
+pub fn measure(
+    workload: &Workload,
+    build: impl Fn(&ModelShape) -> Result<Box<dyn Engine>, engine::EngineError>,
+) -> Result<Speed, TrainError> {
+    let shape = workload.shape();
+    shape.check().map_err(|error| {
+        trainer::ConfigError::new(format!("--{}", error.field), error.message, error.hint)
+    })?;
+    let begun = Instant::now();
+    let mut engine = build(&shape)?;
+    InitialModel::of_seed(&shape, 0).fill_in(&mut *engine, shape.layers)?;
+    let layers = engine.layers();
+    let plan =
+        StepPlan { trainable: workload.trainable(&shape, &layers), micro_batch_sequences: workload.batch };
+    let mut random = Random::new(Key::of_seed(0));
+    let mut timing = Timing::default();
+    for step in 0..WARM_UP_STEPS + workload.steps {
+        let batch = random_batch(workload, &mut random);
+        let started = Instant::now();
+        timing.last_loss = one_step(&mut *engine, &batch, &plan)?;
+        if step == 0 {
+            timing.first = begun.elapsed().as_secs_f64();
+        }
+        if step >= WARM_UP_STEPS {
+            timing.seconds.push(started.elapsed().as_secs_f64());
+        }
+    }
+    timing.seconds.sort_by(f64::total_cmp);
+    let median = timing.seconds.get(workload.steps / 2).copied().unwrap_or(f64::NAN);
+    let worst = timing.seconds.last().copied().unwrap_or(f64::NAN);
+    let tokens = (workload.batch * workload.seq) as f64;
+    let flops = step_flops(&shape, &layers, &plan.trainable, workload.batch, workload.seq).total();
+    let info = engine.info();
+    Ok(Speed {
+        engine: info.engine.into(),
+        device: info.device,
+        workload: workload.clone(),
+        tokens_per_second: tokens / median,
+        tokens_per_second_worst: tokens / worst,
+        gflops_per_second: flops.as_f64() / median / 1e9,
+        seconds_to_first_step: timing.first,
+        peak_memory_gib: peak_memory_bytes().map(|bytes| bytes as f64 / f64::from(1 << 30)),
+        last_loss: timing.last_loss,
+    })
+}
+
+#[derive(Default)]
+struct Timing {
+    first: f64,
+    seconds: Vec<f64>,
+    last_loss: f64,
+}
+
+fn random_batch(workload: &Workload, random: &mut Random) -> TokenBatch {
+    let ids = workload.batch * (workload.seq + 1);
+    let rows = (0..ids).map(|_| random.below(workload.vocab as u64) as u32).collect();
+    TokenBatch::new(rows, workload.batch, workload.seq)
+}
+
+fn one_step(engine: &mut dyn Engine, batch: &TokenBatch, plan: &StepPlan) -> Result<f64, TrainError> {
+    engine.step(batch, plan)?;
+    engine.optimize(&AdamW {
+        rate: 6e-4,
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        clip_norm: None,
+    })?;
+    let outcome = engine.outcome(Wait::ForAll)?;
+    Ok(outcome.map_or(f64::NAN, |outcome| outcome.loss_nats_per_token))
+}

@@ -9,13 +9,13 @@ const DISTANCE: f64 = 1.0 / 512.0;
 fn engine(shape: &ModelShape) -> Step<Reference> {
     let mut engine = Step::new(shape, Reference).expect("a good shape");
     for (i, spec) in shape.shared_tensors().into_iter().enumerate() {
-        let weights = contract::varied_weights(spec.len(), i as u64);
+        let weights = on_grid(spec.len(), i as u64);
         engine.write(engine::TensorId::shared(spec.class), &weights).expect("it has this size");
     }
     for layer in 0..2 {
         let weights = shape.block_tensors().into_iter().enumerate();
         let weights = weights
-            .map(|(i, spec)| (spec.class, contract::varied_weights(spec.len(), 100 * (layer + 1) + i as u64)));
+            .map(|(i, spec)| (spec.class, on_grid(spec.len(), 100 * (layer + 1) + i as u64)));
         let edit = engine::Edit::Insert {
             at: engine::LayerIndex(layer as usize),
             layer: engine::LayerId(layer),
@@ -64,7 +64,7 @@ fn every_kind_of_parameter_has_the_slope_of_the_loss() {
         let distance = DISTANCE / 2f64.powi(length.log2().ceil() as i32);
         let expected: f64 = gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * d).sum();
         let mut at = |steps: f64| {
-            let moved = weights.iter().zip(&direction).map(|(w, d)| grid_f32(*w) + (steps * distance * d) as f32);
+            let moved = weights.iter().zip(&direction).map(|(w, d)| *w + (steps * distance * d) as f32);
             engine.write(id, &moved.collect::<Vec<f32>>()).expect("it has this size");
             loss(&mut engine, &batch, &none)
         };
@@ -78,9 +78,10 @@ fn every_kind_of_parameter_has_the_slope_of_the_loss() {
     report(worst);
 }
 
-/// Weights stand on a grid already: see `engine`.
-fn grid_f32(weight: f32) -> f32 {
-    weight
+/// Multiples of 2^-20, so that f32 holds every weight on the way exactly.
+fn on_grid(len: usize, seed: u64) -> Vec<f32> {
+    let snap = |w: f32| (w * (1 << 20) as f32).round() / (1 << 20) as f32;
+    contract::varied_weights(len, seed).into_iter().map(snap).collect()
 }
 
 #[expect(clippy::print_stdout, reason = "shown with --nocapture: how much room the tolerance leaves")]

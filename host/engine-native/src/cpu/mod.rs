@@ -1,0 +1,210 @@
+//! The CPU in f32: products by a library, everything else vectorised for the level that the processor has.
+//!
+//! Threads are those of the rayon pool that the caller runs in; no result depends on how many there are.
+//! Not here: the kernels, one module each.
+
+mod adamw;
+mod attention;
+mod buffer;
+mod classifier;
+mod embed;
+mod level;
+mod linear;
+mod math;
+mod norm;
+mod parts;
+mod product;
+
+use std::sync::{Mutex, PoisonError};
+
+use engine::AdamW;
+
+use self::{buffer::Buffer, level::Available};
+use crate::kernels::{
+    Attended, ClassifierGradients, Epilogue, Form, Kernels, Linear, Norm, NormGradients, Sink, Update,
+};
+
+pub use level::Level;
+
+/// Holds vector instructions back: `sse2`, `avx2` or `avx512`.
+const VARIABLE: &str = "SAPWOOD_CPU";
+
+/// The CPU device.
+#[derive(Debug)]
+pub struct Cpu {
+    available: Available,
+    /// Partial sums of gradients, kept from call to call.
+    partials: Mutex<Vec<f32>>,
+}
+
+impl Default for Cpu {
+    fn default() -> Cpu {
+        Cpu::new()
+    }
+}
+
+impl Cpu {
+    /// The best instructions that the processor has, unless the environment holds them back.
+    pub fn new() -> Cpu {
+        let most = match std::env::var(VARIABLE).as_deref() {
+            Ok("sse2") => Level::Baseline,
+            Ok("avx2") => Level::Avx2,
+            _ => Level::Avx512,
+        };
+        Cpu::at_most(most)
+    }
+
+    /// The best instructions that the processor has and that are no wider than `most`.
+    pub fn at_most(most: Level) -> Cpu {
+        Cpu { available: Available::at_most(most), partials: Mutex::default() }
+    }
+
+    /// The instructions in use.
+    pub fn level(&self) -> Level {
+        self.available.level()
+    }
+}
+
+impl Kernels for Cpu {
+    type Buffer = Buffer;
+
+    fn words(&self) -> String {
+        let level = match self.level() {
+            Level::Baseline if cfg!(target_arch = "x86_64") => "SSE2",
+            Level::Baseline => "baseline",
+            Level::Avx2 => "AVX2",
+            Level::Avx512 => "AVX-512",
+        };
+        format!("cpu (f32, {level})")
+    }
+
+    fn zeros(&self, len: usize) -> Buffer {
+        Buffer::zeros(len)
+    }
+
+    fn upload(&self, values: &[f32], to: &mut Buffer) {
+        to[..values.len()].copy_from_slice(values);
+    }
+
+    fn download(&self, from: &Buffer, len: usize) -> Vec<f32> {
+        from[..len].to_vec()
+    }
+
+    fn sum(&self, from: &Buffer, len: usize) -> f64 {
+        from[..len].iter().map(|&value| f64::from(value)).sum()
+    }
+
+    fn copy(&self, from: &Buffer, to: &mut Buffer) {
+        to.copy_from_slice(from);
+    }
+
+    fn embed(&self, form: &Form, tokens: &[u32], wte: &Buffer, wpe: &Buffer, out: &mut Buffer) {
+        embed::forward(form, tokens, wte, wpe, out);
+    }
+
+    fn embed_backward(
+        &self,
+        form: &Form,
+        tokens: &[u32],
+        gradient: &Buffer,
+        token_table: Option<Sink<'_, Buffer>>,
+        position_table: Option<Sink<'_, Buffer>>,
+    ) {
+        embed::backward(form, tokens, gradient, token_table, position_table);
+    }
+
+    fn layer_norm(&self, form: &Form, x: &Buffer, norm: &Norm<'_, Buffer>, out: &mut Buffer, moments: &mut Buffer) {
+        norm::forward(self.available, form, x, norm, out, moments);
+    }
+
+    fn layer_norm_backward(
+        &self,
+        form: &Form,
+        x: &Buffer,
+        moments: &Buffer,
+        norm: &Norm<'_, Buffer>,
+        gradient: &Buffer,
+        out: NormGradients<'_, Buffer>,
+    ) {
+        let mut partials = self.partials.lock().unwrap_or_else(PoisonError::into_inner);
+        norm::backward(self.available, form, x, moments, norm, gradient, out, &mut partials);
+    }
+
+    fn linear(
+        &self,
+        measures: Linear,
+        x: &Buffer,
+        weight: &Buffer,
+        bias: &Buffer,
+        epilogue: Epilogue<'_, Buffer>,
+        out: &mut Buffer,
+    ) {
+        linear::forward(self.available, measures, x, weight, bias, epilogue, out);
+    }
+
+    fn linear_input_gradient(&self, measures: Linear, gradient: &Buffer, weight: &Buffer, out: &mut Buffer) {
+        linear::input_gradient(self.available, measures, gradient, weight, None, out);
+    }
+
+    fn linear_gelu_input_gradient(
+        &self,
+        measures: Linear,
+        gradient: &Buffer,
+        weight: &Buffer,
+        before: &Buffer,
+        activated: Option<&mut Buffer>,
+        out: &mut Buffer,
+    ) {
+        let gelu = Some((&before[..], activated));
+        linear::input_gradient(self.available, measures, gradient, weight, gelu, out);
+    }
+
+    fn linear_parameter_gradients(
+        &self,
+        measures: Linear,
+        x: &Buffer,
+        gradient: &Buffer,
+        weight: Option<Sink<'_, Buffer>>,
+        bias: Option<Sink<'_, Buffer>>,
+    ) {
+        linear::parameter_gradients(self.available, measures, x, gradient, weight, bias);
+    }
+
+    fn gelu(&self, len: usize, before: &Buffer, out: &mut Buffer) {
+        linear::gelu_forward(self.available, &before[..len], &mut out[..len]);
+    }
+
+    fn attention(&self, form: &Form, qkv: &Buffer, mixed: &mut Buffer, log_sums: &mut Buffer) {
+        attention::forward(self.available, form, qkv, mixed, log_sums);
+    }
+
+    fn attention_backward(&self, form: &Form, forward: &Attended<'_, Buffer>, gradient: &Buffer, out: &mut Buffer) {
+        attention::backward(self.available, form, attention::slices(forward), gradient, out);
+    }
+
+    fn classifier(
+        &self,
+        form: &Form,
+        x: &Buffer,
+        weight: &Buffer,
+        targets: &[u32],
+        scratch: &mut Buffer,
+        losses: &mut Buffer,
+        gradients: Option<ClassifierGradients<'_, Buffer>>,
+    ) {
+        classifier::losses(self.available, form, x, weight, targets, scratch, losses, gradients);
+    }
+
+    fn logits(&self, form: &Form, x: &Buffer, first: usize, rows: usize, weight: &Buffer, out: &mut Buffer) {
+        let x = &x[first * form.width..(first + rows) * form.width];
+        classifier::logits(self.available, form, x, weight, &mut out[..rows * form.vocabulary]);
+    }
+
+    fn squared_norm(&self, buffers: &[(&Buffer, usize)]) -> f64 {
+        adamw::squared_norm(self.available, buffers)
+    }
+
+    fn adamw(&self, with: &AdamW, clip: f64, tensors: Vec<Update<'_, Buffer>>) {
+        adamw::update(self.available, with, clip, tensors);
+    }
+}

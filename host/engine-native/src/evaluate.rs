@@ -1,0 +1,54 @@
+//! Losses and logits without gradients, cut so that memory stays bounded whatever the batch.
+
+use engine::{FlopTerms, TokenBatch};
+
+use crate::{
+    arena::{Arena, rows_of_logits},
+    forward::Pass,
+    kernels::{Form, Kernels},
+    plan::Plan,
+    stack::Stack,
+};
+
+/// Most elements of one activation: 16 MiB of f32.
+const MOST_ELEMENTS: usize = 1 << 22;
+
+/// The loss of each target in nats, row by row.
+pub(crate) fn losses<K: Kernels>(kernels: &K, stack: &Stack<K::Buffer>, batch: &TokenBatch, form: Form) -> Vec<f32> {
+    if batch.sequences() == 0 {
+        return Vec::new();
+    }
+    let at_once = (MOST_ELEMENTS / (4 * form.width * form.length)).clamp(1, batch.sequences());
+    let form = Form { sequences: at_once, ..form };
+    let mut arena = Arena::new(&Plan::forward_only(stack.blocks.len()), &form, kernels);
+    let mut losses = Vec::with_capacity(batch.sequences() * batch.length());
+    for first in (0..batch.sequences()).step_by(at_once) {
+        let form = Form { sequences: at_once.min(batch.sequences() - first), ..form };
+        let tokens: Vec<u32> = batch.inputs(first, form.sequences).collect();
+        let targets: Vec<u32> = batch.targets(first, form.sequences).collect();
+        Pass { kernels, form, flops: &mut FlopTerms::default() }.forward(&tokens, stack, &mut arena);
+        let table = &stack.shared.token_table.weights;
+        let (scratch, out) = (&mut arena.logits, &mut arena.losses);
+        kernels.classifier(&form, &arena.normed, table, &targets, scratch, out, None);
+        losses.extend(kernels.download(&arena.losses, form.rows()));
+    }
+    losses
+}
+
+/// The logits after each token of one row, `[tokens, vocabulary]`.
+pub(crate) fn logits<K: Kernels>(kernels: &K, stack: &Stack<K::Buffer>, tokens: &[u32], form: Form) -> Vec<f32> {
+    if tokens.is_empty() {
+        return Vec::new();
+    }
+    let mut arena = Arena::new(&Plan::forward_only(stack.blocks.len()), &form, kernels);
+    Pass { kernels, form, flops: &mut FlopTerms::default() }.forward(tokens, stack, &mut arena);
+    let at_once = rows_of_logits(&form);
+    let mut logits = Vec::with_capacity(tokens.len() * form.vocabulary);
+    for first in (0..tokens.len()).step_by(at_once) {
+        let rows = at_once.min(tokens.len() - first);
+        let table = &stack.shared.token_table.weights;
+        kernels.logits(&form, &arena.normed, first, rows, table, &mut arena.logits);
+        logits.extend(kernels.download(&arena.logits, rows * form.vocabulary));
+    }
+    logits
+}

@@ -1,0 +1,298 @@
+//! What a device has to be able to do: buffers and the fused kernels that a step is made of.
+//!
+//! Not here: the order in which a step calls them, and any arithmetic.
+//!
+//! `N` = rows of a micro-batch (sequences times length), `C` = width, `V` = vocabulary, `H` = heads,
+//! `T` = length. Activations are row-major `[N, ...]`; a buffer may be longer than what a call uses.
+
+/// The measures of one micro-batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Form {
+    /// Sequences in it.
+    pub sequences: usize,
+    /// Tokens in each, `T`.
+    pub length: usize,
+    /// Width of the residual stream, `C`.
+    pub width: usize,
+    /// Attention heads, `H`.
+    pub heads: usize,
+    /// Token ids, `V`.
+    pub vocabulary: usize,
+    /// Added to the variance in a layer norm.
+    pub epsilon: f64,
+}
+
+impl Form {
+    /// Tokens of the micro-batch, `N`.
+    pub fn rows(&self) -> usize {
+        self.sequences * self.length
+    }
+
+    /// Width of one head.
+    pub fn head_width(&self) -> usize {
+        self.width / self.heads
+    }
+}
+
+/// Whether a result takes the place of what the buffer held, or is added to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// What was there is forgotten.
+    Replace,
+    /// What was there is a term of the sum.
+    Add,
+}
+
+/// A buffer that a kernel writes, and how.
+#[derive(Debug)]
+pub struct Sink<'a, B> {
+    /// Where to.
+    pub buffer: &'a mut B,
+    /// How.
+    pub write: Write,
+}
+
+/// The measures of a linear map on `rows` rows: `y[rows, outputs] = x[rows, inputs] W[inputs, outputs]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Linear {
+    /// Rows of input.
+    pub rows: usize,
+    /// Elements of an input row.
+    pub inputs: usize,
+    /// Elements of an output row.
+    pub outputs: usize,
+}
+
+/// What follows a linear map while its output is still in the cache.
+#[derive(Debug)]
+pub enum Epilogue<'a, B> {
+    /// Nothing but the bias.
+    Bias,
+    /// The tanh form of GELU; with somewhere to keep its input where the backward pass needs it.
+    Gelu(Option<&'a mut B>),
+    /// The residual stream is added.
+    Residual(&'a B),
+}
+
+/// Gain and shift of a layer norm.
+#[derive(Debug)]
+pub struct Norm<'a, B> {
+    /// Multiplies, `[C]`.
+    pub gain: &'a B,
+    /// Is added, `[C]`.
+    pub shift: &'a B,
+}
+
+/// What a layer norm's backward pass leaves, each where it is asked for.
+#[derive(Debug)]
+pub struct NormGradients<'a, B> {
+    /// The gradient of the norm's input, `[N, C]`.
+    pub input: Option<Sink<'a, B>>,
+    /// The norm's output once more, which was not kept, `[N, C]`.
+    pub normed: Option<&'a mut B>,
+    /// The gain's gradient.
+    pub gain: Option<Sink<'a, B>>,
+    /// The shift's gradient.
+    pub shift: Option<Sink<'a, B>>,
+}
+
+/// What the attention's forward pass read and left.
+#[derive(Debug)]
+pub struct Attended<'a, B> {
+    /// Queries, keys and values, `[N, 3 C]`.
+    pub qkv: &'a B,
+    /// Its output, `[N, C]`.
+    pub mixed: &'a B,
+    /// Logarithm of each query's sum of exponentials, `[N, H]`.
+    pub log_sums: &'a B,
+}
+
+/// What the classifier leaves beside the losses, each where it is asked for.
+#[derive(Debug)]
+pub struct ClassifierGradients<'a, B> {
+    /// Multiplies every token's loss before its gradient is formed.
+    pub scale: f64,
+    /// The gradient of the classifier's input, `[N, C]`.
+    pub input: Option<&'a mut B>,
+    /// The gradient of its weight, `[V, C]`.
+    pub weight: Option<Sink<'a, B>>,
+}
+
+/// One tensor's part in an AdamW update.
+#[derive(Debug)]
+pub struct Update<'a, B> {
+    /// Elements of the tensor.
+    pub len: usize,
+    /// The weights.
+    pub weights: &'a mut B,
+    /// Their gradient, not clipped.
+    pub gradient: &'a B,
+    /// Running mean of the gradient.
+    pub first: &'a mut B,
+    /// Running mean of its square.
+    pub second: &'a mut B,
+    /// Updates of this tensor, this one included.
+    pub updates: u64,
+    /// Whether its weights decay.
+    pub decays: bool,
+}
+
+/// Buffers and kernels of one device. Every call is finished, or ordered before the next, when it returns;
+/// every sum has an order that depends on the measures alone.
+pub trait Kernels: Send {
+    /// A flat array of the device's numbers.
+    type Buffer: Send;
+
+    /// The device in words.
+    fn words(&self) -> String;
+
+    /// A buffer of that many zeros.
+    fn zeros(&self, len: usize) -> Self::Buffer;
+
+    /// Overwrites the beginning of a buffer.
+    fn upload(&self, values: &[f32], to: &mut Self::Buffer);
+
+    /// The first `len` elements.
+    fn download(&self, from: &Self::Buffer, len: usize) -> Vec<f32>;
+
+    /// Sum of the first `len` elements, in f64.
+    fn sum(&self, from: &Self::Buffer, len: usize) -> f64;
+
+    /// Copies all of a buffer into another of the same length.
+    fn copy(&self, from: &Self::Buffer, to: &mut Self::Buffer);
+
+    /// Token and position embedding, summed: `[N, C]`.
+    fn embed(
+        &self,
+        form: &Form,
+        tokens: &[u32],
+        token_table: &Self::Buffer,
+        position_table: &Self::Buffer,
+        out: &mut Self::Buffer,
+    );
+
+    /// Its backward pass; each row of a table sums its tokens in the order of the batch.
+    fn embed_backward(
+        &self,
+        form: &Form,
+        tokens: &[u32],
+        gradient: &Self::Buffer,
+        token_table: Option<Sink<'_, Self::Buffer>>,
+        position_table: Option<Sink<'_, Self::Buffer>>,
+    );
+
+    /// Layer norm of each row; `moments` takes mean and reciprocal deviation, `[N, 2]`.
+    fn layer_norm(
+        &self,
+        form: &Form,
+        x: &Self::Buffer,
+        norm: &Norm<'_, Self::Buffer>,
+        out: &mut Self::Buffer,
+        moments: &mut Self::Buffer,
+    );
+
+    /// Its backward pass.
+    fn layer_norm_backward(
+        &self,
+        form: &Form,
+        x: &Self::Buffer,
+        moments: &Self::Buffer,
+        norm: &Norm<'_, Self::Buffer>,
+        gradient: &Self::Buffer,
+        out: NormGradients<'_, Self::Buffer>,
+    );
+
+    /// `out = epilogue(x W + b)`.
+    fn linear(
+        &self,
+        measures: Linear,
+        x: &Self::Buffer,
+        weight: &Self::Buffer,
+        bias: &Self::Buffer,
+        epilogue: Epilogue<'_, Self::Buffer>,
+        out: &mut Self::Buffer,
+    );
+
+    /// The gradient of a linear map's input, `dx = dy W^T`.
+    fn linear_input_gradient(
+        &self,
+        measures: Linear,
+        gradient: &Self::Buffer,
+        weight: &Self::Buffer,
+        out: &mut Self::Buffer,
+    );
+
+    /// The same through the GELU before it, `out = (dy W^T) gelu'(before)`; `activated` takes
+    /// `gelu(before)`, which was not kept.
+    fn linear_gelu_input_gradient(
+        &self,
+        measures: Linear,
+        gradient: &Self::Buffer,
+        weight: &Self::Buffer,
+        before: &Self::Buffer,
+        activated: Option<&mut Self::Buffer>,
+        out: &mut Self::Buffer,
+    );
+
+    /// Gradients of a linear map's weight, `x^T dy`, and bias, the sum of `dy` over rows.
+    fn linear_parameter_gradients(
+        &self,
+        measures: Linear,
+        x: &Self::Buffer,
+        gradient: &Self::Buffer,
+        weight: Option<Sink<'_, Self::Buffer>>,
+        bias: Option<Sink<'_, Self::Buffer>>,
+    );
+
+    /// The tanh form of GELU on the first `len` elements.
+    fn gelu(&self, len: usize, before: &Self::Buffer, out: &mut Self::Buffer);
+
+    /// Causal attention of all heads.
+    fn attention(
+        &self,
+        form: &Form,
+        qkv: &Self::Buffer,
+        mixed: &mut Self::Buffer,
+        log_sums: &mut Self::Buffer,
+    );
+
+    /// Its backward pass, `[N, 3 C]`; the scores are computed again.
+    fn attention_backward(
+        &self,
+        form: &Form,
+        forward: &Attended<'_, Self::Buffer>,
+        gradient: &Self::Buffer,
+        out: &mut Self::Buffer,
+    );
+
+    /// The loss of each target in nats, and the gradients asked for. `scratch` bounds how many logits
+    /// exist at once; it holds at least one row.
+    #[expect(clippy::too_many_arguments, reason = "one fused kernel: measures, what it reads, what it writes")]
+    fn classifier(
+        &self,
+        form: &Form,
+        x: &Self::Buffer,
+        weight: &Self::Buffer,
+        targets: &[u32],
+        scratch: &mut Self::Buffer,
+        losses: &mut Self::Buffer,
+        gradients: Option<ClassifierGradients<'_, Self::Buffer>>,
+    );
+
+    /// Logits of `rows` rows from `first` on, `[rows, V]`.
+    fn logits(
+        &self,
+        form: &Form,
+        x: &Self::Buffer,
+        first: usize,
+        rows: usize,
+        weight: &Self::Buffer,
+        out: &mut Self::Buffer,
+    );
+
+    /// Sum of squares over the first `len` elements of every buffer, in f64.
+    fn squared_norm(&self, buffers: &[(&Self::Buffer, usize)]) -> f64;
+
+    /// One AdamW update of each tensor, its gradient times `clip`.
+    fn adamw(&self, with: &engine::AdamW, clip: f64, tensors: Vec<Update<'_, Self::Buffer>>);
+}

@@ -1,0 +1,112 @@
+//! One tensor that can train: weights, gradient and AdamW state on the device.
+//!
+//! Not here: which tensor it is in its block.
+
+use engine::{EngineError, Moments, TensorId, TensorSpec};
+
+use crate::kernels::{Kernels, Sink, Update, Write};
+
+pub(crate) struct Param<B> {
+    pub(crate) spec: TensorSpec,
+    pub(crate) weights: B,
+    /// What the last step left, unclipped; `None` where the tensor did not train.
+    pub(crate) gradient: Option<B>,
+    /// Both moments; `None` stands for zeros, so that what never trains takes no memory for them.
+    moments: Option<(B, B)>,
+    updates: u64,
+}
+
+impl<B> Param<B> {
+    /// Zero weights, never updated.
+    pub(crate) fn zero<K: Kernels<Buffer = B>>(spec: TensorSpec, kernels: &K) -> Param<B> {
+        let weights = kernels.zeros(spec.len());
+        Param { spec, weights, gradient: None, moments: None, updates: 0 }
+    }
+
+    /// Makes a gradient buffer where the tensor trains, and drops it where it does not.
+    pub(crate) fn train<K: Kernels<Buffer = B>>(&mut self, trains: bool, kernels: &K) {
+        match (trains, &self.gradient) {
+            (true, None) => self.gradient = Some(kernels.zeros(self.spec.len())),
+            (false, Some(_)) => self.gradient = None,
+            _ => {}
+        }
+    }
+
+    /// Its part in an update that is about to be made, if it trained; counts that update.
+    pub(crate) fn update<K: Kernels<Buffer = B>>(&mut self, kernels: &K) -> Option<Update<'_, B>> {
+        let gradient = self.gradient.as_ref()?;
+        self.updates += 1;
+        let len = self.spec.len();
+        let (first, second) = self.moments.get_or_insert_with(|| (kernels.zeros(len), kernels.zeros(len)));
+        let (updates, decays) = (self.updates, self.spec.decays());
+        Some(Update { len, weights: &mut self.weights, gradient, first, second, updates, decays })
+    }
+
+    pub(crate) fn set_weights<K: Kernels<Buffer = B>>(
+        &mut self,
+        id: TensorId,
+        weights: &[f32],
+        kernels: &K,
+    ) -> Result<(), EngineError> {
+        check_size(id, &self.spec, weights.len())?;
+        kernels.upload(weights, &mut self.weights);
+        Ok(())
+    }
+
+    pub(crate) fn set_moments<K: Kernels<Buffer = B>>(
+        &mut self,
+        id: TensorId,
+        moments: &Moments,
+        kernels: &K,
+    ) -> Result<(), EngineError> {
+        check_size(id, &self.spec, moments.first.len())?;
+        check_size(id, &self.spec, moments.second.len())?;
+        self.updates = moments.updates;
+        let zero = moments.first.iter().chain(&moments.second).all(|&m| m.to_bits() == 0);
+        self.moments = (!zero).then(|| {
+            let (mut first, mut second) = (kernels.zeros(self.spec.len()), kernels.zeros(self.spec.len()));
+            kernels.upload(&moments.first, &mut first);
+            kernels.upload(&moments.second, &mut second);
+            (first, second)
+        });
+        Ok(())
+    }
+
+    pub(crate) fn moments<K: Kernels<Buffer = B>>(&self, kernels: &K) -> Moments {
+        let len = self.spec.len();
+        let Some((first, second)) = &self.moments else {
+            return Moments { updates: self.updates, ..Moments::zero(len) };
+        };
+        let (first, second) = (kernels.download(first, len), kernels.download(second, len));
+        Moments { first, second, updates: self.updates }
+    }
+
+    /// Weights and AdamW state, bit for bit in the device's own numbers.
+    pub(crate) fn duplicate<K: Kernels<Buffer = B>>(&self, kernels: &K) -> Param<B> {
+        let copy = |from: &B| {
+            let mut to = kernels.zeros(self.spec.len());
+            kernels.copy(from, &mut to);
+            to
+        };
+        Param {
+            spec: self.spec.clone(),
+            weights: copy(&self.weights),
+            gradient: None,
+            moments: self.moments.as_ref().map(|(first, second)| (copy(first), copy(second))),
+            updates: self.updates,
+        }
+    }
+}
+
+/// Where a kernel is to leave that gradient, if it is wanted.
+pub(crate) fn sink<B>(gradient: &mut Option<B>, write: Write) -> Option<Sink<'_, B>> {
+    gradient.as_mut().map(|buffer| Sink { buffer, write })
+}
+
+/// Refuses another number of elements than the tensor has.
+pub(crate) fn check_size(id: TensorId, spec: &TensorSpec, given: usize) -> Result<(), EngineError> {
+    if given == spec.len() {
+        return Ok(());
+    }
+    Err(EngineError::WrongSize { tensor: id.to_string(), expected: spec.len(), given })
+}

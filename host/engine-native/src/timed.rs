@@ -1,0 +1,211 @@
+//! A device that measures how long each kernel of another takes. Not here: any kernel.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use engine::AdamW;
+
+use crate::kernels::{
+    Attended, ClassifierGradients, Epilogue, Form, Kernels, Linear, Norm, NormGradients, Sink, Update,
+};
+
+/// Passes every kernel on and keeps the time: the one place of this crate that reads a clock.
+#[derive(Debug, Default)]
+pub struct Timed<K> {
+    kernels: K,
+    times: Mutex<BTreeMap<&'static str, KernelTime>>,
+}
+
+/// How often a kernel ran, and for how long in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelTime {
+    /// Calls.
+    pub calls: u64,
+    /// Their time together.
+    pub time: Duration,
+}
+
+impl<K> Timed<K> {
+    /// Measures the kernels of that device.
+    pub fn new(kernels: K) -> Timed<K> {
+        Timed { kernels, times: Mutex::default() }
+    }
+
+    /// Times since the last call of this, by kernel.
+    pub fn take(&self) -> BTreeMap<&'static str, KernelTime> {
+        std::mem::take(&mut *self.times.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn measured<R>(&self, kernel: &'static str, work: impl FnOnce(&K) -> R) -> R {
+        let start = Instant::now();
+        let result = work(&self.kernels);
+        let time = start.elapsed();
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = times.entry(kernel).or_default();
+        entry.calls += 1;
+        entry.time += time;
+        result
+    }
+}
+
+impl<K: Kernels> Kernels for Timed<K> {
+    type Buffer = K::Buffer;
+
+    fn words(&self) -> String {
+        self.kernels.words()
+    }
+
+    fn zeros(&self, len: usize) -> K::Buffer {
+        self.kernels.zeros(len)
+    }
+
+    fn upload(&self, values: &[f32], to: &mut K::Buffer) {
+        self.kernels.upload(values, to);
+    }
+
+    fn download(&self, from: &K::Buffer, len: usize) -> Vec<f32> {
+        self.kernels.download(from, len)
+    }
+
+    fn sum(&self, from: &K::Buffer, len: usize) -> f64 {
+        self.kernels.sum(from, len)
+    }
+
+    fn copy(&self, from: &K::Buffer, to: &mut K::Buffer) {
+        self.kernels.copy(from, to);
+    }
+
+    fn embed(&self, form: &Form, tokens: &[u32], wte: &K::Buffer, wpe: &K::Buffer, out: &mut K::Buffer) {
+        self.measured("embedding forward", |k| k.embed(form, tokens, wte, wpe, out));
+    }
+
+    fn embed_backward(
+        &self,
+        form: &Form,
+        tokens: &[u32],
+        gradient: &K::Buffer,
+        token_table: Option<Sink<'_, K::Buffer>>,
+        position_table: Option<Sink<'_, K::Buffer>>,
+    ) {
+        self.measured("embedding backward", |k| {
+            k.embed_backward(form, tokens, gradient, token_table, position_table);
+        });
+    }
+
+    fn layer_norm(
+        &self,
+        form: &Form,
+        x: &K::Buffer,
+        norm: &Norm<'_, K::Buffer>,
+        out: &mut K::Buffer,
+        moments: &mut K::Buffer,
+    ) {
+        self.measured("layer norm forward", |k| k.layer_norm(form, x, norm, out, moments));
+    }
+
+    fn layer_norm_backward(
+        &self,
+        form: &Form,
+        x: &K::Buffer,
+        moments: &K::Buffer,
+        norm: &Norm<'_, K::Buffer>,
+        gradient: &K::Buffer,
+        out: NormGradients<'_, K::Buffer>,
+    ) {
+        self.measured("layer norm backward", |k| k.layer_norm_backward(form, x, moments, norm, gradient, out));
+    }
+
+    fn linear(
+        &self,
+        measures: Linear,
+        x: &K::Buffer,
+        weight: &K::Buffer,
+        bias: &K::Buffer,
+        epilogue: Epilogue<'_, K::Buffer>,
+        out: &mut K::Buffer,
+    ) {
+        let name = match epilogue {
+            Epilogue::Bias => "linear + bias",
+            Epilogue::Gelu(_) => "linear + gelu",
+            Epilogue::Residual(_) => "linear + residual",
+        };
+        self.measured(name, |k| k.linear(measures, x, weight, bias, epilogue, out));
+    }
+
+    fn linear_input_gradient(&self, measures: Linear, gradient: &K::Buffer, weight: &K::Buffer, out: &mut K::Buffer) {
+        self.measured("linear input gradient", |k| k.linear_input_gradient(measures, gradient, weight, out));
+    }
+
+    fn linear_gelu_input_gradient(
+        &self,
+        measures: Linear,
+        gradient: &K::Buffer,
+        weight: &K::Buffer,
+        before: &K::Buffer,
+        activated: Option<&mut K::Buffer>,
+        out: &mut K::Buffer,
+    ) {
+        self.measured("linear input gradient through gelu", |k| {
+            k.linear_gelu_input_gradient(measures, gradient, weight, before, activated, out);
+        });
+    }
+
+    fn linear_parameter_gradients(
+        &self,
+        measures: Linear,
+        x: &K::Buffer,
+        gradient: &K::Buffer,
+        weight: Option<Sink<'_, K::Buffer>>,
+        bias: Option<Sink<'_, K::Buffer>>,
+    ) {
+        self.measured("linear parameter gradients", |k| {
+            k.linear_parameter_gradients(measures, x, gradient, weight, bias);
+        });
+    }
+
+    fn gelu(&self, len: usize, before: &K::Buffer, out: &mut K::Buffer) {
+        self.measured("gelu", |k| k.gelu(len, before, out));
+    }
+
+    fn attention(&self, form: &Form, qkv: &K::Buffer, mixed: &mut K::Buffer, log_sums: &mut K::Buffer) {
+        self.measured("attention forward", |k| k.attention(form, qkv, mixed, log_sums));
+    }
+
+    fn attention_backward(
+        &self,
+        form: &Form,
+        forward: &Attended<'_, K::Buffer>,
+        gradient: &K::Buffer,
+        out: &mut K::Buffer,
+    ) {
+        self.measured("attention backward", |k| k.attention_backward(form, forward, gradient, out));
+    }
+
+    fn classifier(
+        &self,
+        form: &Form,
+        x: &K::Buffer,
+        weight: &K::Buffer,
+        targets: &[u32],
+        scratch: &mut K::Buffer,
+        losses: &mut K::Buffer,
+        gradients: Option<ClassifierGradients<'_, K::Buffer>>,
+    ) {
+        self.measured("classifier", |k| k.classifier(form, x, weight, targets, scratch, losses, gradients));
+    }
+
+    fn logits(&self, form: &Form, x: &K::Buffer, first: usize, rows: usize, weight: &K::Buffer, out: &mut K::Buffer) {
+        self.measured("logits", |k| k.logits(form, x, first, rows, weight, out));
+    }
+
+    fn squared_norm(&self, buffers: &[(&K::Buffer, usize)]) -> f64 {
+        self.measured("gradient norm", |k| k.squared_norm(buffers))
+    }
+
+    fn adamw(&self, with: &AdamW, clip: f64, tensors: Vec<Update<'_, K::Buffer>>) {
+        self.measured("adamw", |k| k.adamw(with, clip, tensors));
+    }
+}

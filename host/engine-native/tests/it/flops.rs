@@ -1,0 +1,41 @@
+//! The step's own count against the analytic table that the cost accounting uses: equal to the last FLOP.
+
+use engine::{Engine, LayerId, StepPlan, Trainable, step_flops};
+use engine_native::{Cpu, Step};
+
+use super::reference::{Reference, adamw};
+
+fn check(scope: &Trainable, micro_batch_sequences: usize) {
+    let reference = Reference::load();
+    let mut engine = Step::new(&reference.shape, Cpu::new()).expect("a good shape");
+    reference.fill(&mut engine, 4);
+    let batch = reference.batch(0);
+    engine.step(&batch, &StepPlan { trainable: scope.clone(), micro_batch_sequences }).expect("a good batch");
+    engine.optimize(&adamw(1e-3, None)).expect("a healthy device");
+    let expected = step_flops(&reference.shape, &engine.layers(), scope, batch.sequences(), batch.length());
+    assert_eq!(engine.flops(), expected, "scope of {} tensors", scope.len());
+}
+
+#[test]
+fn every_scope_costs_what_the_table_says() {
+    let shape = Reference::load().shape;
+    let layers: Vec<LayerId> = (0..4).map(LayerId).collect();
+    let all = Trainable::all(&shape, &layers);
+    check(&all, 4);
+    check(&all, 3);
+    // Phase 1: the upper half and what is shared; then the same with frozen embeddings.
+    check(&Trainable::all(&shape, &layers[2..]), 4);
+    let upper = all.iter().filter(|id| id.layer.is_some_and(|layer| layer.0 >= 2)).collect();
+    check(&upper, 4);
+    check(&Trainable::all(&shape, &[]), 4);
+    check(&Trainable::default(), 4);
+}
+
+#[test]
+fn every_single_tensor_costs_what_the_table_says() {
+    let shape = Reference::load().shape;
+    let layers: Vec<LayerId> = (0..4).map(LayerId).collect();
+    for id in Trainable::all(&shape, &layers).iter().filter(|id| id.layer.is_none_or(|layer| layer.0 == 1)) {
+        check(&[id].into_iter().collect(), 4);
+    }
+}

@@ -1,0 +1,24 @@
+//! The binary as a user meets it: whole commands, real plugins, real files. What one crate promises is tested
+//! there.
+
+/// A study of seconds, the binary run on it, plugins built for it.
+mod support;
+
+/// Libraries that are no plugins, and plugins that misbehave: refused or contained, and named.
+mod bad_plugins;
+/// Help and errors word by word: what, where, what to do, and the exit code.
+mod cli;
+/// Every file in configs/ is a whole study that can be planned.
+mod configs;
+/// Killed, interrupted, out of disk: run again, it ends as if nothing had happened.
+mod kill;
+/// Who may know whom, and other absences that hold the design together.
+mod layering;
+/// A plugin from outside the workspace, and an initializer swapped by one word.
+mod outside;
+/// Recorded PyTorch runs, replayed through the plugins.
+mod parity;
+/// Whatever lies in plugins/ is found, inspected and plain safe Rust, without being named.
+mod plugins;
+/// A study from its first step to its verdict, and again.
+mod study;

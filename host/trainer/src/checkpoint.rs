@@ -36,6 +36,8 @@ pub struct RunState {
     pub step: Step,
     /// Whether the strategy has been asked about the coming step already.
     pub decided: bool,
+    /// Why the strategy has ended the run, if it has.
+    pub stopped: Option<String>,
     /// What has been decided.
     pub course: Course,
     /// What it has cost.
@@ -74,6 +76,7 @@ struct StateFile {
     format_version: u32,
     step: Step,
     decided: bool,
+    stopped: Option<String>,
     /// By position, from the embeddings up.
     blocks: Vec<SavedBlock>,
     next_layer: LayerId,
@@ -186,6 +189,7 @@ impl StateFile {
             format_version: FORMAT_VERSION,
             step: state.step,
             decided: state.decided,
+            stopped: state.stopped.clone(),
             blocks: course.blocks.iter().map(block).collect(),
             next_layer: course.next_layer,
             trainable: course.trainable.iter().map(tensor).collect(),
@@ -252,6 +256,7 @@ pub fn load(folder: &Path, shape: &ModelShape) -> Result<(RunState, Snapshot), T
     let state = RunState {
         step: file.step,
         decided: file.decided,
+        stopped: file.stopped,
         course,
         costs: file.costs,
         phase_start: file.phase_start,

@@ -180,6 +180,11 @@ impl JsonLines {
         Ok(())
     }
 
+    /// Bytes of all lines so far.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
     /// Forces all lines to the disk; answers how many bytes they are.
     ///
     /// # Errors

@@ -146,16 +146,21 @@ struct Run<'a> {
     validation: Vec<TokenBatch>,
     probe: Vec<TokenBatch>,
     resumed: bool,
-    /// While the strategy is being asked: what the plugins had saved before that.
-    before_asking: Option<SavedPlugins>,
+    /// While the strategy is being asked: how things stood before that.
+    before_asking: Option<BeforeAsking>,
     /// Steps whose losses have not been read yet, oldest first.
     unread: VecDeque<StepRecord>,
     speedometer: Speedometer,
-    stopped: Option<String>,
 }
 
 /// What the plugins saved, by file name.
 type SavedPlugins = BTreeMap<String, plugin_host::api::Saved>;
+
+/// What a checkpoint holds that is written while the strategy is being asked: going on from there asks again.
+struct BeforeAsking {
+    plugins: SavedPlugins,
+    decisions_length: u64,
+}
 
 struct Logs {
     metrics: JsonLines,
@@ -183,7 +188,8 @@ impl Logs {
 
 impl Run<'_> {
     fn train_until_done(&mut self) -> Result<RunSummary, TrainError> {
-        while self.stopped.is_none() && step_fits(self.parts.config, &self.state.costs, &self.step_cost) {
+        while self.state.stopped.is_none() && step_fits(self.parts.config, &self.state.costs, &self.step_cost)
+        {
             if self.evaluation_is_due() {
                 self.evaluate()?;
             }
@@ -220,7 +226,7 @@ impl Run<'_> {
                 .last()
                 .map_or(f64::NAN, |last| last.loss_nats_per_token),
             costs: self.state.costs.clone(),
-            stopped: self.stopped.clone(),
+            stopped: self.state.stopped.clone(),
             peak_memory_bytes: peak_memory_bytes(),
             device_memory_peak_bytes: self.parts.engine.info().device_memory_peak_bytes,
         };

@@ -67,7 +67,8 @@ pub(crate) fn input_gradient(
     let out = Parts::new(out);
     let gelu = gelu.map(|(before, activated)| (before, activated.map(|buffer| Parts::new(buffer))));
     Grid::new([rows, inputs, outputs]).for_each(|tile: Tile| {
-        let target = Target { parts: out, first: tile.row * inputs + tile.column, stride: inputs, add: false };
+        let target =
+            Target { parts: out, first: tile.row * inputs + tile.column, stride: inputs, add: false };
         let (gradient, weight) = (gradient.from(tile.row, 0), weight.from(0, tile.column));
         // SAFETY: tiles do not overlap.
         unsafe { product(available, [tile.rows, tile.columns, outputs], target, 1.0, gradient, weight) };

@@ -113,7 +113,14 @@ impl Kernels for Cpu {
         embed::backward(form, tokens, gradient, token_table, position_table);
     }
 
-    fn layer_norm(&self, form: &Form, x: &Buffer, norm: &Norm<'_, Buffer>, out: &mut Buffer, moments: &mut Buffer) {
+    fn layer_norm(
+        &self,
+        form: &Form,
+        x: &Buffer,
+        norm: &Norm<'_, Buffer>,
+        out: &mut Buffer,
+        moments: &mut Buffer,
+    ) {
         norm::forward(self.available, form, x, norm, out, moments);
     }
 
@@ -178,7 +185,13 @@ impl Kernels for Cpu {
         attention::forward(self.available, form, qkv, mixed, log_sums);
     }
 
-    fn attention_backward(&self, form: &Form, forward: &Attended<'_, Buffer>, gradient: &Buffer, out: &mut Buffer) {
+    fn attention_backward(
+        &self,
+        form: &Form,
+        forward: &Attended<'_, Buffer>,
+        gradient: &Buffer,
+        out: &mut Buffer,
+    ) {
         attention::backward(self.available, form, attention::slices(forward), gradient, out);
     }
 

@@ -1,7 +1,7 @@
 //! `sapwood plugin list` and `inspect`.
 #![allow(clippy::print_stdout)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use plugin_host::api::{Descriptor, Kind, LibraryFacts};
@@ -73,7 +73,7 @@ pub(crate) fn inspect(args: &InspectArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_library(path: &PathBuf, facts: &LibraryFacts) {
+fn print_library(path: &Path, facts: &LibraryFacts) {
     println!("library     {}", path.display());
     println!("built with  sapwood-plugin {}, {}, {}", facts.sdk, facts.rustc, facts.target);
     let interfaces: Vec<String> =

@@ -4,7 +4,7 @@ use engine::{Snapshot, Wait};
 use plugin_host::api::{Action, Actions, Event, Key, RunEvent, StepContext};
 
 use super::saving::{losses_of, newest};
-use super::{Run, progress};
+use super::{BeforeAsking, Run, progress};
 use crate::TrainError;
 use crate::boundary::{Boundary, Judgement};
 use crate::checkpoint::RunState;
@@ -16,7 +16,8 @@ use crate::records::Decision;
 impl Run<'_> {
     /// Asks the strategy, and carries out what it requests.
     pub(super) fn decide(&mut self) -> Result<(), TrainError> {
-        self.before_asking = Some(self.saved_plugins()?);
+        let decisions_length = self.logs.decisions.length();
+        self.before_asking = Some(BeforeAsking { plugins: self.saved_plugins()?, decisions_length });
         let progress = progress(self.parts.config, &self.state.costs);
         let rules = self.rules.clone();
         let mut boundary = Boundary::new(&self.state.course, &rules, self.state.step, progress);
@@ -102,6 +103,7 @@ impl Run<'_> {
         let relabelled = requests.iter().any(|request| matches!(request, Action::Phase(_)));
         let old = &self.state.course;
         let new_phase = relabelled || course.trainable != old.trainable || course.blocks != old.blocks;
+        let phase_start = self.state.phase_start.clone();
         if new_phase && self.state.step.0 > 0 {
             self.end_phase()?;
         }
@@ -115,7 +117,11 @@ impl Run<'_> {
                 self.logs.decisions.add(&Decision::Rejected { step, reason })?;
                 return self.begin_phase();
             }
-            Err(fault) => return self.saved_before(fault),
+            Err(fault) => {
+                // Going on ends the phase again.
+                self.state.phase_start = phase_start;
+                return self.saved_before(fault);
+            }
         }
         self.state.course = course;
         self.blocks_view = self.state.course.view();
@@ -182,7 +188,9 @@ impl Run<'_> {
     }
 
     /// Requests that change nothing of the model.
-    fn do_errands(&mut self, requests: Vec<Action>) -> Result<(), TrainError> {
+    fn do_errands(&mut self, mut requests: Vec<Action>) -> Result<(), TrainError> {
+        // Checkpoints last: going on from one, the errands beside it are not done again.
+        requests.sort_by_key(|request| matches!(request, Action::Checkpoint(_)));
         for request in requests {
             match request {
                 Action::Metric { key, value } => self.report_metric(key, value),
@@ -190,7 +198,7 @@ impl Run<'_> {
                 Action::Stop(reason) => {
                     let step = self.state.step;
                     self.logs.decisions.add(&Decision::Stopped { step, reason: reason.clone() })?;
-                    self.stopped = Some(reason);
+                    self.state.stopped = Some(reason);
                 }
                 Action::Checkpoint(name) => {
                     // Going on from here, the strategy is not asked about this step again.

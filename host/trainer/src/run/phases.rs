@@ -48,18 +48,16 @@ impl Run<'_> {
         let seconds = &mut self.state.costs.wall.growth_seconds;
         let audit = timed(seconds, || start.audit(engine, shape, step))?;
         let intact = audit.frozen_bit_identical;
-        self.logs.decisions.add(&Decision::PhaseEnded(audit))?;
-        if !intact {
-            return Err(TrainError::Internal(format!(
-                "a frozen tensor changed in the phase `{}`",
-                start.label
-            )));
-        }
-        if self.parts.config.checkpoints.at_phase_end {
-            // Going on from here has to end the phase again.
+        if intact && self.parts.config.checkpoints.at_phase_end {
+            // Before the phase's end is on record: going on from here ends it again.
             self.state.phase_start = Some(start);
             self.save(Some("phase-end"))?;
             self.state.phase_start = None;
+        }
+        let label = audit.label.clone();
+        self.logs.decisions.add(&Decision::PhaseEnded(audit))?;
+        if !intact {
+            return Err(TrainError::Internal(format!("a frozen tensor changed in the phase `{label}`")));
         }
         Ok(())
     }

@@ -63,11 +63,14 @@ impl Run<'_> {
     pub(super) fn save(&mut self, name: Option<&str>) -> Result<(), TrainError> {
         self.read_outcomes(Wait::ForAll)?;
         self.state.logs = self.logs.sync()?;
-        self.state.plugins = match &self.before_asking {
-            // Going on asks again; and a plugin that has panicked can say no more what its state is.
-            Some(before) if !self.state.decided => before.clone(),
-            _ => self.saved_plugins()?,
-        };
+        match &self.before_asking {
+            // Beside that, a plugin that has panicked can say no more what its state is.
+            Some(before) if !self.state.decided => {
+                self.state.plugins = before.plugins.clone();
+                self.state.logs.decisions = before.decisions_length;
+            }
+            _ => self.state.plugins = self.saved_plugins()?,
+        }
         let config = self.parts.config;
         let checkpoints = self.parts.folder.checkpoints();
         let (engine, state) = (&*self.parts.engine, &self.state);

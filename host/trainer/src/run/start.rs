@@ -53,7 +53,6 @@ impl<'a> Run<'a> {
             logs: Logs::open(parts.folder, state.logs)?,
             unread: VecDeque::new(),
             speedometer: Speedometer::new(),
-            stopped: None,
             parts,
             rules,
             state,
@@ -118,6 +117,7 @@ fn fresh_state(config: &RunConfig, depth: usize) -> RunState {
     RunState {
         step: Step(0),
         decided: false,
+        stopped: None,
         course: Course::start(&config.model, depth, RunningSchedule::new(&config.schedule)),
         costs: Costs::default(),
         phase_start: None,

@@ -36,6 +36,11 @@ fn a_strategys_error_stops_the_run_after_a_checkpoint_and_names_it() {
     let whole = Bench::new();
     whole.run(Told::to(|_, _| Ok(()))).expect("a good run");
     assert!(bench.steps() == whole.steps(), "another end");
+    let calls = |bench: &Bench| {
+        let path = bench.folder().checkpoints().join("00000020/plugins/strategy.bin");
+        std::fs::read(path).expect("the last checkpoint")
+    };
+    assert_eq!(calls(&bench), calls(&whole), "the call that failed has left a trace");
 }
 
 #[test]

@@ -1,0 +1,73 @@
+//! Whatever lies in plugins/ is found, inspected and plain safe Rust. No plugin is named here: a new one is tested
+//! because it is there.
+
+use std::fs;
+
+use crate::support::{Bench, built_plugins, files_below, manifest, plugin_folders};
+
+#[test]
+fn every_plugin_is_listed_and_says_what_it_takes() {
+    let bench = Bench::new();
+    let listed = bench.sapwood(&["plugin", "list"]).good();
+    assert!(!listed.contains("passed over"), "{listed}");
+    for library in built_plugins() {
+        let inspected =
+            bench.sapwood(&["plugin", "inspect", library.to_str().expect("a path in plain text")]).good();
+        let plugins: Vec<(&str, &str)> = inspected.lines().filter_map(headline).collect();
+        assert!(!plugins.is_empty(), "{} holds no plugin:\n{inspected}", library.display());
+        let schemas = inspected.matches("\"$schema\"").count();
+        assert_eq!(schemas, plugins.len(), "each plugin has a schema:\n{inspected}");
+        for (kind, id) in plugins {
+            assert!(stands_below(&listed, kind, id), "the {kind} {id} is not listed:\n{listed}");
+            let by_id = bench.sapwood(&["plugin", "inspect", id]).good();
+            assert!(by_id.contains(&format!("{kind} `{id}`")), "{by_id}");
+        }
+    }
+}
+
+/// Kind and id in a line like "strategy `a/b` 1.0.0 (MIT)".
+fn headline(line: &str) -> Option<(&str, &str)> {
+    let (kind, rest) = line.split_once(" `")?;
+    let (id, _) = rest.split_once('`')?;
+    ["strategy", "initializer", "reporter"].contains(&kind).then_some((kind, id))
+}
+
+/// Whether a list has the id below the heading of its kind.
+fn stands_below(listed: &str, kind: &str, id: &str) -> bool {
+    let below =
+        listed.lines().skip_while(|line| *line != kind).skip(1).take_while(|line| line.starts_with("  "));
+    below.map(str::trim).any(|line| line.split_whitespace().next() == Some(id))
+}
+
+#[test]
+fn every_plugin_is_a_short_manifest_and_one_file_of_plain_safe_rust() {
+    for folder in plugin_folders() {
+        let name = folder.display();
+        let manifest = manifest(&folder);
+        let kinds = manifest["lib"]["crate-type"].as_array().expect("a list").clone();
+        assert_eq!(kinds, [toml::Value::from("cdylib")], "{name} is a shared library and nothing else");
+        let files: Vec<_> = files_below(&folder)
+            .into_iter()
+            .map(|path| path.strip_prefix(&folder).map(ToOwned::to_owned))
+            .collect();
+        assert_eq!(files, [Ok("Cargo.toml".into()), Ok("src/lib.rs".into())], "{name}");
+        let source = fs::read_to_string(folder.join("src/lib.rs")).expect("it was just listed");
+        let code: String = source
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        for word in words(&code) {
+            let is_abi = ["RStr", "RString", "RVec", "RSlice", "RSliceMut", "RResult", "ROption", "RBox"]
+                .contains(&word);
+            assert!(
+                !is_abi && word != "unsafe" && word != "extern" && word != "abi_stable",
+                "{name} says `{word}`"
+            );
+        }
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}

@@ -1,0 +1,114 @@
+//! A study from its first step to its verdict, and again: what is finished is never repeated, what is added is
+//! trained, and the same file gives the same bits anywhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::support::{Bench, files_below, json, run_folders, same_results};
+
+/// Every file of all runs, with its content and the time of its last change.
+fn untouched(study: &Path) -> Vec<(PathBuf, SystemTime, Vec<u8>)> {
+    let look = |path: PathBuf| {
+        let time = fs::metadata(&path).and_then(|facts| facts.modified()).expect("a file has a time");
+        let bytes = fs::read(&path).expect("nobody else is at work here");
+        (path, time, bytes)
+    };
+    files_below(&study.join("runs")).into_iter().map(look).collect()
+}
+
+#[test]
+fn a_study_ends_with_a_verdict_in_the_terminal_and_in_two_files() {
+    let bench = Bench::new();
+    let printed = bench.study().good();
+    assert_eq!(run_folders(&bench.path("out")).len(), 4, "two arms with two seeds");
+    let markdown = fs::read_to_string(bench.path("out/report/report.md")).expect("a report for people");
+    let report = json(&bench.path("out/report/report.json"));
+    for arm in ["whole", "stack"] {
+        assert!(
+            printed.contains(arm) && markdown.contains(arm),
+            "{arm} is missing in\n{printed}\n{markdown}"
+        );
+        let arms = report["arms"].as_array().expect("`arms` is a list");
+        assert!(arms.iter().any(|found| found["arm"] == arm), "{arm} is missing in {report:#}");
+    }
+    assert!(printed.to_lowercase().contains("verdict") && markdown.to_lowercase().contains("verdict"));
+    assert!(!report["verdict"].is_null(), "{report:#}");
+    // Two seeds are fewer than an interval that says anything takes, and the verdict has to say so.
+    assert!(report["verdict"].to_string().contains("too-few-seeds"), "{:#}", report["verdict"]);
+    assert_eq!(bench.sapwood(&["report", "out"]).good(), printed, "`report` says what `study` said");
+    let again: serde_json::Value =
+        serde_json::from_str(&bench.sapwood(&["report", "out", "--json"]).good()).expect("JSON");
+    assert_eq!(again, report);
+}
+
+#[test]
+fn run_again_it_repeats_nothing_and_goes_on_with_a_new_seed() {
+    let bench = Bench::new();
+    let printed = bench.study().good();
+    let before = untouched(&bench.path("out"));
+    assert_eq!(bench.study().good(), printed);
+    assert!(untouched(&bench.path("out")) == before, "a finished run was touched");
+
+    bench.write_study(&[("seeds = [1, 2]", "seeds = [1, 2, 3]")]);
+    bench.study().good();
+    let after = untouched(&bench.path("out"));
+    assert!(before.iter().all(|file| after.contains(file)), "a finished run was touched");
+    let new: Vec<&PathBuf> =
+        after.iter().map(|(path, ..)| path).filter(|path| path.ends_with("DONE")).collect();
+    assert_eq!(new.len(), 6, "{new:?}");
+}
+
+#[test]
+fn the_same_file_gives_the_same_bits_elsewhere_and_side_by_side() {
+    let (here, there) = (Bench::new(), Bench::new());
+    here.study().good();
+    there.sapwood(&["study", "study.toml", "--out", "elsewhere", "--jobs", "4"]).good();
+    same_results(&here.path("out"), &there.path("elsewhere"));
+}
+
+#[test]
+fn arms_of_a_seed_read_the_same_and_another_seed_reads_something_else() {
+    let bench = Bench::new();
+    bench.study().good();
+    let read = |arm: &str, seed: u64| -> Vec<serde_json::Value> {
+        let path = bench.path(&format!("out/runs/{arm}/seed-{seed}/evals.jsonl"));
+        crate::support::json_lines(&path)
+            .iter()
+            .take(5)
+            .map(|record| record["batches_sha256"].clone())
+            .collect()
+    };
+    assert_eq!(read("whole/tokens", 1), read("stack/compute", 1));
+    assert_ne!(read("whole/tokens", 1)[1..], read("whole/tokens", 2)[1..]);
+}
+
+#[test]
+fn one_run_alone_is_the_same_run() {
+    let bench = Bench::new();
+    bench.study().good();
+    let trained =
+        bench.sapwood(&["train", "study.toml", "--out", "one", "--arm", "stack", "--seed", "2"]).good();
+    assert!(trained.starts_with("stack/compute/seed-2: "), "{trained}");
+    let (of_study, alone) =
+        (bench.path("out/runs/stack/compute/seed-2"), bench.path("one/runs/stack/compute/seed-2"));
+    assert!(crate::support::results(&of_study) == crate::support::results(&alone), "another result");
+}
+
+#[test]
+fn a_second_process_is_kept_off_the_folder() {
+    let bench = Bench::with(&[("steps = 40", "steps = 4000")]);
+    let mut first = bench.start(&["study", "study.toml", "--out", "out", "--jobs", "1"]);
+    while !bench.path("out/runs/whole/tokens/seed-1/metrics.jsonl").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let second = bench.study();
+    first.kill().expect("it is at work");
+    first.wait().expect("it was killed");
+    assert_eq!(second.code, Some(8), "{}", second.said());
+    assert!(
+        second.stderr.contains("error: another process is working on out\nhint: wait for it"),
+        "{}",
+        second.stderr
+    );
+}

@@ -85,8 +85,7 @@ impl Options {
 fn bench(options: &Options, start: Instant) {
     let mut engine = filled(&options.shape());
     let layers = engine.layers();
-    let plan =
-        StepPlan { trainable: options.trainable(&layers), micro_batch_sequences: options.batch };
+    let plan = StepPlan { trainable: options.trainable(&layers), micro_batch_sequences: options.batch };
     let mut random = Random(1);
     let mut step = |engine: &mut Step<Timed<Cpu>>| {
         let ids = (0..options.batch * (options.seq + 1)).map(|_| random.below(options.vocab));
@@ -138,7 +137,11 @@ fn bench(options: &Options, start: Instant) {
 
 fn table(times: &BTreeMap<&'static str, KernelTime>, steps: usize) -> serde_json::Value {
     let mean = |time: &KernelTime| (time.time.as_secs_f64() / steps as f64 * 1e5).round() / 100.0;
-    times.iter().map(|(name, time)| ((*name).to_owned(), json!(mean(time)))).collect::<serde_json::Map<_, _>>().into()
+    times
+        .iter()
+        .map(|(name, time)| ((*name).to_owned(), json!(mean(time))))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 fn update() -> AdamW {
@@ -193,7 +196,24 @@ fn multiply([m, n, k]: [usize; 3], a: &[f32], b: &[f32], c: &mut [f32]) {
     // SAFETY: the three are row-major of these measures.
     unsafe {
         gemm::gemm(
-            m, n, k, c, 1, n_stride, false, a, 1, k_stride, b, 1, n_stride, 0.0, 1.0, false, false, false,
+            m,
+            n,
+            k,
+            c,
+            1,
+            n_stride,
+            false,
+            a,
+            1,
+            k_stride,
+            b,
+            1,
+            n_stride,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
             gemm::Parallelism::None,
         );
     }

@@ -55,12 +55,7 @@ impl<K: Kernels> Pass<'_, K> {
         arena.gradients = Some(gradients);
     }
 
-    fn classifier(
-        &mut self,
-        share: &Share<'_>,
-        stack: &mut Stack<K::Buffer>,
-        arena: &mut Arena<K::Buffer>,
-    ) {
+    fn classifier(&mut self, share: &Share<'_>, stack: &mut Stack<K::Buffer>, arena: &mut Arena<K::Buffer>) {
         let table = &mut stack.shared.token_table;
         let product = flops(self.linear(self.form.width, self.form.vocabulary));
         self.flops.head_forward.0 += product;
@@ -172,7 +167,8 @@ impl<K: Kernels> Pass<'_, K> {
         if !plan.qkv {
             return;
         }
-        let forward = Attended { qkv: &arena.qkv[slots.qkv], mixed, log_sums: &arena.log_sums[slots.log_sums] };
+        let forward =
+            Attended { qkv: &arena.qkv[slots.qkv], mixed, log_sums: &arena.log_sums[slots.log_sums] };
         kernels.attention_backward(&form, &forward, branch, wide);
         self.flops.attention_backward.0 += 2 * self.attention_flops();
 

@@ -14,7 +14,12 @@ use crate::{
 const MOST_ELEMENTS: usize = 1 << 22;
 
 /// The loss of each target in nats, row by row.
-pub(crate) fn losses<K: Kernels>(kernels: &K, stack: &Stack<K::Buffer>, batch: &TokenBatch, form: Form) -> Vec<f32> {
+pub(crate) fn losses<K: Kernels>(
+    kernels: &K,
+    stack: &Stack<K::Buffer>,
+    batch: &TokenBatch,
+    form: Form,
+) -> Vec<f32> {
     if batch.sequences() == 0 {
         return Vec::new();
     }
@@ -36,7 +41,12 @@ pub(crate) fn losses<K: Kernels>(kernels: &K, stack: &Stack<K::Buffer>, batch: &
 }
 
 /// The logits after each token of one row, `[tokens, vocabulary]`.
-pub(crate) fn logits<K: Kernels>(kernels: &K, stack: &Stack<K::Buffer>, tokens: &[u32], form: Form) -> Vec<f32> {
+pub(crate) fn logits<K: Kernels>(
+    kernels: &K,
+    stack: &Stack<K::Buffer>,
+    tokens: &[u32],
+    form: Form,
+) -> Vec<f32> {
     if tokens.is_empty() {
         return Vec::new();
     }

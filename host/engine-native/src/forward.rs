@@ -40,8 +40,20 @@ impl<K: Kernels> Pass<'_, K> {
     }
 
     fn block(&mut self, block: &Block<K::Buffer>, slots: Slots, above: usize, arena: &mut Arena<K::Buffer>) {
-        let [gain_1, shift_1, qkv_w, qkv_b, mixed_w, mixed_b, gain_2, shift_2, hidden_w, hidden_b, out_w, out_b] =
-            block.tensors.each_ref().map(|param| &param.weights);
+        let [
+            gain_1,
+            shift_1,
+            qkv_w,
+            qkv_b,
+            mixed_w,
+            mixed_b,
+            gain_2,
+            shift_2,
+            hidden_w,
+            hidden_b,
+            out_w,
+            out_b,
+        ] = block.tensors.each_ref().map(|param| &param.weights);
         let (kernels, form, width) = (self.kernels, self.form, self.form.width);
         let Arena { normed, activated, .. } = arena;
 

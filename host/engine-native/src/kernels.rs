@@ -267,7 +267,10 @@ pub trait Kernels: Send {
 
     /// The loss of each target in nats, and the gradients asked for. `scratch` bounds how many logits
     /// exist at once; it holds at least one row.
-    #[expect(clippy::too_many_arguments, reason = "one fused kernel: measures, what it reads, what it writes")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one fused kernel: measures, what it reads, what it writes"
+    )]
     fn classifier(
         &self,
         form: &Form,

@@ -47,8 +47,7 @@ impl Kernels for Reference {
         let width = form.width;
         for (row, &token) in tokens.iter().enumerate() {
             for c in 0..width {
-                out[row * width + c] =
-                    wte[token as usize * width + c] + wpe[(row % form.length) * width + c];
+                out[row * width + c] = wte[token as usize * width + c] + wpe[(row % form.length) * width + c];
             }
         }
     }
@@ -66,7 +65,14 @@ impl Kernels for Reference {
         add_rows(form, gradient, position_table, rows.map(|(row, _)| (row, row % form.length)));
     }
 
-    fn layer_norm(&self, form: &Form, x: &Buffer, norm: &Norm<'_, Buffer>, out: &mut Buffer, moments: &mut Buffer) {
+    fn layer_norm(
+        &self,
+        form: &Form,
+        x: &Buffer,
+        norm: &Norm<'_, Buffer>,
+        out: &mut Buffer,
+        moments: &mut Buffer,
+    ) {
         let width = form.width;
         for row in 0..form.rows() {
             let x = &x[row * width..(row + 1) * width];

@@ -49,8 +49,7 @@ impl<B> Stack<B> {
     pub(crate) fn new<K: Kernels<Buffer = B>>(shape: &ModelShape, kernels: &K) -> Stack<B> {
         let mut specs = shape.shared_tensors().into_iter();
         let mut next = || Param::zero(specs.next().expect("GPT-2 shares four tensors"), kernels);
-        let shared =
-            Shared { token_table: next(), position_table: next(), gain: next(), shift: next() };
+        let shared = Shared { token_table: next(), position_table: next(), gain: next(), shift: next() };
         Stack { shape: shape.clone(), shared, blocks: Vec::new() }
     }
 
@@ -74,7 +73,8 @@ impl<B> Stack<B> {
 
     /// Every tensor with its name: the shared ones, then block by block.
     pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = (TensorId, &mut Param<B>)> {
-        let shared = self.shared.all_mut().into_iter().map(|param| (TensorId::shared(param.spec.class), param));
+        let shared =
+            self.shared.all_mut().into_iter().map(|param| (TensorId::shared(param.spec.class), param));
         let blocks = self.blocks.iter_mut().flat_map(|Block { layer, tensors }| {
             tensors.iter_mut().map(|param| (TensorId::block(*layer, param.spec.class), param))
         });
@@ -86,7 +86,11 @@ impl<B> Stack<B> {
         self.shared.all().into_iter().chain(self.blocks.iter().flat_map(|block| block.tensors.iter()))
     }
 
-    pub(crate) fn edit<K: Kernels<Buffer = B>>(&mut self, edit: Edit, kernels: &K) -> Result<(), EngineError> {
+    pub(crate) fn edit<K: Kernels<Buffer = B>>(
+        &mut self,
+        edit: Edit,
+        kernels: &K,
+    ) -> Result<(), EngineError> {
         match edit {
             Edit::Insert { at, layer, weights } => {
                 self.check_place(at.0, layer)?;

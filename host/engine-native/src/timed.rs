@@ -115,7 +115,9 @@ impl<K: Kernels> Kernels for Timed<K> {
         gradient: &K::Buffer,
         out: NormGradients<'_, K::Buffer>,
     ) {
-        self.measured("layer norm backward", |k| k.layer_norm_backward(form, x, moments, norm, gradient, out));
+        self.measured("layer norm backward", |k| {
+            k.layer_norm_backward(form, x, moments, norm, gradient, out)
+        });
     }
 
     fn linear(
@@ -135,7 +137,13 @@ impl<K: Kernels> Kernels for Timed<K> {
         self.measured(name, |k| k.linear(measures, x, weight, bias, epilogue, out));
     }
 
-    fn linear_input_gradient(&self, measures: Linear, gradient: &K::Buffer, weight: &K::Buffer, out: &mut K::Buffer) {
+    fn linear_input_gradient(
+        &self,
+        measures: Linear,
+        gradient: &K::Buffer,
+        weight: &K::Buffer,
+        out: &mut K::Buffer,
+    ) {
         self.measured("linear input gradient", |k| k.linear_input_gradient(measures, gradient, weight, out));
     }
 
@@ -197,7 +205,15 @@ impl<K: Kernels> Kernels for Timed<K> {
         self.measured("classifier", |k| k.classifier(form, x, weight, targets, scratch, losses, gradients));
     }
 
-    fn logits(&self, form: &Form, x: &K::Buffer, first: usize, rows: usize, weight: &K::Buffer, out: &mut K::Buffer) {
+    fn logits(
+        &self,
+        form: &Form,
+        x: &K::Buffer,
+        first: usize,
+        rows: usize,
+        weight: &K::Buffer,
+        out: &mut K::Buffer,
+    ) {
         self.measured("logits", |k| k.logits(form, x, first, rows, weight, out));
     }
 

@@ -7,12 +7,12 @@ mod it {
     mod contract;
     /// Do edits leave the rest alone, and are bad calls refused?
     mod edits;
-    /// Does it count what a step costs as the cost accounting does?
-    mod flops;
-    /// Do the golden runs come out to 1e-9 in f64?
-    mod float64;
     /// Is the gradient the slope of the loss, for every kind of parameter?
     mod finite_differences;
+    /// Do the golden runs come out to 1e-9 in f64?
+    mod float64;
+    /// Does it count what a step costs as the cost accounting does?
+    mod flops;
     /// Does it reproduce transformers' GPT-2 with large random weights?
     mod hf_fixture;
     /// Does each kernel of the CPU do what its twin in f64 does, whatever the measures?

@@ -28,7 +28,8 @@ pub(crate) fn update(available: Available, with: &AdamW, clip: f64, tensors: Vec
 
 /// Sum of squares in f64, chunk by chunk.
 pub(crate) fn squared_norm(available: Available, buffers: &[(&Buffer, usize)]) -> f64 {
-    let chunks: Vec<&[f32]> = buffers.iter().flat_map(|(buffer, len)| buffer[..*len].chunks(NORM_CHUNK)).collect();
+    let chunks: Vec<&[f32]> =
+        buffers.iter().flat_map(|(buffer, len)| buffer[..*len].chunks(NORM_CHUNK)).collect();
     let sums: Vec<f64> = chunks.par_iter().map(|chunk| squares(available, chunk)).collect();
     sums.iter().sum()
 }

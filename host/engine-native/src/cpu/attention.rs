@@ -43,7 +43,13 @@ fn views<'a>(form: &Form, head: Head, qkv: &'a [f32]) -> [Matrix<'a>; 3] {
     [0, 1, 2].map(|third| whole.from(head.row, third * form.width + head.column))
 }
 
-pub(crate) fn forward(available: Available, form: &Form, qkv: &[f32], mixed: &mut [f32], log_sums: &mut [f32]) {
+pub(crate) fn forward(
+    available: Available,
+    form: &Form,
+    qkv: &[f32],
+    mixed: &mut [f32],
+    log_sums: &mut [f32],
+) {
     let blocks = form.length.div_ceil(BLOCK);
     let (mixed, log_sums) = (Parts::new(mixed), Parts::new(log_sums));
     (0..form.sequences * form.heads * blocks).into_par_iter().for_each(|task| {
@@ -131,7 +137,8 @@ fn backward_block(
     let scale = 1.0 / (width as f32).sqrt();
     let (p, ds) = scratch[..2 * queries * keys].split_at_mut(queries * keys);
     let into = |first, add| Target { parts: out, first, stride: 3 * form.width, add };
-    let third = |third: usize, row: usize| (head.row + row) * 3 * form.width + third * form.width + head.column;
+    let third =
+        |third: usize, row: usize| (head.row + row) * 3 * form.width + third * form.width + head.column;
 
     // SAFETY: scores and their gradients are this thread's.
     unsafe {
@@ -145,7 +152,16 @@ fn backward_block(
         let (p, ds) = (&mut p[query * keys..][..keys], &mut ds[query * keys..][..keys]);
         let at = row * form.width + head.column..row * form.width + head.column + width;
         let log_sum = log_sums[row * form.heads + head.head];
-        score_gradients(available, p, ds, first + query + 1, log_sum, &gradient[at.clone()], &mixed[at], scale);
+        score_gradients(
+            available,
+            p,
+            ds,
+            first + query + 1,
+            log_sum,
+            &gradient[at.clone()],
+            &mixed[at],
+            scale,
+        );
     }
     let (p, ds) = (Matrix::rows(p, keys), Matrix::rows(ds, keys));
     // SAFETY: rows and columns of this task's head in the gradients of queries, keys and values.

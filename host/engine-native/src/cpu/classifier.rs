@@ -40,7 +40,14 @@ pub(crate) fn losses(
         let Some(gradients) = &mut gradients else { continue };
         if let Some(input) = &mut gradients.input {
             let out = &mut input[first * width..(first + rows) * width];
-            matrix_product(available, [rows, width, vocabulary], out, false, Matrix::rows(logits, vocabulary), Matrix::rows(table, width));
+            matrix_product(
+                available,
+                [rows, width, vocabulary],
+                out,
+                false,
+                Matrix::rows(logits, vocabulary),
+                Matrix::rows(table, width),
+            );
         }
         if let Some(Sink { buffer, write }) = &mut gradients.weight {
             let add = chunk > 0 || *write == Write::Add;

@@ -2,10 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{
-    buffer::Buffer,
-    parts::Parts,
-};
+use super::{buffer::Buffer, parts::Parts};
 use crate::kernels::{Form, Sink, Write};
 
 /// Rows that one task embeds.

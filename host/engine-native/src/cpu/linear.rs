@@ -11,6 +11,7 @@ use super::{
     math::{gelu, gelu_and_slope},
     parts::Parts,
     product::{Grid, Matrix, Target, Tile, product},
+    transpose::transpose,
 };
 use crate::kernels::{Epilogue, Linear, Sink, Write};
 
@@ -61,13 +62,18 @@ pub(crate) fn input_gradient(
     weight: &[f32],
     gelu: Option<(&[f32], Option<&mut Buffer>)>,
     out: &mut [f32],
+    transposed: &mut Vec<f32>,
 ) {
-    let gradient = Matrix::rows(gradient, outputs);
-    let weight = Matrix::rows(weight, outputs).transposed();
+    if transposed.len() < inputs * outputs {
+        transposed.resize(inputs * outputs, 0.0);
+    }
+    transpose(available, inputs, outputs, weight, transposed);
+    let (gradient, weight) = (Matrix::rows(gradient, outputs), Matrix::rows(transposed, inputs));
     let out = Parts::new(out);
     let gelu = gelu.map(|(before, activated)| (before, activated.map(|buffer| Parts::new(buffer))));
     Grid::new([rows, inputs, outputs]).for_each(|tile: Tile| {
-        let target = Target { parts: out, first: tile.row * inputs + tile.column, stride: inputs, add: false };
+        let target =
+            Target { parts: out, first: tile.row * inputs + tile.column, stride: inputs, add: false };
         let (gradient, weight) = (gradient.from(tile.row, 0), weight.from(0, tile.column));
         // SAFETY: tiles do not overlap.
         unsafe { product(available, [tile.rows, tile.columns, outputs], target, 1.0, gradient, weight) };

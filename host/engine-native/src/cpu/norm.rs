@@ -33,6 +33,7 @@ pub(crate) fn forward(
     });
 }
 
+#[expect(clippy::too_many_arguments, reason = "a kernel: what it reads, where it writes")]
 pub(crate) fn backward(
     available: Available,
     form: &Form,
@@ -61,7 +62,8 @@ pub(crate) fn backward(
         partial.fill(0.0);
         let (gain_sum, shift_sum) = partial.split_at_mut(width);
         for row in first..rows.min(first + ROWS_OF_A_PARTIAL) {
-            let (at, local) = (row * width..(row + 1) * width, (row - first) * width..(row - first + 1) * width);
+            let (at, local) =
+                (row * width..(row + 1) * width, (row - first) * width..(row - first + 1) * width);
             let moments = [moments[2 * row], moments[2 * row + 1]];
             let (x, dy) = (&x[at.clone()], &gradient[at]);
             if sums {
@@ -126,7 +128,13 @@ fn norm_row_body<const FMA: bool>(
 }
 
 #[inline(always)]
-fn apply_body<const FMA: bool>(x: &[f32], [mean, scale]: [f32; 2], gain: &[f32], shift: &[f32], out: &mut [f32]) {
+fn apply_body<const FMA: bool>(
+    x: &[f32],
+    [mean, scale]: [f32; 2],
+    gain: &[f32],
+    shift: &[f32],
+    out: &mut [f32],
+) {
     for (((out, x), gain), shift) in out.iter_mut().zip(x).zip(gain).zip(shift) {
         *out = madd::<FMA>((x - mean) * scale, *gain, *shift);
     }
@@ -174,7 +182,8 @@ fn dot_of_product<const FMA: bool>(dy: &[f32], gain: &[f32], x: &[f32], mean: f3
     let mut lanes = [0f32; LANES];
     let whole = x.len() / LANES * LANES;
     for first in (0..whole).step_by(LANES) {
-        let (dy, gain, x) = (&dy[first..first + LANES], &gain[first..first + LANES], &x[first..first + LANES]);
+        let (dy, gain, x) =
+            (&dy[first..first + LANES], &gain[first..first + LANES], &x[first..first + LANES]);
         for i in 0..LANES {
             lanes[i] = madd::<FMA>(dy[i] * gain[i], x[i] - mean, lanes[i]);
         }

@@ -35,7 +35,10 @@ impl<'a> Parts<'a> {
 
     /// A pointer to where a strided tile of the slice starts, after a check that it ends inside.
     pub(crate) fn tile(&self, first: usize, rows: usize, columns: usize, stride: usize) -> *mut f32 {
-        assert!(rows > 0 && first + (rows - 1) * stride + columns <= self.len, "a tile lies within its slice");
+        assert!(
+            rows > 0 && first + (rows - 1) * stride + columns <= self.len,
+            "a tile lies within its slice"
+        );
         self.start.wrapping_add(first)
     }
 }

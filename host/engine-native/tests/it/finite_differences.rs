@@ -14,8 +14,8 @@ fn engine(shape: &ModelShape) -> Step<Reference> {
     }
     for layer in 0..2 {
         let weights = shape.block_tensors().into_iter().enumerate();
-        let weights = weights
-            .map(|(i, spec)| (spec.class, on_grid(spec.len(), 100 * (layer + 1) + i as u64)));
+        let weights =
+            weights.map(|(i, spec)| (spec.class, on_grid(spec.len(), 100 * (layer + 1) + i as u64)));
         let edit = engine::Edit::Insert {
             at: engine::LayerIndex(layer as usize),
             layer: engine::LayerId(layer),

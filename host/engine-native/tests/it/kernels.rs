@@ -4,7 +4,9 @@
 use engine::AdamW;
 use engine_native::{
     Cpu, Kernels, Level, Reference,
-    kernels::{Attended, ClassifierGradients, Epilogue, Form, Linear, Norm, NormGradients, Sink, Update, Write},
+    kernels::{
+        Attended, ClassifierGradients, Epilogue, Form, Linear, Norm, NormGradients, Sink, Update, Write,
+    },
 };
 
 const TOLERANCE: f64 = 1e-5;
@@ -164,7 +166,8 @@ impl Case for Attention {
         let form = self.0;
         let (len, sums) = (form.rows() * form.width, form.rows() * form.heads);
         let (qkv, dy) = (bench.random(3 * len), bench.random(len));
-        let (mut mixed, mut log_sums, mut out) = (bench.random(len), bench.random(sums), bench.random(3 * len));
+        let (mut mixed, mut log_sums, mut out) =
+            (bench.random(len), bench.random(sums), bench.random(3 * len));
         bench.kernels.attention(&form, &qkv, &mut mixed, &mut log_sums);
         let forward = Attended { qkv: &qkv, mixed: &mixed, log_sums: &log_sums };
         bench.kernels.attention_backward(&form, &forward, &dy, &mut out);
@@ -195,7 +198,13 @@ impl Case for Classifier {
         let mut logits = kernels.zeros(vocabulary);
         kernels.logits(&form, &x, rows - 1, 1, &table, &mut logits);
         let tables = vocabulary * width;
-        bench.read(&[(&losses, rows), (&only_losses, rows), (&dx, rows * width), (&d_table, tables), (&logits, vocabulary)])
+        bench.read(&[
+            (&losses, rows),
+            (&only_losses, rows),
+            (&dx, rows * width),
+            (&d_table, tables),
+            (&logits, vocabulary),
+        ])
     }
 }
 
@@ -207,14 +216,8 @@ impl Case for Optimizer {
         let (mut weights, gradient) = (bench.random(len), bench.random(len));
         let (mut first, mut second) = (bench.kernels.zeros(len), bench.kernels.zeros(len));
         let norm = bench.kernels.squared_norm(&[(&gradient, len), (&gradient, len / 2)]);
-        let with = AdamW {
-            rate: 0.01,
-            beta1: 0.9,
-            beta2: 0.95,
-            epsilon: 1e-8,
-            weight_decay: 0.1,
-            clip_norm: None,
-        };
+        let with =
+            AdamW { rate: 0.01, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: None };
         for updates in 1..=3 {
             let update = Update {
                 len,
@@ -250,7 +253,8 @@ fn layer_norm() {
 
 #[test]
 fn linear() {
-    let measures = [[1, 1, 1], [1, 8, 24], [15, 24, 72], [134, 40, 160], [130, 132, 33], [131, 700, 45], [70, 45, 1100]];
+    let measures =
+        [[1, 1, 1], [1, 8, 24], [15, 24, 72], [134, 40, 160], [130, 132, 33], [131, 700, 45], [70, 45, 1100]];
     for [rows, inputs, outputs] in measures {
         let measures = Linear { rows, inputs, outputs };
         agree(&format!("{measures:?}"), &LinearMap(measures, Write::Add));

@@ -33,7 +33,8 @@ fn fewer_vector_instructions_give_the_same_numbers() {
     for level in [Level::Baseline, Level::Avx2] {
         let (held_back, _) = run(level, 2);
         for (a, b) in best.iter().zip(&held_back) {
-            let (loss, norm) = (a.loss_nats_per_token - b.loss_nats_per_token, a.gradient_norm / b.gradient_norm);
+            let (loss, norm) =
+                (a.loss_nats_per_token - b.loss_nats_per_token, a.gradient_norm / b.gradient_norm);
             assert!(loss.abs() < 5e-6, "{level:?}: loss is off by {loss:e}");
             assert!((norm - 1.0).abs() < 1e-5, "{level:?}: the gradient norm is off by {:e}", norm - 1.0);
         }

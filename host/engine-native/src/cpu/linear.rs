@@ -11,6 +11,7 @@ use super::{
     math::{gelu, gelu_and_slope},
     parts::Parts,
     product::{Grid, Matrix, Target, Tile, product},
+    transpose::transpose,
 };
 use crate::kernels::{Epilogue, Linear, Sink, Write};
 
@@ -61,9 +62,13 @@ pub(crate) fn input_gradient(
     weight: &[f32],
     gelu: Option<(&[f32], Option<&mut Buffer>)>,
     out: &mut [f32],
+    transposed: &mut Vec<f32>,
 ) {
-    let gradient = Matrix::rows(gradient, outputs);
-    let weight = Matrix::rows(weight, outputs).transposed();
+    if transposed.len() < inputs * outputs {
+        transposed.resize(inputs * outputs, 0.0);
+    }
+    transpose(available, inputs, outputs, weight, transposed);
+    let (gradient, weight) = (Matrix::rows(gradient, outputs), Matrix::rows(transposed, inputs));
     let out = Parts::new(out);
     let gelu = gelu.map(|(before, activated)| (before, activated.map(|buffer| Parts::new(buffer))));
     Grid::new([rows, inputs, outputs]).for_each(|tile: Tile| {

@@ -3,6 +3,8 @@
 //! Not here: dispatch; everything is inlined into kernels that are compiled for each level. The order of
 //! every sum is fixed by its length.
 
+use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, SQRT_2};
+
 /// Accumulators of a sum: enough to keep two of the widest registers busy.
 const LANES: usize = 32;
 
@@ -62,8 +64,8 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     // Adding this leaves the nearest whole number in the low bits.
     const WHOLE: f32 = 12_582_912.0;
     // ln 2 in two parts: the first has so few digits that n times it is exact.
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = (std::f64::consts::LN_2 - LN_2_HIGH as f64) as f32;
+    const LN_2_HIGH: f32 = 355.0 / 512.0;
+    const LN_2_LOW: f32 = (LN_2 - LN_2_HIGH as f64) as f32;
     let x = if x < -87.0 { -87.0 } else { x };
     let x = if x > 88.0 { 88.0 } else { x };
     let shifted = madd::<FMA>(x, std::f32::consts::LOG2_E, WHOLE);
@@ -93,7 +95,7 @@ pub(crate) fn gelu<const FMA: bool>(x: f32) -> f32 {
 /// `s(2 u)` and the slope of `2 u`.
 #[inline(always)]
 fn logistic_and_slope<const FMA: bool>(x: f32) -> (f32, f32) {
-    const TWICE_ROOT: f32 = 1.595_769_1; // 2 sqrt(2 / pi)
+    const TWICE_ROOT: f32 = (FRAC_2_SQRT_PI * SQRT_2) as f32; // 2 sqrt(2 / pi)
     const CUBE: f32 = 0.044_715;
     let square = x * x;
     let argument = TWICE_ROOT * x * madd::<FMA>(CUBE, square, 1.0);

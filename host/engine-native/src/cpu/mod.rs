@@ -14,6 +14,7 @@ mod math;
 mod norm;
 mod parts;
 mod product;
+mod transpose;
 
 use std::sync::{Mutex, PoisonError};
 
@@ -35,6 +36,8 @@ pub struct Cpu {
     available: Available,
     /// Partial sums of gradients, kept from call to call.
     partials: Mutex<Vec<f32>>,
+    /// A weight's transpose, for the time of one call.
+    transposed: Mutex<Vec<f32>>,
 }
 
 impl Default for Cpu {
@@ -56,7 +59,7 @@ impl Cpu {
 
     /// The best instructions that the processor has and that are no wider than `most`.
     pub fn at_most(most: Level) -> Cpu {
-        Cpu { available: Available::at_most(most), partials: Mutex::default() }
+        Cpu { available: Available::at_most(most), partials: Mutex::default(), transposed: Mutex::default() }
     }
 
     /// The instructions in use.
@@ -150,7 +153,8 @@ impl Kernels for Cpu {
     }
 
     fn linear_input_gradient(&self, measures: Linear, gradient: &Buffer, weight: &Buffer, out: &mut Buffer) {
-        linear::input_gradient(self.available, measures, gradient, weight, None, out);
+        let mut transposed = self.transposed.lock().unwrap_or_else(PoisonError::into_inner);
+        linear::input_gradient(self.available, measures, gradient, weight, None, out, &mut transposed);
     }
 
     fn linear_gelu_input_gradient(
@@ -163,7 +167,8 @@ impl Kernels for Cpu {
         out: &mut Buffer,
     ) {
         let gelu = Some((&before[..], activated));
-        linear::input_gradient(self.available, measures, gradient, weight, gelu, out);
+        let mut transposed = self.transposed.lock().unwrap_or_else(PoisonError::into_inner);
+        linear::input_gradient(self.available, measures, gradient, weight, gelu, out, &mut transposed);
     }
 
     fn linear_parameter_gradients(

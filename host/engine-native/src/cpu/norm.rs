@@ -33,6 +33,7 @@ pub(crate) fn forward(
     });
 }
 
+#[expect(clippy::too_many_arguments, reason = "a kernel: what it reads, where it writes")]
 pub(crate) fn backward(
     available: Available,
     form: &Form,

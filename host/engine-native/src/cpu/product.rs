@@ -112,15 +112,26 @@ vectorised! {
     fn product_row(out: &mut [f32], add: bool, scale: f32, a: &[f32], b: &[f32]) = product_row_body
 }
 
+/// Sums over blocks of the depth, so that rounding does not grow with all of it.
 #[inline(always)]
 fn product_row_body<const FMA: bool>(out: &mut [f32], add: bool, scale: f32, a: &[f32], b: &[f32]) {
-    if !add {
-        out.fill(0.0);
-    }
-    for (a, b) in a.iter().zip(b.chunks_exact(out.len())) {
-        let a = a * scale;
-        for (out, b) in out.iter_mut().zip(b) {
-            *out = madd::<FMA>(a, *b, *out);
+    const COLUMNS: usize = 64;
+    const DEPTH: usize = 256;
+    let columns = out.len();
+    for (block, out) in out.chunks_mut(COLUMNS).enumerate() {
+        if !add {
+            out.fill(0.0);
+        }
+        for (a, b) in a.chunks(DEPTH).zip(b.chunks(DEPTH * columns)) {
+            let mut sums = [0f32; COLUMNS];
+            for (a, b) in a.iter().zip(b.chunks_exact(columns)) {
+                for (sum, b) in sums.iter_mut().zip(&b[block * COLUMNS..]) {
+                    *sum = madd::<FMA>(*a, *b, *sum);
+                }
+            }
+            for (out, sum) in out.iter_mut().zip(&sums) {
+                *out = madd::<FMA>(scale, *sum, *out);
+            }
         }
     }
 }

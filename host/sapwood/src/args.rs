@@ -58,7 +58,7 @@ pub(crate) enum Command {
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct EngineArgs {
     /// Who computes
-    #[arg(long, value_enum, default_value_t = EngineName::Burn)]
+    #[arg(long, value_enum, default_value_t = EngineName::Native)]
     pub(crate) engine: EngineName,
     /// Where; a device that is not there is an error, never a silent run elsewhere
     #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
@@ -67,6 +67,10 @@ pub(crate) struct EngineArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum EngineName {
+    /// Our own fused step on the CPU
+    Native,
+    /// The same step in f64 and plain loops: an oracle, slow
+    Reference,
     /// GPT-2 on Burn's automatic differentiation
     Burn,
 }

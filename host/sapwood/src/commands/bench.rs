@@ -97,6 +97,8 @@ fn measured(mut command: Command) -> Result<Measured, Failed> {
 
 fn engine_flags(args: &BenchArgs) -> [&'static str; 4] {
     let engine = match args.engine.engine {
+        EngineName::Native => "native",
+        EngineName::Reference => "reference",
         EngineName::Burn => "burn",
     };
     ["--engine", engine, "--device", device(args)]

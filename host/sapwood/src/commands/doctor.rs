@@ -13,11 +13,11 @@ pub(crate) fn doctor(args: &PluginPath) -> Outcome {
     let cores =
         std::thread::available_parallelism().map_or_else(|_| "unknown".into(), |cores| cores.to_string());
     println!("cores: {cores}");
-    println!("\nengine `burn`");
-    for (device, found) in engines::devices() {
+    println!("\nengines");
+    for (engine, device, found) in engines::devices() {
         match found {
-            Ok(what) => println!("  {device:<5} {what}"),
-            Err(error) => println!("  {device:<5} not available: {error}"),
+            Ok(what) => println!("  {engine:<10} {device:<5} {what}"),
+            Err(error) => println!("  {engine:<10} {device:<5} not available: {error}"),
         }
     }
     let search_path = SearchPath::standard(&args.plugin_path);

@@ -11,7 +11,7 @@ use crate::{Outcome, engines};
 pub(crate) fn plan(args: &PlanArgs) -> Outcome {
     let source = Source::read(&args.file.file, &args.file.set)?;
     // A dry run computes nothing: any engine will do.
-    let build = engines::builder(EngineArgs { engine: EngineName::Burn, device: DeviceName::Cpu });
+    let build = engines::builder(EngineArgs { engine: EngineName::Native, device: DeviceName::Cpu });
     let lab = Lab::open(source, &args.file.plugins.plugin_path, &build)?;
     let arms = lab.plan()?;
     if args.json {

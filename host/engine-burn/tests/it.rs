@@ -1,18 +1,16 @@
 //! The engine against independent references and against the contract; one binary, a module per question.
 
+#[path = "../../engine/tests/of_every_engine/mod.rs"]
+mod of_every_engine;
+
+/// The engine that `of_every_engine` asks.
+fn build(shape: &engine::ModelShape) -> Result<Box<dyn engine::Engine>, engine::EngineError> {
+    engine_burn::build(shape, engine_burn::Device::Cpu)
+}
+
 mod it {
-    /// `.npy` files and safetensors, as far as the fixtures need them.
-    mod arrays;
     /// Does it keep what every engine has to keep?
     mod contract;
-    /// Do edits leave the rest alone, and are bad calls refused?
-    mod edits;
-    /// Does it reproduce transformers' GPT-2 with large random weights?
-    mod hf_fixture;
-    /// What the golden runs' files hold, and an engine filled from them.
-    mod reference;
-    /// Do whole training runs follow PyTorch's, step by step?
-    mod runs;
-    /// Does the gradient depend on nothing but batch, weights and scope?
-    mod scope;
+    /// Is a device that is not there refused?
+    mod device;
 }

@@ -167,8 +167,11 @@ impl<K: Kernels> Pass<'_, K> {
         if !plan.qkv {
             return;
         }
-        let forward =
-            Attended { qkv: &arena.qkv[slots.qkv], mixed, log_sums: &arena.log_sums[slots.log_sums] };
+        let forward = Attended {
+            qkv: &arena.qkv[slots.qkv],
+            mixed,
+            normalizers: &arena.normalizers[slots.normalizers],
+        };
         kernels.attention_backward(&form, &forward, branch, wide);
         self.flops.attention_backward.0 += 2 * self.attention_flops();
 

@@ -61,8 +61,8 @@ impl<K: Kernels> Pass<'_, K> {
         kernels.layer_norm(&form, input, &Norm { gain: gain_1, shift: shift_1 }, normed, moments);
         let qkv = &mut arena.qkv[slots.qkv];
         kernels.linear(self.forward_linear(width, 3 * width), normed, qkv_w, qkv_b, Epilogue::Bias, qkv);
-        let (mixed, log_sums) = (&mut arena.mixed[slots.mixed], &mut arena.log_sums[slots.log_sums]);
-        kernels.attention(&form, qkv, mixed, log_sums);
+        let (mixed, normalizers) = (&mut arena.mixed[slots.mixed], &mut arena.normalizers[slots.normalizers]);
+        kernels.attention(&form, qkv, mixed, normalizers);
         self.flops.attention_forward.0 += self.attention_flops();
         let (middle, residual) = (&mut arena.middles[slots.middle], Epilogue::Residual(input));
         kernels.linear(self.forward_linear(width, width), mixed, mixed_w, mixed_b, residual, middle);

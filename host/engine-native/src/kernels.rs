@@ -103,8 +103,9 @@ pub struct Attended<'a, B> {
     pub qkv: &'a B,
     /// Its output, `[N, C]`.
     pub mixed: &'a B,
-    /// Logarithm of each query's sum of exponentials, `[N, H]`.
-    pub log_sums: &'a B,
+    /// Largest score of each query and one over its sum of exponentials, `[N, H, 2]`: with both, and not the
+    /// logarithm of a sum, the backward pass finds the very probabilities of the forward pass.
+    pub normalizers: &'a B,
 }
 
 /// What the classifier leaves beside the losses, each where it is asked for.
@@ -253,7 +254,7 @@ pub trait Kernels: Send {
         form: &Form,
         qkv: &Self::Buffer,
         mixed: &mut Self::Buffer,
-        log_sums: &mut Self::Buffer,
+        normalizers: &mut Self::Buffer,
     );
 
     /// Its backward pass, `[N, 3 C]`; the scores are computed again.

@@ -213,13 +213,14 @@ impl Kernels for Reference {
         }
     }
 
-    fn attention(&self, form: &Form, qkv: &Buffer, mixed: &mut Buffer, log_sums: &mut Buffer) {
+    fn attention(&self, form: &Form, qkv: &Buffer, mixed: &mut Buffer, normalizers: &mut Buffer) {
         for head in all_heads(form) {
             for query in 0..form.length {
                 let scores: Buffer = (0..=query).map(|key| head.score(qkv, query, key)).collect();
                 let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
-                log_sums[head.row(query) * form.heads + head.head] = largest + sum.ln();
+                let at = 2 * (head.row(query) * form.heads + head.head);
+                (normalizers[at], normalizers[at + 1]) = (largest, 1.0 / sum);
                 for c in 0..head.width {
                     let terms = scores.iter().enumerate();
                     mixed[head.out(query, c)] = terms
@@ -242,13 +243,14 @@ impl Kernels for Reference {
         for head in all_heads(form) {
             let scale = 1.0 / (head.width as f64).sqrt();
             for query in 0..form.length {
-                let log_sum = forward.log_sums[head.row(query) * form.heads + head.head];
+                let at = 2 * (head.row(query) * form.heads + head.head);
+                let (largest, factor) = (forward.normalizers[at], forward.normalizers[at + 1]);
                 let dot = |of: &dyn Fn(usize) -> f64| -> f64 {
                     (0..head.width).map(|c| gradient[head.out(query, c)] * of(c)).sum()
                 };
                 let mean = dot(&|c| forward.mixed[head.out(query, c)]);
                 for key in 0..=query {
-                    let p = (head.score(qkv, query, key) - log_sum).exp();
+                    let p = (head.score(qkv, query, key) - largest).exp() * factor;
                     let d_score = p * (dot(&|c| qkv[head.value(key, c)]) - mean) * scale;
                     for c in 0..head.width {
                         out[head.value(key, c)] += p * gradient[head.out(query, c)];

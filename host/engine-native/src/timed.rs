@@ -178,8 +178,8 @@ impl<K: Kernels> Kernels for Timed<K> {
         self.measured("gelu", |k| k.gelu(len, before, out));
     }
 
-    fn attention(&self, form: &Form, qkv: &K::Buffer, mixed: &mut K::Buffer, log_sums: &mut K::Buffer) {
-        self.measured("attention forward", |k| k.attention(form, qkv, mixed, log_sums));
+    fn attention(&self, form: &Form, qkv: &K::Buffer, mixed: &mut K::Buffer, normalizers: &mut K::Buffer) {
+        self.measured("attention forward", |k| k.attention(form, qkv, mixed, normalizers));
     }
 
     fn attention_backward(

@@ -56,7 +56,8 @@ fn burn(_: &ModelShape, device: DeviceName) -> Result<Box<dyn Engine>, EngineErr
 /// What each engine says of each device: what it is, or why it is not there.
 pub(crate) fn devices() -> Vec<(&'static str, &'static str, Result<String, EngineError>)> {
     let shape = engine::contract::tiny_shape();
-    let ask = |engine, device| build(&shape, EngineArgs { engine, device }).map(|engine| engine.info().device);
+    let ask =
+        |engine, device| build(&shape, EngineArgs { engine, device }).map(|engine| engine.info().device);
     vec![
         ("native", "cpu", ask(EngineName::Native, DeviceName::Cpu)),
         ("native", "cuda", ask(EngineName::Native, DeviceName::Cuda)),

@@ -48,16 +48,16 @@ pub(crate) fn forward(
     form: &Form,
     qkv: &[f32],
     mixed: &mut [f32],
-    log_sums: &mut [f32],
+    normalizers: &mut [f32],
 ) {
     let blocks = form.length.div_ceil(BLOCK);
-    let (mixed, log_sums) = (Parts::new(mixed), Parts::new(log_sums));
+    let (mixed, normalizers) = (Parts::new(mixed), Parts::new(normalizers));
     (0..form.sequences * form.heads * blocks).into_par_iter().for_each(|task| {
         // Later blocks have more keys: they come first, so that threads end together.
         let (head, block) = (head(form, task / blocks), blocks - 1 - task % blocks);
         let first = block * BLOCK;
         with_scores(BLOCK * form.length, |scores| {
-            forward_block(available, form, head, first, qkv, mixed, log_sums, scores);
+            forward_block(available, form, head, first, qkv, mixed, normalizers, scores);
         });
     });
 }
@@ -70,7 +70,7 @@ fn forward_block(
     first: usize,
     qkv: &[f32],
     mixed: Parts<'_>,
-    log_sums: Parts<'_>,
+    normalizers: Parts<'_>,
     scores: &mut [f32],
 ) {
     let (queries, width) = (BLOCK.min(form.length - first), form.head_width());
@@ -83,9 +83,10 @@ fn forward_block(
     for (query, row) in scores.chunks_exact_mut(keys).take(queries).enumerate() {
         let (seen, unseen) = row.split_at_mut(first + query + 1);
         unseen.fill(0.0);
-        let log_sum = softmax(available, seen);
-        // SAFETY: one element for this query and head, which belong to this task.
-        unsafe { log_sums.part((head.row + first + query) * form.heads + head.head, 1)[0] = log_sum };
+        let normalizer = softmax(available, seen);
+        let at = 2 * ((head.row + first + query) * form.heads + head.head);
+        // SAFETY: two elements for this query and head, which belong to this task.
+        unsafe { normalizers.part(at, 2).copy_from_slice(&normalizer) };
     }
     let (at, stride) = ((head.row + first) * form.width + head.column, form.width);
     let target = Target { parts: mixed, first: at, stride, add: false };
@@ -124,7 +125,7 @@ fn backward_block(
     form: &Form,
     head: Head,
     first: usize,
-    [qkv, mixed, log_sums]: [&[f32]; 3],
+    [qkv, mixed, normalizers]: [&[f32]; 3],
     gradient: &[f32],
     out: Parts<'_>,
     scratch: &mut [f32],
@@ -151,13 +152,14 @@ fn backward_block(
         let row = head.row + first + query;
         let (p, ds) = (&mut p[query * keys..][..keys], &mut ds[query * keys..][..keys]);
         let at = row * form.width + head.column..row * form.width + head.column + width;
-        let log_sum = log_sums[row * form.heads + head.head];
+        let at_normalizer = 2 * (row * form.heads + head.head);
+        let normalizer = [normalizers[at_normalizer], normalizers[at_normalizer + 1]];
         score_gradients(
             available,
             p,
             ds,
             first + query + 1,
-            log_sum,
+            normalizer,
             &gradient[at.clone()],
             &mixed[at],
             scale,
@@ -174,7 +176,7 @@ fn backward_block(
 
 /// What the forward pass left, as slices.
 pub(crate) fn slices<'a, B: std::ops::Deref<Target = [f32]>>(forward: &Attended<'a, B>) -> [&'a [f32]; 3] {
-    [forward.qkv, forward.mixed, forward.log_sums].map(|buffer| &**buffer)
+    [forward.qkv, forward.mixed, forward.normalizers].map(|buffer| &**buffer)
 }
 
 fn with_scores(len: usize, work: impl FnOnce(&mut [f32])) {
@@ -187,19 +189,19 @@ fn with_scores(len: usize, work: impl FnOnce(&mut [f32])) {
 }
 
 vectorised! {
-    /// In place; the logarithm of the sum of exponentials.
-    fn softmax(row: &mut [f32]) -> f32 = softmax_body
+    /// In place; the largest score and one over the sum of exponentials.
+    fn softmax(row: &mut [f32]) -> [f32; 2] = softmax_body
 }
 vectorised! {
     /// From scores to probabilities in `p`, and from their gradients to those of the scores in `ds`; the
     /// first `seen` keys count.
     fn score_gradients(
-        p: &mut [f32], ds: &mut [f32], seen: usize, log_sum: f32, dy: &[f32], y: &[f32], scale: f32,
+        p: &mut [f32], ds: &mut [f32], seen: usize, normalizer: [f32; 2], dy: &[f32], y: &[f32], scale: f32,
     ) = score_gradients_body
 }
 
 #[inline(always)]
-fn softmax_body<const FMA: bool>(row: &mut [f32]) -> f32 {
+fn softmax_body<const FMA: bool>(row: &mut [f32]) -> [f32; 2] {
     let most = largest(row);
     for x in row.iter_mut() {
         *x = exp::<FMA>(*x - most);
@@ -209,7 +211,7 @@ fn softmax_body<const FMA: bool>(row: &mut [f32]) -> f32 {
     for x in row.iter_mut() {
         *x *= factor;
     }
-    most + total.ln()
+    [most, factor]
 }
 
 #[inline(always)]
@@ -217,14 +219,14 @@ fn score_gradients_body<const FMA: bool>(
     p: &mut [f32],
     ds: &mut [f32],
     seen: usize,
-    log_sum: f32,
+    [most, factor]: [f32; 2],
     dy: &[f32],
     y: &[f32],
     scale: f32,
 ) {
     let mean = dot::<FMA>(dy, y);
     for (p, ds) in p[..seen].iter_mut().zip(&mut ds[..seen]) {
-        *p = exp::<FMA>(*p - log_sum);
+        *p = exp::<FMA>(*p - most) * factor;
         *ds = *p * (*ds - mean) * scale;
     }
     p[seen..].fill(0.0);

@@ -91,6 +91,8 @@ pub(crate) fn input_gradient(
 
 /// Columns whose sum over rows one task forms.
 const BIAS_COLUMNS: usize = 256;
+/// Rows that are summed first, so that rounding does not grow with all of them.
+const ROWS_OF_A_PARTIAL: usize = 64;
 
 pub(crate) fn parameter_gradients(
     available: Available,
@@ -209,9 +211,15 @@ fn gelu_backward_body<const FMA: bool>(dx: &mut [f32], before: &[f32], activated
 
 #[inline(always)]
 fn sum_columns_body<const FMA: bool>(out: &mut [f32], rows: &[f32], stride: usize) {
-    for row in rows.chunks(stride) {
-        for (out, x) in out.iter_mut().zip(row) {
-            *out += x;
+    for rows in rows.chunks(ROWS_OF_A_PARTIAL * stride) {
+        let mut partial = [0f32; BIAS_COLUMNS];
+        for row in rows.chunks(stride) {
+            for (sum, x) in partial.iter_mut().zip(&row[..out.len()]) {
+                *sum += x;
+            }
+        }
+        for (out, sum) in out.iter_mut().zip(&partial) {
+            *out += sum;
         }
     }
 }

@@ -186,8 +186,8 @@ impl Kernels for Cpu {
         linear::gelu_forward(self.available, &before[..len], &mut out[..len]);
     }
 
-    fn attention(&self, form: &Form, qkv: &Buffer, mixed: &mut Buffer, log_sums: &mut Buffer) {
-        attention::forward(self.available, form, qkv, mixed, log_sums);
+    fn attention(&self, form: &Form, qkv: &Buffer, mixed: &mut Buffer, normalizers: &mut Buffer) {
+        attention::forward(self.available, form, qkv, mixed, normalizers);
     }
 
     fn attention_backward(

@@ -3,11 +3,9 @@
 use engine::contract;
 use engine_native::{Device, build};
 
-use super::reference::CPU;
-
 #[test]
 fn the_cpu_keeps_the_contract() {
-    contract::check(&|shape| build(shape, CPU).expect("the CPU is there"));
+    contract::check(&|shape| crate::build(shape).expect("the CPU is there"));
 }
 
 #[test]

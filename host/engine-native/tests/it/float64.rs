@@ -4,7 +4,7 @@
 use engine::{Engine, LayerId, LayerIndex, Moments, Trainable};
 use engine_native::{Reference as Device, Step};
 
-use super::reference::{Reference, adamw, train};
+use crate::of_every_engine::reference::{Reference, adamw, train};
 
 const LOSS: f64 = 1e-9;
 const NORM_RELATIVE: f64 = 1e-9;

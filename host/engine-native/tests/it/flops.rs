@@ -3,7 +3,7 @@
 use engine::{Engine, LayerId, StepPlan, Trainable, step_flops};
 use engine_native::{Cpu, Step};
 
-use super::reference::{Reference, adamw};
+use crate::of_every_engine::reference::{Reference, adamw};
 
 fn check(scope: &Trainable, micro_batch_sequences: usize) {
     let reference = Reference::load();

@@ -164,14 +164,14 @@ struct Attention(Form);
 impl Case for Attention {
     fn run<K: Kernels>(&self, bench: &mut Bench<K>) -> Vec<Vec<f32>> {
         let form = self.0;
-        let (len, sums) = (form.rows() * form.width, form.rows() * form.heads);
+        let (len, sums) = (form.rows() * form.width, 2 * form.rows() * form.heads);
         let (qkv, dy) = (bench.random(3 * len), bench.random(len));
-        let (mut mixed, mut log_sums, mut out) =
+        let (mut mixed, mut normalizers, mut out) =
             (bench.random(len), bench.random(sums), bench.random(3 * len));
-        bench.kernels.attention(&form, &qkv, &mut mixed, &mut log_sums);
-        let forward = Attended { qkv: &qkv, mixed: &mixed, log_sums: &log_sums };
+        bench.kernels.attention(&form, &qkv, &mut mixed, &mut normalizers);
+        let forward = Attended { qkv: &qkv, mixed: &mixed, normalizers: &normalizers };
         bench.kernels.attention_backward(&form, &forward, &dy, &mut out);
-        bench.read(&[(&mixed, len), (&log_sums, sums), (&out, 3 * len)])
+        bench.read(&[(&mixed, len), (&normalizers, sums), (&out, 3 * len)])
     }
 }
 

@@ -3,7 +3,7 @@
 use engine::{Engine, Snapshot, StepOutcome, Trainable};
 use engine_native::{Cpu, Level, Step};
 
-use super::reference::{Reference, adamw, train};
+use crate::of_every_engine::reference::{Reference, adamw, train};
 
 fn run(level: Level, threads: usize) -> (Vec<StepOutcome>, Snapshot) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");

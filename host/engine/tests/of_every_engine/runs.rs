@@ -117,8 +117,10 @@ impl Run {
             let number = |key: &str| expected[key].as_f64().expect("a number");
             let free = name.ends_with("c_attn.bias[k]");
             let tolerance = |usual| if free { FREE_BIAS } else { usual };
-            self.within(3, (mean(values) - number("mean")).abs(), tolerance(self.end.mean), name);
-            let scale = if free { 1.0 } else { number("l2") };
+            // Or the share that one element as far off as an element may be has in it.
+            let usual = self.end.mean.max(self.end.first4 / values.len() as f64);
+            self.within(3, (mean(values) - number("mean")).abs(), tolerance(usual), name);
+            let scale = if free { 1.0 } else { l2_scale(number("l2"), values.len()) };
             // A difference of 2e-5 in each of 64 elements.
             let usual = if free { 8.0 * FREE_BIAS } else { self.end.l2_relative };
             self.within(if free { 5 } else { 4 }, (l2(values) - number("l2")).abs() / scale, usual, name);
@@ -144,6 +146,13 @@ impl Run {
             self.name
         );
     }
+}
+
+/// What a deviation of an L2 norm is relative to: the norm, but no less than `2 / sqrt(n)`. The README allows a
+/// single element twice what it allows the norm; below that floor one such element among `n` would break the norm
+/// (after a fresh AdamW, whose first update is the sign of a gradient that may be rounding noise, one does).
+fn l2_scale(norm: f64, elements: usize) -> f64 {
+    norm.max(2.0 / (elements as f64).sqrt())
 }
 
 #[test]

@@ -4,13 +4,13 @@
 use std::{env, fs, path::PathBuf};
 
 use engine::{BlockKind, Engine, ModelShape, Part, TokenBatch, Trainable};
-use engine_native::build;
 use serde_json::Value;
 
 use super::{
     arrays,
-    reference::{CPU, adamw, append, by_name, fill_shared, l2, mean, train},
+    reference::{adamw, append, by_name, fill_shared, l2, mean, train},
 };
+use crate::build;
 
 const LOSS: f64 = 5e-6;
 const LOGIT: f64 = 3e-5;
@@ -86,7 +86,7 @@ fn load(folder: &std::path::Path) -> (ModelShape, Box<dyn Engine>) {
         block: BlockKind::GPT2,
     };
     let weights = arrays::safetensors(&folder.join("model.safetensors"));
-    let mut engine = build(&shape, CPU).expect("the CPU is there");
+    let mut engine = build(&shape).expect("the CPU is there");
     fill_shared(&mut *engine, &shape, &weights);
     for block in 0..shape.layers {
         append(&mut *engine, &shape, &weights, block, block);

@@ -7,13 +7,11 @@ use engine::{
     AdamW, BlockKind, Edit, Engine, LayerId, LayerIndex, ModelShape, Part, StepOutcome, StepPlan, TensorId,
     TokenBatch, Trainable, Wait,
 };
-use engine_native::{Device, build};
 use serde_json::Value;
 
 use super::arrays;
+use crate::build;
 
-/// The CPU in the pool that the test runs in.
-pub(crate) const CPU: Device = Device::Cpu { threads: None };
 pub(crate) const SEQUENCES: usize = 4;
 pub(crate) const LENGTH: usize = 64;
 
@@ -64,7 +62,7 @@ impl Reference {
 
     /// Embeddings, final norm and the first `depth` blocks of the saved init; layer k is saved block k.
     pub(crate) fn engine(&self, depth: usize) -> Box<dyn Engine> {
-        let mut engine = build(&self.shape, CPU).expect("the CPU is there");
+        let mut engine = build(&self.shape).expect("the CPU is there");
         self.fill(&mut *engine, depth);
         engine
     }

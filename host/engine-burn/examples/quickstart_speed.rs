@@ -79,7 +79,7 @@ fn tokens_per_second(shape: &ModelShape, scope: &Trainable, ready: &Barrier, sec
 }
 
 fn step(engine: &mut dyn Engine, batch: &TokenBatch, scope: &Trainable) {
-    let plan = StepPlan { trainable: scope.clone(), micro_batch_sequences: SEQUENCES };
+    let plan = StepPlan::new(scope.clone(), SEQUENCES);
     let update =
         AdamW { rate: 1e-4, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: Some(1.0) };
     engine.step(batch, &plan).expect("a good batch and a good scope");

@@ -5,8 +5,8 @@
 use std::{collections::VecDeque, mem};
 
 use engine::{
-    AdamW, Edit, Engine, EngineError, EngineInfo, LayerId, ModelShape, Moments, Part, StepOutcome, StepPlan,
-    TensorId, TokenBatch, Wait,
+    AdamW, Edit, Engine, EngineError, EngineInfo, LayerId, ModelShape, Moments, Part, StepMemory,
+    StepOutcome, StepPlan, TensorId, TokenBatch, Wait,
 };
 
 use crate::{NAME, adamw, evaluate, operation::Compute, param, stack::Stack, step};
@@ -36,7 +36,12 @@ impl<B: Compute<Plain = B>> Engine for Oracle<B> {
         self.stack.layers.clone()
     }
 
+    fn memory(&self, _: &[LayerId], _: &StepPlan, _: usize, _: usize) -> Option<StepMemory> {
+        None // Burn's autodiff decides for itself what it keeps.
+    }
+
     fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError> {
+        plan.check_plain(NAME)?;
         self.stack.check_batch(batch)?;
         self.stack.check_scope(&plan.trainable)?;
         if batch.sequences() == 0 || plan.micro_batch_sequences == 0 {
@@ -59,7 +64,7 @@ impl<B: Compute<Plain = B>> Engine for Oracle<B> {
             .into_iter()
             .map(|(id, param)| (id, adamw::updated(param, update, clip)))
             .collect();
-        self.outcomes.push_back(StepOutcome { loss_nats_per_token, gradient_norm });
+        self.outcomes.push_back(StepOutcome { loss_nats_per_token, gradient_norm, statistics: None });
         Ok(())
     }
 

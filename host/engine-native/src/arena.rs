@@ -1,11 +1,13 @@
-//! The activations of a step: buffers made once for a plan and used by every step of a phase.
+//! The activations of a step: buffers made once for a phase and used by every step of it.
 //!
-//! A block that keeps an activation has a buffer of its own for it; all others take turns with one. Not
-//! here: the decision what is kept.
+//! A run of a block that keeps an activation has a buffer of its own for it; all others take turns with one.
+//! Not here: the decision what is kept.
+
+use engine::Recompute;
 
 use crate::{
     kernels::{Form, Kernels},
-    plan::{BlockPlan, Plan},
+    plan::{EntryPlan, Plan},
 };
 
 /// Most logits held at once, unless fewer than [`LEAST_ROWS`] rows would fit: 16 MiB of f32.
@@ -14,19 +16,16 @@ const MOST_LOGITS: usize = 1 << 22;
 const LEAST_ROWS: usize = 256;
 
 pub(crate) struct Arena<B> {
-    pub(crate) slots: Vec<Slots>,
-    /// Residual stream before each block, and after the last.
+    /// Residual stream below each run of a block, and above the last; the compacted streams among them.
     pub(crate) inputs: Vec<B>,
     pub(crate) middles: Vec<B>,
     pub(crate) qkv: Vec<B>,
     pub(crate) mixed: Vec<B>,
     pub(crate) normalizers: Vec<B>,
     pub(crate) hidden: Vec<B>,
+    pub(crate) activated: Vec<B>,
     pub(crate) moments: Vec<B>,
-    pub(crate) top: usize,
-    pub(crate) top_moments: usize,
     pub(crate) normed: B,
-    pub(crate) activated: B,
     pub(crate) losses: B,
     pub(crate) logits: B,
     pub(crate) gradients: Option<Gradients<B>>,
@@ -40,10 +39,14 @@ pub(crate) struct Gradients<B> {
     pub(crate) branch: B,
     /// Of the hidden layer, `[N, 4 C]`, or of queries, keys and values, `[N, 3 C]`.
     pub(crate) wide: B,
+    /// Of the stream times a gate, `[N, C]`.
+    pub(crate) gated: Option<B>,
+    /// Of the stream where only some sequences pass, `[N, C]`.
+    pub(crate) compact: Option<B>,
 }
 
-/// Which buffer each activation of a block lives in.
-#[derive(Clone, Copy)]
+/// Which buffer each activation of a run of a block lives in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slots {
     pub(crate) input: usize,
     pub(crate) moments_1: usize,
@@ -54,39 +57,114 @@ pub(crate) struct Slots {
     pub(crate) moments_2: usize,
     /// `None` where the GELU's input is not kept.
     pub(crate) hidden: Option<usize>,
+    pub(crate) activated: usize,
+}
+
+/// Where everything lives, and how many buffers of each kind that takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) slots: Vec<Slots>,
+    pub(crate) top: usize,
+    pub(crate) top_moments: usize,
+    /// The stream below and above a block that only some sequences pass through.
+    pub(crate) compact: Option<[usize; 2]>,
+    counts: Counts,
+    gradients: bool,
+    gated: bool,
+}
+
+impl Layout {
+    pub(crate) fn new(plan: &Plan) -> Layout {
+        let mut counts = Counts::default();
+        let slots: Vec<Slots> = plan.entries.iter().map(|entry| counts.entry(entry, plan)).collect();
+        let (top, top_moments) = (counts.inputs.take(plan.head_input), counts.moments.take(plan.head_input));
+        let masked = plan.entries.iter().any(|entry| entry.entry.sequences.is_some());
+        let compact = masked.then(|| [counts.inputs.take(true), counts.inputs.take(true)]);
+        let gated = plan.entries.iter().any(|entry| entry.needs.output && entry.is_gated());
+        Layout { slots, top, top_moments, compact, counts, gradients: plan.head_input, gated }
+    }
+
+    /// Elements of all buffers for micro-batches of up to `form`'s rows.
+    pub(crate) fn elements(&self, form: &Form) -> usize {
+        let (rows, width) = (form.rows(), form.width);
+        let pools: usize = self.pools(form).iter().map(|(made, columns)| made * columns * rows).sum();
+        let gradients = if self.gradients { 6 } else { 0 } + usize::from(self.gated);
+        let compact = usize::from(self.gradients && self.compact.is_some());
+        let (losses, logits) = (rows, rows_of_logits(form) * form.vocabulary);
+        pools + (1 + gradients + compact) * rows * width + losses + logits
+    }
+
+    /// Buffers made of each kind and the elements that a row takes in one.
+    fn pools(&self, form: &Form) -> [(usize, usize); 8] {
+        let (counts, width) = (&self.counts, form.width);
+        [
+            (counts.inputs.made, width),
+            (counts.middles.made, width),
+            (counts.qkv.made, 3 * width),
+            (counts.mixed.made, width),
+            (counts.normalizers.made, 2 * form.heads),
+            (counts.hidden.made, 4 * width),
+            (counts.activated.made, 4 * width),
+            (counts.moments.made, 2),
+        ]
+    }
 }
 
 impl<B> Arena<B> {
     /// Buffers for micro-batches of up to `form`'s rows.
-    pub(crate) fn new<K: Kernels<Buffer = B>>(plan: &Plan, form: &Form, kernels: &K) -> Arena<B> {
-        let (rows, width) = (form.rows(), form.width);
-        let mut counts = Counts::default();
-        let slots: Vec<Slots> = plan.blocks.iter().map(|block| counts.block(block)).collect();
-        let (top, top_moments) = (counts.inputs.take(plan.head_input), counts.moments.take(plan.head_input));
-        let some = |count: &Count, columns: usize| -> Vec<B> {
-            (0..count.made).map(|_| kernels.zeros(rows * columns)).collect()
-        };
-        let gradients = plan.head_input.then(|| Gradients {
-            stream: kernels.zeros(rows * width),
-            branch: kernels.zeros(rows * width),
-            wide: kernels.zeros(rows * 4 * width),
-        });
-        Arena {
-            inputs: some(&counts.inputs, width),
-            middles: some(&counts.middles, width),
-            qkv: some(&counts.qkv, 3 * width),
-            mixed: some(&counts.mixed, width),
-            normalizers: some(&counts.normalizers, 2 * form.heads),
-            hidden: some(&counts.hidden, 4 * width),
-            moments: some(&counts.moments, 2),
-            slots,
-            top,
-            top_moments,
-            normed: kernels.zeros(rows * width),
-            activated: kernels.zeros(rows * 4 * width),
-            losses: kernels.zeros(rows),
+    pub(crate) fn new<K: Kernels<Buffer = B>>(layout: &Layout, form: &Form, kernels: &K) -> Arena<B> {
+        let mut arena = Arena {
+            inputs: Vec::new(),
+            middles: Vec::new(),
+            qkv: Vec::new(),
+            mixed: Vec::new(),
+            normalizers: Vec::new(),
+            hidden: Vec::new(),
+            activated: Vec::new(),
+            moments: Vec::new(),
+            normed: kernels.zeros(form.rows() * form.width),
+            losses: kernels.zeros(form.rows()),
             logits: kernels.zeros(rows_of_logits(form) * form.vocabulary),
-            gradients,
+            gradients: None,
+        };
+        arena.fit(layout, form, kernels);
+        arena
+    }
+
+    /// Makes what another layout needs beyond what is there; `form` stays that of [`Arena::new`].
+    pub(crate) fn fit<K: Kernels<Buffer = B>>(&mut self, layout: &Layout, form: &Form, kernels: &K) {
+        let (rows, width) = (form.rows(), form.width);
+        let pools = [
+            &mut self.inputs,
+            &mut self.middles,
+            &mut self.qkv,
+            &mut self.mixed,
+            &mut self.normalizers,
+            &mut self.hidden,
+            &mut self.activated,
+            &mut self.moments,
+        ];
+        for (pool, (made, columns)) in pools.into_iter().zip(layout.pools(form)) {
+            while pool.len() < made {
+                pool.push(kernels.zeros(rows * columns));
+            }
+        }
+        if !layout.gradients {
+            return;
+        }
+        let stream = || kernels.zeros(rows * width);
+        let gradients = self.gradients.get_or_insert_with(|| Gradients {
+            stream: stream(),
+            branch: stream(),
+            wide: kernels.zeros(rows * 4 * width),
+            gated: None,
+            compact: None,
+        });
+        if layout.gated {
+            gradients.gated.get_or_insert_with(stream);
+        }
+        if layout.compact.is_some() {
+            gradients.compact.get_or_insert_with(stream);
         }
     }
 }
@@ -96,7 +174,7 @@ pub(crate) fn rows_of_logits(form: &Form) -> usize {
     (MOST_LOGITS / form.vocabulary).max(LEAST_ROWS).min(form.rows())
 }
 
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 struct Counts {
     inputs: Count,
     middles: Count,
@@ -104,26 +182,52 @@ struct Counts {
     mixed: Count,
     normalizers: Count,
     hidden: Count,
+    activated: Count,
     moments: Count,
+    /// What all blocks that are computed again take turns with, inputs aside.
+    recomputed: Option<Slots>,
 }
 
 impl Counts {
-    fn block(&mut self, plan: &BlockPlan) -> Slots {
+    fn entry(&mut self, entry: &EntryPlan, plan: &Plan) -> Slots {
+        let needs = &entry.needs;
+        if entry.is_recomputed(plan.recompute) {
+            let input = self.inputs.take(true);
+            let slots = self.recomputed.unwrap_or_else(|| self.of_its_own());
+            self.recomputed = Some(slots);
+            return Slots { input, ..slots };
+        }
+        let keeps_activated = plan.recompute == Recompute::Nothing && needs.trains.output;
         Slots {
-            input: self.inputs.take(plan.keeps_input()),
-            moments_1: self.moments.take(plan.keeps_input()),
-            qkv: self.qkv.take(plan.qkv),
-            mixed: self.mixed.take(plan.keeps_mixed()),
-            normalizers: self.normalizers.take(plan.qkv),
-            middle: self.middles.take(plan.keeps_middle()),
-            moments_2: self.moments.take(plan.keeps_middle()),
-            hidden: plan.keeps_hidden().then(|| self.hidden.take(true)),
+            input: self.inputs.take(needs.keeps_input() || plan.wanted.blocks),
+            moments_1: self.moments.take(needs.keeps_input()),
+            qkv: self.qkv.take(needs.qkv),
+            mixed: self.mixed.take(needs.keeps_mixed()),
+            normalizers: self.normalizers.take(needs.qkv),
+            middle: self.middles.take(needs.keeps_middle()),
+            moments_2: self.moments.take(needs.keeps_middle()),
+            hidden: needs.keeps_hidden().then(|| self.hidden.take(true)),
+            activated: self.activated.take(keeps_activated),
+        }
+    }
+
+    fn of_its_own(&mut self) -> Slots {
+        Slots {
+            input: 0,
+            moments_1: self.moments.take(true),
+            qkv: self.qkv.take(true),
+            mixed: self.mixed.take(true),
+            normalizers: self.normalizers.take(true),
+            middle: self.middles.take(true),
+            moments_2: self.moments.take(true),
+            hidden: Some(self.hidden.take(true)),
+            activated: self.activated.take(true),
         }
     }
 }
 
 /// Buffers of one kind: how many, and which of them is the one for what is not kept.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 struct Count {
     made: usize,
     shared: Option<usize>,
@@ -139,5 +243,51 @@ impl Count {
             self.shared = Some(self.made - 1);
         }
         self.made - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::{
+        Entry, Execution, LayerId, Recompute, StepPlan, TensorClass, TensorId, Trainable, contract,
+    };
+
+    use super::*;
+    use crate::Reference;
+
+    /// What is told before is what is made.
+    fn check(plan: &StepPlan) {
+        let (shape, stack) = (contract::tiny_shape(), [0, 1, 2].map(LayerId));
+        let form = Form { sequences: 3, length: 5, width: 8, heads: 2, vocabulary: 11, epsilon: 1e-5 };
+        let layout = Layout::new(&Plan::new(&shape, &stack, plan));
+        let arena = Arena::new(&layout, &form, &Reference);
+        let pools =
+            [&arena.inputs, &arena.middles, &arena.qkv, &arena.mixed, &arena.normalizers, &arena.hidden];
+        let pools = pools.into_iter().chain([&arena.activated, &arena.moments]).flatten();
+        let single = [&arena.normed, &arena.losses, &arena.logits];
+        let gradients = arena.gradients.iter().flat_map(|g| {
+            [Some(&g.stream), Some(&g.branch), Some(&g.wide), g.gated.as_ref(), g.compact.as_ref()]
+        });
+        let made: usize = pools.chain(single).chain(gradients.flatten()).map(Vec::len).sum();
+        assert_eq!(layout.elements(&form), made, "{plan:?}");
+    }
+
+    #[test]
+    fn what_is_told_before_is_what_is_made() {
+        let stack = [0, 1, 2].map(LayerId);
+        let all = Trainable::all(&contract::tiny_shape(), &stack);
+        let upper: Trainable = all.iter().filter(|id| id.layer == Some(LayerId(2))).collect();
+        let bias: Trainable =
+            [TensorId::block(LayerId(1), TensorClass("mlp.c_proj.bias"))].into_iter().collect();
+        let half = Entry { mlp_gate: 0.5, ..Entry::whole(LayerId(0)) };
+        let some = Entry { sequences: Some(vec![true, false, true]), ..Entry::whole(LayerId(2)) };
+        for scope in [all, upper, bias, Trainable::default()] {
+            for recompute in [Recompute::Nothing, Recompute::Gelu, Recompute::Blocks] {
+                let whole = StepPlan { recompute, ..StepPlan::new(scope.clone(), 3) };
+                check(&whole);
+                let entries = vec![half.clone(), some.clone(), Entry::whole(LayerId(1))];
+                check(&StepPlan { execution: Execution::Entries(entries), ..whole });
+            }
+        }
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! Not here: what has to be kept for it (plan), and the optimizer.
 
+use engine::{FlopTerms, Recompute};
+
 use crate::{
     arena::{Arena, Gradients, Slots},
     forward::{Pass, flops},
     kernels::{Attended, ClassifierGradients, Kernels, Linear, Norm, NormGradients, Sink, Write},
     param::sink,
-    plan::{BlockPlan, Plan},
+    plan::EntryPlan,
     stack::{Block, Stack},
 };
 
@@ -16,8 +18,6 @@ pub(crate) struct Share<'a> {
     pub(crate) tokens: &'a [u32],
     pub(crate) targets: &'a [u32],
     pub(crate) tokens_of_step: u64,
-    /// Whether it is the first of its step, so that earlier gradients are forgotten.
-    pub(crate) write: Write,
 }
 
 impl<K: Kernels> Pass<'_, K> {
@@ -25,30 +25,27 @@ impl<K: Kernels> Pass<'_, K> {
     pub(crate) fn backward(
         &mut self,
         share: &Share<'_>,
-        plan: &Plan,
         stack: &mut Stack<K::Buffer>,
         arena: &mut Arena<K::Buffer>,
     ) {
         self.classifier(share, stack, arena);
+        if !self.plan.head_input {
+            return;
+        }
         // The gradients leave the arena for the time of the pass, so that both can be borrowed.
         let Some(mut gradients) = arena.gradients.take() else { return };
-        self.final_norm(share.write, plan, stack, arena, &mut gradients);
-        for ((block, plan), &slots) in
-            stack.blocks.iter_mut().zip(&plan.blocks).zip(&arena.slots.clone()).rev()
-        {
-            if !plan.output {
+        self.final_norm(stack, arena, &mut gradients);
+        for (i, entry) in self.plan.entries.iter().enumerate().rev() {
+            if !entry.needs.output {
                 break;
             }
-            self.mlp_branch(share.write, block, plan, slots, arena, &mut gradients);
-            if plan.middle {
-                self.attention_branch(share.write, block, plan, slots, arena, &mut gradients);
-            }
+            self.entry_backward(i, entry, &mut stack.blocks[entry.block], arena, &mut gradients);
         }
-        if plan.embeddings {
+        if self.plan.embeddings {
             let shared = &mut stack.shared;
             // The tied head has written to the token table's gradient before.
-            let token_table = sink(&mut shared.token_table.gradient, Write::Add);
-            let position_table = sink(&mut shared.position_table.gradient, share.write);
+            let token_table = sink(&mut shared.token_table.gradient);
+            let position_table = sink(&mut shared.position_table.gradient);
             let gradient = &gradients.stream;
             self.kernels.embed_backward(&self.form, share.tokens, gradient, token_table, position_table);
         }
@@ -59,12 +56,13 @@ impl<K: Kernels> Pass<'_, K> {
         let table = &mut stack.shared.token_table;
         let product = flops(self.linear(self.form.width, self.form.vocabulary));
         self.flops.head_forward.0 += product;
-        self.flops.head_input_gradient.0 += if arena.gradients.is_some() { product } else { 0 };
+        self.flops.head_input_gradient.0 += if self.plan.head_input { product } else { 0 };
         self.flops.head_weight_gradient.0 += if table.gradient.is_some() { product } else { 0 };
-        let gradients = arena.gradients.as_mut().map(|gradients| ClassifierGradients {
+        let wanted = arena.gradients.as_mut().filter(|_| self.plan.head_input);
+        let gradients = wanted.map(|gradients| ClassifierGradients {
             scale: 1.0 / share.tokens_of_step as f64,
             input: Some(&mut gradients.branch),
-            weight: sink(&mut table.gradient, share.write),
+            weight: sink(&mut table.gradient),
         });
         let (scratch, losses) = (&mut arena.logits, &mut arena.losses);
         let (x, weight) = (&arena.normed, &table.weights);
@@ -73,8 +71,6 @@ impl<K: Kernels> Pass<'_, K> {
 
     fn final_norm(
         &mut self,
-        write: Write,
-        plan: &Plan,
         stack: &mut Stack<K::Buffer>,
         arena: &mut Arena<K::Buffer>,
         gradients: &mut Gradients<K::Buffer>,
@@ -83,117 +79,202 @@ impl<K: Kernels> Pass<'_, K> {
         let norm = Norm { gain: &shared.gain.weights, shift: &shared.shift.weights };
         let stream = Sink { buffer: &mut gradients.stream, write: Write::Replace };
         let out = NormGradients {
-            input: plan.top.then_some(stream),
+            input: self.plan.top.then_some(stream),
             normed: None,
-            gain: sink(&mut shared.gain.gradient, write),
-            shift: sink(&mut shared.shift.gradient, write),
+            gain: sink(&mut shared.gain.gradient),
+            shift: sink(&mut shared.shift.gradient),
         };
-        let (x, moments) = (&arena.inputs[arena.top], &arena.moments[arena.top_moments]);
+        let (x, moments) = (&arena.inputs[self.layout.top], &arena.moments[self.layout.top_moments]);
         self.kernels.layer_norm_backward(&self.form, x, moments, &norm, &gradients.branch, out);
+    }
+
+    /// A run of a block, for the sequences that passed through it; the gradient of all others stays.
+    fn entry_backward(
+        &mut self,
+        i: usize,
+        entry: &EntryPlan,
+        block: &mut Block<K::Buffer>,
+        arena: &mut Arena<K::Buffer>,
+        gradients: &mut Gradients<K::Buffer>,
+    ) {
+        let slots = self.layout.slots[i];
+        let Some(active) = entry.active(self.first, self.form.sequences) else {
+            self.block_backward(entry, block, slots, arena, gradients);
+            return;
+        };
+        if active.is_empty() {
+            return;
+        }
+        let whole = self.form;
+        let [below, _] = self.gather_input(&active, slots, arena);
+        let mut compact = gradients.compact.take().expect("the layout has room for every mask of its plan");
+        self.kernels.gather(&whole, &active, &gradients.stream, &mut compact);
+        std::mem::swap(&mut gradients.stream, &mut compact);
+        self.form.sequences = active.len();
+        self.block_backward(entry, block, Slots { input: below, ..slots }, arena, gradients);
+        self.form = whole;
+        std::mem::swap(&mut gradients.stream, &mut compact);
+        self.kernels.scatter(&whole, &active, &compact, &mut gradients.stream);
+        gradients.compact = Some(compact);
+    }
+
+    fn block_backward(
+        &mut self,
+        entry: &EntryPlan,
+        block: &mut Block<K::Buffer>,
+        slots: Slots,
+        arena: &mut Arena<K::Buffer>,
+        gradients: &mut Gradients<K::Buffer>,
+    ) {
+        if entry.is_recomputed(self.plan.recompute) {
+            self.recompute(entry, block, slots, arena);
+        }
+        if entry.entry.mlp_gate != 0.0 {
+            self.mlp_branch(entry, block, slots, arena, gradients);
+        }
+        if entry.needs.middle && entry.entry.attention_gate != 0.0 {
+            self.attention_branch(entry, block, slots, arena, gradients);
+        }
+    }
+
+    /// The forward pass once more, for what the backward pass reads. It is no cost of the method: not counted.
+    fn recompute(
+        &mut self,
+        entry: &EntryPlan,
+        block: &Block<K::Buffer>,
+        slots: Slots,
+        arena: &mut Arena<K::Buffer>,
+    ) {
+        let mut uncounted = FlopTerms::default();
+        let mut again = Pass {
+            kernels: self.kernels,
+            plan: self.plan,
+            layout: self.layout,
+            form: self.form,
+            first: self.first,
+            flops: &mut uncounted,
+            watch: None,
+        };
+        again.inside(entry, block, slots, arena);
     }
 
     /// From the gradient of the block's output to that of the stream between the branches.
     fn mlp_branch(
         &mut self,
-        write: Write,
+        EntryPlan { entry, needs, .. }: &EntryPlan,
         block: &mut Block<K::Buffer>,
-        plan: &BlockPlan,
         slots: Slots,
         arena: &mut Arena<K::Buffer>,
-        Gradients { stream, branch, wide }: &mut Gradients<K::Buffer>,
+        Gradients { stream, branch, wide, gated, .. }: &mut Gradients<K::Buffer>,
     ) {
         let [.., gain, shift, hidden_w, hidden_b, out_w, out_b] = &mut *block.tensors;
         let (kernels, form, width) = (self.kernels, self.form, self.form.width);
-        let Arena { normed, activated, hidden, .. } = arena;
+        let Arena { normed, hidden, activated, .. } = arena;
+        let activated = &mut activated[slots.activated];
         let output = self.linear(4 * width, width);
+        let dy = self.branch_gradient(entry.mlp_gate, stream, gated);
+        // Whether the forward pass has left the GELU's output where it is read here.
+        let kept = self.plan.recompute != Recompute::Gelu;
         if let Some(before) = slots.hidden.map(|slot| &hidden[slot]) {
-            if plan.hidden {
-                let activated = plan.trains.output.then_some(&mut *activated);
+            if needs.hidden {
+                let activated = (needs.trains.output && !kept).then_some(&mut *activated);
                 self.count_input(output);
-                kernels.linear_gelu_input_gradient(output, stream, &out_w.weights, before, activated, wide);
-            } else {
+                kernels.linear_gelu_input_gradient(output, dy, &out_w.weights, before, activated, wide);
+            } else if !kept {
                 kernels.gelu(form.rows() * 4 * width, before, activated);
             }
         }
-        self.count_weight(output, plan.trains.output);
-        let (weight, bias) = (sink(&mut out_w.gradient, write), sink(&mut out_b.gradient, write));
-        kernels.linear_parameter_gradients(output, activated, stream, weight, bias);
-        if !plan.hidden {
+        self.count_weight(output, needs.trains.output);
+        let (weight, bias) = (sink(&mut out_w.gradient), sink(&mut out_b.gradient));
+        kernels.linear_parameter_gradients(output, activated, dy, weight, bias);
+        if !needs.hidden {
             return;
         }
 
         let inner = self.linear(width, 4 * width);
         let (x, moments) = (&arena.middles[slots.middle], &mut arena.moments[slots.moments_2]);
         let norm = Norm { gain: &gain.weights, shift: &shift.weights };
-        if plan.norm_2 {
+        if needs.norm_2 {
             self.count_input(inner);
             kernels.linear_input_gradient(inner, wide, &hidden_w.weights, branch);
             let out = NormGradients {
-                input: plan.middle.then_some(Sink { buffer: stream, write: Write::Add }),
-                normed: plan.trains.hidden.then_some(&mut *normed),
-                gain: sink(&mut gain.gradient, write),
-                shift: sink(&mut shift.gradient, write),
+                input: needs.middle.then_some(Sink { buffer: stream, write: Write::Add }),
+                normed: needs.trains.hidden.then_some(&mut *normed),
+                gain: sink(&mut gain.gradient),
+                shift: sink(&mut shift.gradient),
             };
             kernels.layer_norm_backward(&form, x, moments, &norm, branch, out);
-        } else if plan.trains.hidden {
+        } else if needs.trains.hidden {
             kernels.layer_norm(&form, x, &norm, normed, moments);
         }
-        self.count_weight(inner, plan.trains.hidden);
-        let (weight, bias) = (sink(&mut hidden_w.gradient, write), sink(&mut hidden_b.gradient, write));
+        self.count_weight(inner, needs.trains.hidden);
+        let (weight, bias) = (sink(&mut hidden_w.gradient), sink(&mut hidden_b.gradient));
         kernels.linear_parameter_gradients(inner, normed, wide, weight, bias);
     }
 
     /// From the gradient of the stream between the branches to that of the block's input.
     fn attention_branch(
         &mut self,
-        write: Write,
+        EntryPlan { entry, needs, .. }: &EntryPlan,
         block: &mut Block<K::Buffer>,
-        plan: &BlockPlan,
         slots: Slots,
         arena: &mut Arena<K::Buffer>,
-        Gradients { stream, branch, wide }: &mut Gradients<K::Buffer>,
+        Gradients { stream, branch, wide, gated, .. }: &mut Gradients<K::Buffer>,
     ) {
         let [gain, shift, qkv_w, qkv_b, mixed_w, mixed_b, ..] = &mut *block.tensors;
         let (kernels, form, width) = (self.kernels, self.form, self.form.width);
         let (mixed, normed) = (&arena.mixed[slots.mixed], &mut arena.normed);
         let output = self.linear(width, width);
-        if plan.qkv {
+        let dy = self.branch_gradient(entry.attention_gate, stream, gated);
+        if needs.qkv {
             self.count_input(output);
-            kernels.linear_input_gradient(output, stream, &mixed_w.weights, branch);
+            kernels.linear_input_gradient(output, dy, &mixed_w.weights, branch);
         }
-        self.count_weight(output, plan.trains.mixed);
-        let (weight, bias) = (sink(&mut mixed_w.gradient, write), sink(&mut mixed_b.gradient, write));
-        kernels.linear_parameter_gradients(output, mixed, stream, weight, bias);
-        if !plan.qkv {
+        self.count_weight(output, needs.trains.mixed);
+        let (weight, bias) = (sink(&mut mixed_w.gradient), sink(&mut mixed_b.gradient));
+        kernels.linear_parameter_gradients(output, mixed, dy, weight, bias);
+        if !needs.qkv {
             return;
         }
-        let forward = Attended {
-            qkv: &arena.qkv[slots.qkv],
-            mixed,
-            normalizers: &arena.normalizers[slots.normalizers],
-        };
+        let normalizers = &arena.normalizers[slots.normalizers];
+        let forward = Attended { qkv: &arena.qkv[slots.qkv], mixed, normalizers };
         kernels.attention_backward(&form, &forward, branch, wide);
         self.flops.attention_backward.0 += 2 * self.attention_flops();
 
         let inner = self.linear(width, 3 * width);
         let (x, moments) = (&arena.inputs[slots.input], &mut arena.moments[slots.moments_1]);
         let norm = Norm { gain: &gain.weights, shift: &shift.weights };
-        if plan.norm_1 {
+        if needs.norm_1 {
             self.count_input(inner);
             kernels.linear_input_gradient(inner, wide, &qkv_w.weights, branch);
             let out = NormGradients {
-                input: plan.input.then_some(Sink { buffer: stream, write: Write::Add }),
-                normed: plan.trains.qkv.then_some(&mut *normed),
-                gain: sink(&mut gain.gradient, write),
-                shift: sink(&mut shift.gradient, write),
+                input: needs.input.then_some(Sink { buffer: stream, write: Write::Add }),
+                normed: needs.trains.qkv.then_some(&mut *normed),
+                gain: sink(&mut gain.gradient),
+                shift: sink(&mut shift.gradient),
             };
             kernels.layer_norm_backward(&form, x, moments, &norm, branch, out);
-        } else if plan.trains.qkv {
+        } else if needs.trains.qkv {
             kernels.layer_norm(&form, x, &norm, normed, moments);
         }
-        self.count_weight(inner, plan.trains.qkv);
-        let (weight, bias) = (sink(&mut qkv_w.gradient, write), sink(&mut qkv_b.gradient, write));
+        self.count_weight(inner, needs.trains.qkv);
+        let (weight, bias) = (sink(&mut qkv_w.gradient), sink(&mut qkv_b.gradient));
         kernels.linear_parameter_gradients(inner, normed, wide, weight, bias);
+    }
+
+    /// The gradient of a branch's output: that of the stream, times the gate.
+    fn branch_gradient<'g>(
+        &self,
+        gate: f32,
+        stream: &'g K::Buffer,
+        gated: &'g mut Option<K::Buffer>,
+    ) -> &'g K::Buffer {
+        if gate == 1.0 {
+            return stream;
+        }
+        let gated = gated.as_mut().expect("the layout has room for every gate of its plan");
+        self.kernels.scale(self.form.rows() * self.form.width, gate, stream, gated);
+        gated
     }
 
     fn count_input(&mut self, measures: Linear) {

@@ -3,7 +3,7 @@
 use engine::{FlopTerms, TokenBatch};
 
 use crate::{
-    arena::{Arena, rows_of_logits},
+    arena::{Arena, Layout, rows_of_logits},
     forward::Pass,
     kernels::{Form, Kernels},
     plan::Plan,
@@ -12,6 +12,12 @@ use crate::{
 
 /// Most elements of one activation: 16 MiB of f32.
 const MOST_ELEMENTS: usize = 1 << 22;
+
+/// What is evaluated at once of so many sequences.
+pub(crate) fn at_once(form: Form) -> Form {
+    let most = MOST_ELEMENTS / (4 * form.width * form.length);
+    Form { sequences: most.clamp(1, form.sequences), ..form }
+}
 
 /// The loss of each target in nats, row by row.
 pub(crate) fn losses<K: Kernels>(
@@ -23,15 +29,19 @@ pub(crate) fn losses<K: Kernels>(
     if batch.sequences() == 0 {
         return Vec::new();
     }
-    let at_once = (MOST_ELEMENTS / (4 * form.width * form.length)).clamp(1, batch.sequences());
-    let form = Form { sequences: at_once, ..form };
-    let mut arena = Arena::new(&Plan::forward_only(stack.blocks.len()), &form, kernels);
+    let form = at_once(form);
+    let at_once = form.sequences;
+    let plan = Plan::forward_only(&stack.shape, &stack.layers());
+    let layout = Layout::new(&plan);
+    let mut arena = Arena::new(&layout, &form, kernels);
+    let flops = &mut FlopTerms::default();
     let mut losses = Vec::with_capacity(batch.sequences() * batch.length());
     for first in (0..batch.sequences()).step_by(at_once) {
         let form = Form { sequences: at_once.min(batch.sequences() - first), ..form };
         let tokens: Vec<u32> = batch.inputs(first, form.sequences).collect();
         let targets: Vec<u32> = batch.targets(first, form.sequences).collect();
-        Pass { kernels, form, flops: &mut FlopTerms::default() }.forward(&tokens, stack, &mut arena);
+        let (plan, layout) = (&plan, &layout);
+        Pass { kernels, plan, layout, form, first, flops, watch: None }.forward(&tokens, stack, &mut arena);
         let table = &stack.shared.token_table.weights;
         let (scratch, out) = (&mut arena.logits, &mut arena.losses);
         kernels.classifier(&form, &arena.normed, table, &targets, scratch, out, None);
@@ -50,8 +60,12 @@ pub(crate) fn logits<K: Kernels>(
     if tokens.is_empty() {
         return Vec::new();
     }
-    let mut arena = Arena::new(&Plan::forward_only(stack.blocks.len()), &form, kernels);
-    Pass { kernels, form, flops: &mut FlopTerms::default() }.forward(tokens, stack, &mut arena);
+    let plan = Plan::forward_only(&stack.shape, &stack.layers());
+    let layout = Layout::new(&plan);
+    let mut arena = Arena::new(&layout, &form, kernels);
+    let flops = &mut FlopTerms::default();
+    let (plan, layout) = (&plan, &layout);
+    Pass { kernels, plan, layout, form, first: 0, flops, watch: None }.forward(tokens, stack, &mut arena);
     let at_once = rows_of_logits(&form);
     let mut logits = Vec::with_capacity(tokens.len() * form.vocabulary);
     for first in (0..tokens.len()).step_by(at_once) {

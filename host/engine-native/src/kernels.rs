@@ -5,6 +5,8 @@
 //! `N` = rows of a micro-batch (sequences times length), `C` = width, `V` = vocabulary, `H` = heads,
 //! `T` = length. Activations are row-major `[N, ...]`; a buffer may be longer than what a call uses.
 
+use std::ops::AddAssign;
+
 /// The measures of one micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Form {
@@ -70,8 +72,13 @@ pub enum Epilogue<'a, B> {
     Bias,
     /// The tanh form of GELU; with somewhere to keep its input where the backward pass needs it.
     Gelu(Option<&'a mut B>),
-    /// The residual stream is added.
-    Residual(&'a B),
+    /// Multiplied by the gate, then the residual stream is added.
+    Residual {
+        /// What is added.
+        stream: &'a B,
+        /// 1 for a branch as it is.
+        gate: f32,
+    },
 }
 
 /// Gain and shift of a layer norm.
@@ -138,6 +145,41 @@ pub struct Update<'a, B> {
     pub decays: bool,
 }
 
+/// Sums over the elements of two arrays, in f64.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Comparison {
+    /// Of `a a`.
+    pub squares_a: f64,
+    /// Of `b b`.
+    pub squares_b: f64,
+    /// Of `a b`.
+    pub product: f64,
+    /// Of `(a - b)^2`.
+    pub squares_of_difference: f64,
+}
+
+impl Comparison {
+    /// One pair of elements.
+    pub(crate) fn of(a: f64, b: f64) -> Comparison {
+        let difference = a - b;
+        Comparison {
+            squares_a: a * a,
+            squares_b: b * b,
+            product: a * b,
+            squares_of_difference: difference * difference,
+        }
+    }
+}
+
+impl AddAssign for Comparison {
+    fn add_assign(&mut self, other: Comparison) {
+        self.squares_a += other.squares_a;
+        self.squares_b += other.squares_b;
+        self.product += other.product;
+        self.squares_of_difference += other.squares_of_difference;
+    }
+}
+
 /// Buffers and kernels of one device. Every call is finished, or ordered before the next, when it returns;
 /// every sum has an order that depends on the measures alone.
 pub trait Kernels: Send {
@@ -159,8 +201,29 @@ pub trait Kernels: Send {
     /// Sum of the first `len` elements, in f64.
     fn sum(&self, from: &Self::Buffer, len: usize) -> f64;
 
+    /// Bytes that a buffer of that many numbers takes.
+    fn bytes(&self, len: usize) -> u64;
+
+    /// Bytes that the kernels themselves keep between calls for steps of that form.
+    fn scratch_bytes(&self, form: &Form) -> u64;
+
     /// Copies all of a buffer into another of the same length.
     fn copy(&self, from: &Self::Buffer, to: &mut Self::Buffer);
+
+    /// Copies the first `len` elements.
+    fn copy_some(&self, from: &Self::Buffer, to: &mut Self::Buffer, len: usize);
+
+    /// `to = factor from` on the first `len` elements.
+    fn scale(&self, len: usize, factor: f32, from: &Self::Buffer, to: &mut Self::Buffer);
+
+    /// The rows of these sequences of `from`, `[N, C]`, in a row at the beginning of `to`.
+    fn gather(&self, form: &Form, sequences: &[usize], from: &Self::Buffer, to: &mut Self::Buffer);
+
+    /// The inverse of [`gather`](Kernels::gather): other sequences of `to` stay as they are.
+    fn scatter(&self, form: &Form, sequences: &[usize], from: &Self::Buffer, to: &mut Self::Buffer);
+
+    /// Sums over the first `len` elements of both.
+    fn compare(&self, a: &Self::Buffer, b: &Self::Buffer, len: usize) -> Comparison;
 
     /// Token and position embedding, summed: `[N, C]`.
     fn embed(

@@ -9,11 +9,13 @@ mod cpu;
 mod evaluate;
 mod forward;
 pub mod kernels;
+mod memory;
 mod param;
 mod plan;
 mod pool;
 mod reference;
 mod stack;
+mod statistics;
 mod step;
 mod timed;
 
@@ -25,7 +27,7 @@ pub use cpu::{Cpu, Level};
 pub use kernels::Kernels;
 pub use reference::Reference;
 pub use step::Step;
-pub use timed::{KernelTime, Timed};
+pub use timed::{ALLOCATION, KernelTime, Timed};
 
 /// The engine's name in messages and in [`engine::EngineInfo`].
 const NAME: &str = "native";

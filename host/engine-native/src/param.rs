@@ -9,11 +9,18 @@ use crate::kernels::{Kernels, Sink, Update, Write};
 pub(crate) struct Param<B> {
     pub(crate) spec: TensorSpec,
     pub(crate) weights: B,
-    /// What the last step left, unclipped; `None` where the tensor did not train.
-    pub(crate) gradient: Option<B>,
+    /// What the last step left; `None` where the tensor does not train.
+    pub(crate) gradient: Option<Gradient<B>>,
     /// Both moments; `None` stands for zeros, so that what never trains takes no memory for them.
     moments: Option<(B, B)>,
     updates: u64,
+}
+
+/// A gradient, unclipped.
+pub(crate) struct Gradient<B> {
+    buffer: B,
+    /// Whether the last step has written to it: what did not run is not updated.
+    written: bool,
 }
 
 impl<B> Param<B> {
@@ -26,15 +33,29 @@ impl<B> Param<B> {
     /// Makes a gradient buffer where the tensor trains, and drops it where it does not.
     pub(crate) fn train<K: Kernels<Buffer = B>>(&mut self, trains: bool, kernels: &K) {
         match (trains, &self.gradient) {
-            (true, None) => self.gradient = Some(kernels.zeros(self.spec.len())),
+            (true, None) => {
+                self.gradient = Some(Gradient { buffer: kernels.zeros(self.spec.len()), written: false });
+            }
             (false, Some(_)) => self.gradient = None,
             _ => {}
         }
     }
 
+    /// A new step begins: its first micro-batch replaces what the last one left.
+    pub(crate) fn forget_gradient(&mut self) {
+        if let Some(gradient) = &mut self.gradient {
+            gradient.written = false;
+        }
+    }
+
+    /// What the last step left, if the tensor trained in it.
+    pub(crate) fn last_gradient(&self) -> Option<&B> {
+        self.gradient.as_ref().filter(|gradient| gradient.written).map(|gradient| &gradient.buffer)
+    }
+
     /// Its part in an update that is about to be made, if it trained; counts that update.
     pub(crate) fn update<K: Kernels<Buffer = B>>(&mut self, kernels: &K) -> Option<Update<'_, B>> {
-        let gradient = self.gradient.as_ref()?;
+        let gradient = self.gradient.as_ref().filter(|gradient| gradient.written).map(|g| &g.buffer)?;
         self.updates += 1;
         let len = self.spec.len();
         let (first, second) = self.moments.get_or_insert_with(|| (kernels.zeros(len), kernels.zeros(len)));
@@ -98,9 +119,13 @@ impl<B> Param<B> {
     }
 }
 
-/// Where a kernel is to leave that gradient, if it is wanted.
-pub(crate) fn sink<B>(gradient: &mut Option<B>, write: Write) -> Option<Sink<'_, B>> {
-    gradient.as_mut().map(|buffer| Sink { buffer, write })
+/// Where a kernel is to leave that gradient, if it is wanted: in place of the last step's, or added to what this
+/// step has left there.
+pub(crate) fn sink<B>(gradient: &mut Option<Gradient<B>>) -> Option<Sink<'_, B>> {
+    gradient.as_mut().map(|Gradient { buffer, written }| {
+        let write = if std::mem::replace(written, true) { Write::Add } else { Write::Replace };
+        Sink { buffer, write }
+    })
 }
 
 /// Refuses another number of elements than the tensor has.

@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use engine::{
-    AdamW, Edit, Engine, EngineError, EngineInfo, LayerId, Moments, Part, StepOutcome, StepPlan, TensorId,
-    TokenBatch, Wait,
+    AdamW, Edit, Engine, EngineError, EngineInfo, LayerId, Moments, Part, StepMemory, StepOutcome, StepPlan,
+    TensorId, TokenBatch, Wait,
 };
 use rayon::ThreadPool;
 
@@ -32,6 +32,16 @@ impl<E: Engine> Engine for InPool<E> {
 
     fn layers(&self) -> Vec<LayerId> {
         self.engine.layers()
+    }
+
+    fn memory(
+        &self,
+        stack: &[LayerId],
+        plan: &StepPlan,
+        sequences: usize,
+        length: usize,
+    ) -> Option<StepMemory> {
+        self.engine.memory(stack, plan, sequences, length)
     }
 
     fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError> {

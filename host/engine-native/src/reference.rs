@@ -5,7 +5,8 @@
 use engine::AdamW;
 
 use crate::kernels::{
-    Attended, ClassifierGradients, Epilogue, Form, Kernels, Linear, Norm, NormGradients, Sink, Update, Write,
+    Attended, ClassifierGradients, Comparison, Epilogue, Form, Kernels, Linear, Norm, NormGradients, Sink,
+    Update, Write,
 };
 
 /// The device in f64.
@@ -39,8 +40,44 @@ impl Kernels for Reference {
         from[..len].iter().sum()
     }
 
+    fn bytes(&self, len: usize) -> u64 {
+        8 * len as u64
+    }
+
+    fn scratch_bytes(&self, _: &Form) -> u64 {
+        0
+    }
+
     fn copy(&self, from: &Buffer, to: &mut Buffer) {
         to.copy_from_slice(from);
+    }
+
+    fn copy_some(&self, from: &Buffer, to: &mut Buffer, len: usize) {
+        to[..len].copy_from_slice(&from[..len]);
+    }
+
+    fn scale(&self, len: usize, factor: f32, from: &Buffer, to: &mut Buffer) {
+        to.iter_mut().zip(&from[..len]).for_each(|(to, from)| *to = f64::from(factor) * from);
+    }
+
+    fn gather(&self, form: &Form, sequences: &[usize], from: &Buffer, to: &mut Buffer) {
+        let row = form.length * form.width;
+        for (to, &sequence) in to.chunks_exact_mut(row).zip(sequences) {
+            to.copy_from_slice(&from[sequence * row..][..row]);
+        }
+    }
+
+    fn scatter(&self, form: &Form, sequences: &[usize], from: &Buffer, to: &mut Buffer) {
+        let row = form.length * form.width;
+        for (from, &sequence) in from.chunks_exact(row).zip(sequences) {
+            to[sequence * row..][..row].copy_from_slice(from);
+        }
+    }
+
+    fn compare(&self, a: &Buffer, b: &Buffer, len: usize) -> Comparison {
+        let mut sums = Comparison::default();
+        a[..len].iter().zip(b).for_each(|(a, b)| sums += Comparison::of(*a, *b));
+        sums
     }
 
     fn embed(&self, form: &Form, tokens: &[u32], wte: &Buffer, wpe: &Buffer, out: &mut Buffer) {
@@ -145,7 +182,9 @@ impl Kernels for Reference {
                 }
                 out.iter_mut().for_each(|y| *y = gelu(*y));
             }
-            Epilogue::Residual(stream) => out.iter_mut().zip(stream).for_each(|(y, x)| *y += x),
+            Epilogue::Residual { stream, gate } => {
+                out.iter_mut().zip(stream).for_each(|(y, x)| *y = f64::from(gate) * *y + x);
+            }
         }
     }
 

@@ -6,18 +6,20 @@ use std::collections::VecDeque;
 
 use engine::{
     AdamW, Edit, Engine, EngineError, EngineInfo, FlopTerms, LayerId, LayerIndex, ModelShape, Moments, Part,
-    StepOutcome, StepPlan, TensorId, TokenBatch, Trainable, Wait,
+    Statistics, StepMemory, StepOutcome, StepPlan, TensorId, TensorStatistics, TokenBatch, Wait, Wanted,
 };
 
 use crate::{
     NAME,
-    arena::Arena,
+    arena::{Arena, Layout},
     backward::Share,
     check, evaluate,
     forward::Pass,
-    kernels::{Form, Kernels, Write},
+    kernels::{Form, Kernels},
+    memory,
     plan::Plan,
     stack::Stack,
+    statistics::{Watch, update_watched},
 };
 
 /// GPT-2 in training on one device. Every call returns when its work is done, so that no outcome is ever
@@ -27,17 +29,24 @@ pub struct Step<K: Kernels> {
     stack: Stack<K::Buffer>,
     phase: Option<Phase<K::Buffer>>,
     flops: FlopTerms,
-    /// The mean loss of a step that was not optimized yet.
-    loss_in_flight: Option<f64>,
+    in_flight: Option<InFlight>,
     outcomes: VecDeque<StepOutcome>,
+}
+
+/// A step that was not optimized yet.
+struct InFlight {
+    loss_nats_per_token: f64,
+    wanted: Wanted,
+    watch: Option<Watch>,
 }
 
 /// What stays the same from step to step, until the stack, the scope or the batch's measures change.
 struct Phase<B> {
-    trainable: Trainable,
     layers: Vec<LayerId>,
     form: Form,
+    step: StepPlan,
     plan: Plan,
+    layout: Layout,
     arena: Arena<B>,
     tokens: Vec<u32>,
     targets: Vec<u32>,
@@ -52,7 +61,7 @@ impl<K: Kernels> Step<K> {
         check(shape)?;
         let stack = Stack::new(shape, &kernels);
         let (flops, outcomes) = (FlopTerms::default(), VecDeque::new());
-        Ok(Step { kernels, stack, phase: None, flops, loss_in_flight: None, outcomes })
+        Ok(Step { kernels, stack, phase: None, flops, in_flight: None, outcomes })
     }
 
     /// [any time] What the last step and its update cost, counted kernel by kernel.
@@ -79,27 +88,45 @@ impl<K: Kernels> Step<K> {
         Form { sequences, length, width, heads, vocabulary, epsilon }
     }
 
-    /// The phase that this step belongs to: the present one, or a new one in its place.
-    fn enter(&mut self, trainable: &Trainable, form: Form) -> Phase<K::Buffer> {
+    /// The phase that this step belongs to: the present one, or a new one in its place. Within a phase each step
+    /// may run something else; its buffers are those of the most that any step has needed.
+    fn enter(&mut self, step: &StepPlan, form: Form) -> Phase<K::Buffer> {
         let layers = self.stack.layers();
         if let Some(phase) = self.phase.take()
-            && (&phase.trainable, &phase.layers, phase.form) == (trainable, &layers, form)
+            && (&phase.step.trainable, &phase.layers, phase.form) == (&step.trainable, &layers, form)
         {
-            return phase;
+            return self.follow(phase, step);
         }
         for (id, param) in self.stack.all_mut() {
-            param.train(trainable.contains(id), &self.kernels);
+            param.train(step.trainable.contains(id), &self.kernels);
         }
-        let plan = Plan::new(&self.stack.shape, &layers, trainable);
-        let arena = Arena::new(&plan, &form, &self.kernels);
+        let plan = Plan::new(&self.stack.shape, &layers, step);
+        let layout = Layout::new(&plan);
+        let arena = Arena::new(&layout, &form, &self.kernels);
         let (tokens, targets) = (Vec::new(), Vec::new());
-        Phase { trainable: trainable.clone(), layers, form, plan, arena, tokens, targets }
+        Phase { layers, form, step: step.clone(), plan, layout, arena, tokens, targets }
+    }
+
+    fn follow(&self, mut phase: Phase<K::Buffer>, step: &StepPlan) -> Phase<K::Buffer> {
+        if phase.step != *step {
+            phase.plan = Plan::new(&self.stack.shape, &phase.layers, step);
+            phase.layout = Layout::new(&phase.plan);
+            phase.arena.fit(&phase.layout, &phase.form, &self.kernels);
+            phase.step = step.clone();
+        }
+        phase
     }
 
     /// Forward and backward over all micro-batches; the sum of all losses.
-    fn train(&mut self, batch: &TokenBatch, phase: &mut Phase<K::Buffer>) -> f64 {
+    fn train(
+        &mut self,
+        batch: &TokenBatch,
+        phase: &mut Phase<K::Buffer>,
+        mut watch: Option<&mut Watch>,
+    ) -> f64 {
         self.flops = FlopTerms::default();
-        let Phase { plan, arena, tokens, targets, form, .. } = phase;
+        self.stack.all_mut().for_each(|(_, param)| param.forget_gradient());
+        let Phase { plan, layout, arena, tokens, targets, form, .. } = phase;
         let at_once = form.sequences;
         let mut loss_nats = 0.0;
         for first in (0..batch.sequences()).step_by(at_once) {
@@ -108,14 +135,35 @@ impl<K: Kernels> Step<K> {
             tokens.extend(batch.inputs(first, form.sequences));
             targets.clear();
             targets.extend(batch.targets(first, form.sequences));
-            let write = if first == 0 { Write::Replace } else { Write::Add };
-            let share = Share { tokens, targets, tokens_of_step: batch.tokens().0, write };
-            let mut pass = Pass { kernels: &self.kernels, form, flops: &mut self.flops };
+            let share = Share { tokens, targets, tokens_of_step: batch.tokens().0 };
+            let watch = watch.as_deref_mut();
+            let mut pass =
+                Pass { kernels: &self.kernels, plan, layout, form, first, flops: &mut self.flops, watch };
             pass.forward(share.tokens, &self.stack, arena);
-            pass.backward(&share, plan, &mut self.stack, arena);
+            pass.backward(&share, &mut self.stack, arena);
             loss_nats += self.kernels.sum(&arena.losses, form.rows());
         }
         loss_nats
+    }
+
+    /// Updates tensor by tensor, each with its norms.
+    fn update_watched(&mut self, with: &AdamW, clip: f64) -> Vec<(TensorId, TensorStatistics)> {
+        let largest = self.stack.all().map(|param| param.spec.len()).max().unwrap_or(0);
+        let mut scratch = self.kernels.zeros(largest);
+        let Step { stack, kernels, flops, .. } = self;
+        let updated = stack.all_mut().filter_map(|(id, param)| {
+            let update = param.update(kernels)?;
+            flops.optimizer.0 += 12 * update.len as u128;
+            Some(update_watched(kernels, id, with, clip, update, &mut scratch))
+        });
+        updated.collect()
+    }
+
+    fn update(&mut self, with: &AdamW, clip: f64) {
+        let tensors: Vec<_> =
+            self.stack.all_mut().filter_map(|(_, param)| param.update(&self.kernels)).collect();
+        self.flops.optimizer.0 = tensors.iter().map(|tensor| 12 * tensor.len as u128).sum();
+        self.kernels.adamw(with, clip, tensors);
     }
 }
 
@@ -128,33 +176,54 @@ impl<K: Kernels> Engine for Step<K> {
         self.stack.layers()
     }
 
+    fn memory(
+        &self,
+        stack: &[LayerId],
+        plan: &StepPlan,
+        sequences: usize,
+        length: usize,
+    ) -> Option<StepMemory> {
+        let form = self.form(plan.micro_batch_sequences.min(sequences), length);
+        let evaluated = self.form(sequences, length);
+        Some(memory::of_step(&self.kernels, &self.stack.shape, stack, plan, form, evaluated))
+    }
+
     fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError> {
         self.stack.check_batch(batch)?;
         self.stack.check_scope(&plan.trainable)?;
+        plan.check_execution(&self.stack.layers(), batch.sequences())?;
         if batch.sequences() == 0 || plan.micro_batch_sequences == 0 {
             return Err(EngineError::BadBatch(
                 "a step needs at least one row, and so does a micro-batch".into(),
             ));
         }
-        self.loss_in_flight = None;
+        self.in_flight = None;
         let form = self.form(plan.micro_batch_sequences.min(batch.sequences()), batch.length());
-        let mut phase = self.enter(&plan.trainable, form);
-        let loss_nats = self.train(batch, &mut phase);
+        let mut phase = self.enter(plan, form);
+        let mut watch = plan.statistics.blocks.then(|| Watch::new(&phase.plan));
+        let loss_nats = self.train(batch, &mut phase, watch.as_mut());
         self.phase = Some(phase);
-        self.loss_in_flight = Some(loss_nats / batch.tokens().0 as f64);
+        let loss_nats_per_token = loss_nats / batch.tokens().0 as f64;
+        self.in_flight = Some(InFlight { loss_nats_per_token, wanted: plan.statistics, watch });
         Ok(())
     }
 
     fn optimize(&mut self, update: &AdamW) -> Result<(), EngineError> {
-        let Some(loss_nats_per_token) = self.loss_in_flight.take() else { return Ok(()) };
-        let trained = self.stack.all().filter_map(|param| Some((param.gradient.as_ref()?, param.spec.len())));
+        let Some(InFlight { loss_nats_per_token, wanted, watch }) = self.in_flight.take() else {
+            return Ok(());
+        };
+        let trained = self.stack.all().filter_map(|param| Some((param.last_gradient()?, param.spec.len())));
         let gradient_norm = self.kernels.squared_norm(&trained.collect::<Vec<_>>()).sqrt();
         let clip = update.clip_norm.map_or(1.0, |most| (most / (gradient_norm + 1e-6)).min(1.0));
-        let tensors: Vec<_> =
-            self.stack.all_mut().filter_map(|(_, param)| param.update(&self.kernels)).collect();
-        self.flops.optimizer.0 = tensors.iter().map(|tensor| 12 * tensor.len as u128).sum();
-        self.kernels.adamw(update, clip, tensors);
-        self.outcomes.push_back(StepOutcome { loss_nats_per_token, gradient_norm });
+        let mut statistics = Statistics::default();
+        if wanted.tensors {
+            statistics.tensors = self.update_watched(update, clip);
+        } else {
+            self.update(update, clip);
+        }
+        statistics.blocks = watch.map(|watch| watch.blocks()).unwrap_or_default();
+        let statistics = (wanted != Wanted::default()).then(|| Box::new(statistics));
+        self.outcomes.push_back(StepOutcome { loss_nats_per_token, gradient_norm, statistics });
         Ok(())
     }
 
@@ -184,7 +253,7 @@ impl<K: Kernels> Engine for Step<K> {
         let len = held.spec.len();
         Ok(match part {
             Part::Weights => self.kernels.download(&held.weights, len),
-            Part::Gradient => match &held.gradient {
+            Part::Gradient => match held.last_gradient() {
                 Some(gradient) => self.kernels.download(gradient, len),
                 None => vec![0.0; len],
             },

@@ -9,7 +9,8 @@ use std::{
 use engine::AdamW;
 
 use crate::kernels::{
-    Attended, ClassifierGradients, Epilogue, Form, Kernels, Linear, Norm, NormGradients, Sink, Update,
+    Attended, ClassifierGradients, Comparison, Epilogue, Form, Kernels, Linear, Norm, NormGradients, Sink,
+    Update,
 };
 
 /// Passes every kernel on and keeps the time: the one place of this crate that reads a clock.
@@ -18,6 +19,9 @@ pub struct Timed<K> {
     kernels: K,
     times: Mutex<BTreeMap<&'static str, KernelTime>>,
 }
+
+/// The name under which the making of buffers is counted.
+pub const ALLOCATION: &str = "allocation";
 
 /// How often a kernel ran, and for how long in all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +63,7 @@ impl<K: Kernels> Kernels for Timed<K> {
     }
 
     fn zeros(&self, len: usize) -> K::Buffer {
-        self.kernels.zeros(len)
+        self.measured(ALLOCATION, |k| k.zeros(len))
     }
 
     fn upload(&self, values: &[f32], to: &mut K::Buffer) {
@@ -74,8 +78,36 @@ impl<K: Kernels> Kernels for Timed<K> {
         self.kernels.sum(from, len)
     }
 
+    fn bytes(&self, len: usize) -> u64 {
+        self.kernels.bytes(len)
+    }
+
+    fn scratch_bytes(&self, form: &Form) -> u64 {
+        self.kernels.scratch_bytes(form)
+    }
+
     fn copy(&self, from: &K::Buffer, to: &mut K::Buffer) {
         self.kernels.copy(from, to);
+    }
+
+    fn copy_some(&self, from: &K::Buffer, to: &mut K::Buffer, len: usize) {
+        self.kernels.copy_some(from, to, len);
+    }
+
+    fn scale(&self, len: usize, factor: f32, from: &K::Buffer, to: &mut K::Buffer) {
+        self.measured("scale", |k| k.scale(len, factor, from, to));
+    }
+
+    fn gather(&self, form: &Form, sequences: &[usize], from: &K::Buffer, to: &mut K::Buffer) {
+        self.measured("gather", |k| k.gather(form, sequences, from, to));
+    }
+
+    fn scatter(&self, form: &Form, sequences: &[usize], from: &K::Buffer, to: &mut K::Buffer) {
+        self.measured("scatter", |k| k.scatter(form, sequences, from, to));
+    }
+
+    fn compare(&self, a: &K::Buffer, b: &K::Buffer, len: usize) -> Comparison {
+        self.measured("statistics", |k| k.compare(a, b, len))
     }
 
     fn embed(&self, form: &Form, tokens: &[u32], wte: &K::Buffer, wpe: &K::Buffer, out: &mut K::Buffer) {
@@ -132,7 +164,7 @@ impl<K: Kernels> Kernels for Timed<K> {
         let name = match epilogue {
             Epilogue::Bias => "linear + bias",
             Epilogue::Gelu(_) => "linear + gelu",
-            Epilogue::Residual(_) => "linear + residual",
+            Epilogue::Residual { .. } => "linear + residual",
         };
         self.measured(name, |k| k.linear(measures, x, weight, bias, epilogue, out));
     }

@@ -11,6 +11,8 @@ fn build(shape: &engine::ModelShape) -> Result<Box<dyn engine::Engine>, engine::
 mod it {
     /// Does it keep what every engine has to keep?
     mod contract;
+    /// Do steps that run other than the whole stack do what they say, and at what cost?
+    mod execution;
     /// Is the gradient the slope of the loss, for every kind of parameter?
     mod finite_differences;
     /// Do the golden runs come out to 1e-9 in f64?
@@ -19,6 +21,8 @@ mod it {
     mod flops;
     /// Does each kernel of the CPU do what its twin in f64 does, whatever the measures?
     mod kernels;
+    /// Are measured figures those of what can be read back?
+    mod statistics;
     /// Are the bits the same whatever the number of threads?
     mod threads;
 }

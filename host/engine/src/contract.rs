@@ -80,7 +80,7 @@ fn write(engine: &mut dyn Engine, tensor: TensorId, weights: &[f32]) {
 }
 
 fn train(engine: &mut dyn Engine, trainable: &Trainable, micro_batch_sequences: usize) {
-    let plan = StepPlan { trainable: trainable.clone(), micro_batch_sequences };
+    let plan = StepPlan::new(trainable.clone(), micro_batch_sequences);
     engine.step(&tiny_batch(), &plan).expect("a good batch and a good scope");
     engine.optimize(&update()).expect("a healthy device");
 }
@@ -219,7 +219,7 @@ fn snapshot_restores_everything(build: Build<'_>) {
 fn nonsense_is_refused(build: Build<'_>) {
     let (shape, mut engine) = filled(build, &[0]);
     let all = Trainable::all(&shape, &ids(&[0]));
-    let plan = |trainable| StepPlan { trainable, micro_batch_sequences: 1 };
+    let plan = |trainable| StepPlan::new(trainable, 1);
     let outside = TokenBatch::new(vec![1, 2, 11], 1, 2);
     assert!(matches!(engine.step(&outside, &plan(all.clone())), Err(EngineError::BadBatch(_))));
     let long = TokenBatch::new(vec![1; 8], 1, 7);

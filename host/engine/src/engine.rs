@@ -1,6 +1,6 @@
 //! The seam: everything above an engine sees this trait, named tensors and plain values.
 
-use crate::{LayerId, LayerIndex, TensorClass, TensorId, TokenBatch, Trainable};
+use crate::{LayerId, LayerIndex, Statistics, StepMemory, StepPlan, TensorClass, TensorId, TokenBatch};
 
 /// A model in training: a stack of blocks with weights, AdamW moments and gradients.
 ///
@@ -17,17 +17,29 @@ pub trait Engine: Send {
     /// [any time] The blocks of the stack, from the embeddings up.
     fn layers(&self) -> Vec<LayerId>;
 
+    /// [any time] What a step by that plan would hold in memory, on a stack of these blocks and a batch of
+    /// `sequences` rows of `length` targets, an evaluation of as many rows beside it; `None` where the engine
+    /// cannot tell.
+    fn memory(
+        &self,
+        stack: &[LayerId],
+        plan: &StepPlan,
+        sequences: usize,
+        length: usize,
+    ) -> Option<StepMemory>;
+
     /// [between steps] Forward and backward over the whole batch, in micro-batches of at most
     /// `plan.micro_batch_sequences`; the gradient is that of the mean loss over all tokens of the
     /// batch, whatever the micro-batch. Replaces earlier gradients.
     ///
     /// # Errors
-    /// A token outside the vocabulary, a row longer than the context, a tensor in the scope that the
-    /// stack does not have, or a failing device.
+    /// A token outside the vocabulary, a row longer than the context, a tensor in the scope or a block in
+    /// the execution that the stack does not have, a plan that the engine does not implement, or a failing
+    /// device.
     fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError>;
 
-    /// [once after each `step`] One AdamW update of what the step's scope held, each tensor with its
-    /// own step counter; clips by the global norm first if asked to.
+    /// [once after each `step`] One AdamW update of what the step trained, each tensor with its own step
+    /// counter; clips by the global norm first if asked to.
     ///
     /// # Errors
     /// A failing device.
@@ -96,22 +108,15 @@ pub struct EngineInfo {
     pub device_memory_peak_bytes: Option<u64>,
 }
 
-/// What a step trains, and how it is cut.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StepPlan {
-    /// What trains.
-    pub trainable: Trainable,
-    /// Most sequences in one forward and backward pass; at least 1.
-    pub micro_batch_sequences: usize,
-}
-
 /// What a step came to.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepOutcome {
     /// Mean loss over all tokens of the step, in nats, before the update.
     pub loss_nats_per_token: f64,
     /// L2 norm of the gradient of all that trained, before clipping, squares summed in f64.
     pub gradient_norm: f64,
+    /// What else was measured, where the plan wanted it.
+    pub statistics: Option<Box<Statistics>>,
 }
 
 /// Whether [`Engine::outcome`] has to wait for the newest step.

@@ -14,7 +14,9 @@ use std::ops::{Add, AddAssign};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Flops, LayerId, ModelShape, TensorClass, TensorId, TensorRole, Trainable};
+use crate::{
+    Branch, Entry, Flops, LayerId, ModelShape, StepPlan, TensorClass, TensorId, TensorRole, Trainable,
+};
 
 /// FLOPs of a step by term.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,48 +93,73 @@ pub fn step_flops(
     sequences: usize,
     length: usize,
 ) -> FlopTerms {
-    let tokens = (sequences * length) as u128;
-    let attention = 2 * (shape.width * length * (length + 1) * sequences) as u128;
+    plan_flops(shape, stack, &StepPlan::new(trainable.clone(), sequences), sequences, length)
+}
+
+/// The same of any plan: a block counts as often as it runs, for the sequences that pass through it, and a
+/// branch that is gated off not at all. What the plan computes again is no cost of the method and not counted.
+pub fn plan_flops(
+    shape: &ModelShape,
+    stack: &[LayerId],
+    plan: &StepPlan,
+    sequences: usize,
+    length: usize,
+) -> FlopTerms {
     let mut terms = FlopTerms::default();
     let trains = |layer: Option<LayerId>, class: &'static str| {
-        trainable.contains(TensorId { layer, class: TensorClass(class) })
+        plan.trainable.contains(TensorId { layer, class: TensorClass(class) })
     };
 
     // Whether anything trains below the point that the walk has reached: from there on up, gradients
     // have to come back down.
     let mut below = trains(None, "wte.weight") || trains(None, "wpe.weight");
-    let block = shape.block_tensors();
-    for &layer in stack {
-        for spec in &block {
-            let here = trainable.contains(TensorId::block(layer, spec.class));
-            if spec.shape.len() == 2 {
-                let product = 2 * tokens * spec.len() as u128;
-                terms.block_forward.0 += product;
-                terms.block_input_gradient.0 += if below { product } else { 0 };
-                terms.block_weight_gradient.0 += if here { product } else { 0 };
-            }
-            below |= here;
-            // Attention stands between the biases of `c_attn` and the first branch output.
-            if spec.role == TensorRole::Bias && spec.class.0 == "attn.c_attn.bias" {
-                terms.attention_forward.0 += attention;
-                terms.attention_backward.0 += if below { 2 * attention } else { 0 };
-            }
-        }
+    for entry in plan.execution.running(stack) {
+        below = add_entry(&mut terms, shape, &entry, plan, [entry.active(sequences), length], below);
     }
     below |= trains(None, "ln_f.weight") || trains(None, "ln_f.bias");
+    let tokens = (sequences * length) as u128;
     let head = 2 * tokens * (shape.width * shape.vocabulary) as u128;
     terms.head_forward.0 = head;
     terms.head_input_gradient.0 = if below { head } else { 0 };
     terms.head_weight_gradient.0 = if trains(None, "wte.weight") { head } else { 0 };
 
-    let parameters: u128 = shape
-        .tensors(stack)
-        .iter()
-        .filter(|(tensor, _)| trainable.contains(*tensor))
-        .map(|(_, spec)| spec.len() as u128)
-        .sum();
+    let trained = plan.trained(shape, stack);
+    let tensors = shape.tensors(stack).into_iter().filter(|(tensor, _)| trained.contains(*tensor));
+    let parameters: u128 = tensors.map(|(_, spec)| spec.len() as u128).sum();
     terms.optimizer.0 = 12 * parameters;
     terms
+}
+
+/// One run of a block; answers whether gradients have to come back to above it.
+fn add_entry(
+    terms: &mut FlopTerms,
+    shape: &ModelShape,
+    entry: &Entry,
+    plan: &StepPlan,
+    [sequences, length]: [usize; 2],
+    mut below: bool,
+) -> bool {
+    let tokens = (sequences * length) as u128;
+    let attention = 2 * (shape.width * length * (length + 1) * sequences) as u128;
+    for spec in shape.block_tensors() {
+        if entry.gate(Branch::of(spec.class)) == 0.0 {
+            continue;
+        }
+        let here = plan.trainable.contains(TensorId::block(entry.layer, spec.class));
+        if spec.shape.len() == 2 {
+            let product = 2 * tokens * spec.len() as u128;
+            terms.block_forward.0 += product;
+            terms.block_input_gradient.0 += if below { product } else { 0 };
+            terms.block_weight_gradient.0 += if here { product } else { 0 };
+        }
+        below |= here;
+        // Attention stands between the biases of `c_attn` and the first branch output.
+        if spec.role == TensorRole::Bias && spec.class.0 == "attn.c_attn.bias" {
+            terms.attention_forward.0 += attention;
+            terms.attention_backward.0 += if below { 2 * attention } else { 0 };
+        }
+    }
+    below
 }
 
 /// The paper's cost model (arXiv 2411.18700 §3): every block that runs costs one layer's forward, every

@@ -10,6 +10,7 @@ pub mod contract;
 mod engine;
 mod flops;
 mod model;
+mod plan;
 mod scope;
 mod scripted;
 mod snapshot;
@@ -17,9 +18,13 @@ mod tensor;
 mod units;
 
 pub use batch::TokenBatch;
-pub use engine::{AdamW, Edit, Engine, EngineError, EngineInfo, Moments, Part, StepOutcome, StepPlan, Wait};
-pub use flops::{FlopTerms, step_flops, step_flops_li2024};
+pub use engine::{AdamW, Edit, Engine, EngineError, EngineInfo, Moments, Part, StepOutcome, Wait};
+pub use flops::{FlopTerms, plan_flops, step_flops, step_flops_li2024};
 pub use model::{BlockKind, Mlp, ModelError, ModelShape, Norm, Position};
+pub use plan::{
+    BlockStatistics, Branch, Entry, Execution, Recompute, Statistics, StepMemory, StepPlan, TensorStatistics,
+    Wanted,
+};
 pub use scope::Trainable;
 pub use scripted::{Fault, FaultKind, ScriptedEngine, Weights};
 pub use snapshot::{Snapshot, TensorState};

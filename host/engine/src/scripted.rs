@@ -14,9 +14,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    AdamW, Edit, Engine, EngineError, EngineInfo, LayerId, ModelShape, Moments, Part, Step, StepOutcome,
-    StepPlan, TensorId, TensorSpec, TokenBatch, Wait,
+    AdamW, Edit, Engine, EngineError, EngineInfo, LayerId, ModelShape, Moments, Part, Step, StepMemory,
+    StepOutcome, StepPlan, TensorId, TensorSpec, TokenBatch, Wait,
 };
+
+/// The engine's name in messages.
+const NAME: &str = "scripted";
 
 /// Whether a [`ScriptedEngine`] holds weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,21 +165,26 @@ impl ScriptedEngine {
 
 impl Engine for ScriptedEngine {
     fn info(&self) -> EngineInfo {
-        EngineInfo { engine: "scripted", device: "none".into(), device_memory_peak_bytes: None }
+        EngineInfo { engine: NAME, device: "none".into(), device_memory_peak_bytes: None }
     }
 
     fn layers(&self) -> Vec<LayerId> {
         self.layers.clone()
     }
 
+    fn memory(&self, _: &[LayerId], _: &StepPlan, _: usize, _: usize) -> Option<StepMemory> {
+        None
+    }
+
     fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError> {
+        plan.check_plain(NAME)?;
         self.check(batch)?;
         for tensor in plan.trainable.iter() {
             self.get(tensor)?;
         }
         let loss = if self.strike()? { f64::NAN } else { self.loss(batch.rows()) };
         let gradient_norm = loss * self.share_that_trains(plan);
-        self.outcomes.push_back(StepOutcome { loss_nats_per_token: loss, gradient_norm });
+        self.outcomes.push_back(StepOutcome { loss_nats_per_token: loss, gradient_norm, statistics: None });
         self.in_flight = Some(plan.clone());
         self.steps += 1;
         Ok(())
@@ -331,7 +339,7 @@ mod tests {
         let fault = Fault { at: Step(1), kind: FaultKind::OutOfMemory };
         let mut engine = ScriptedEngine::failing(&shape, fault);
         let batch = TokenBatch::new(vec![1, 2, 3], 1, 2);
-        let plan = StepPlan { trainable: crate::Trainable::all(&shape, &[]), micro_batch_sequences: 1 };
+        let plan = StepPlan::new(crate::Trainable::all(&shape, &[]), 1);
         assert_eq!(engine.step(&batch, &plan), Ok(()));
         assert!(matches!(engine.step(&batch, &plan), Err(EngineError::OutOfMemory { .. })));
     }

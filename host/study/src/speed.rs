@@ -102,8 +102,7 @@ pub fn measure(
     let mut engine = build(&shape)?;
     InitialModel::of_seed(&shape, 0).fill_in(&mut *engine, shape.layers)?;
     let layers = engine.layers();
-    let plan =
-        StepPlan { trainable: workload.trainable(&shape, &layers), micro_batch_sequences: workload.batch };
+    let plan = StepPlan::new(workload.trainable(&shape, &layers), workload.batch);
     let mut random = Random::new(Key::of_seed(0));
     let mut timing = Timing::default();
     for step in 0..WARM_UP_STEPS + workload.steps {

@@ -269,7 +269,7 @@ impl<'a> Rehearsing<'a> {
             let message = format!("the budget is not spent after {MOST_STEPS} steps");
             return Err(ConfigError::new("budget", message, "choose a smaller budget").into());
         }
-        let plan = StepPlan { trainable: self.course.trainable.clone(), micro_batch_sequences: 1 };
+        let plan = StepPlan::new(self.course.trainable.clone(), 1);
         self.engine.step(&self.batch, &plan)?;
         // The script's losses do not depend on the update's numbers.
         let update =

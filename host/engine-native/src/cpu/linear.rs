@@ -30,7 +30,7 @@ pub(crate) fn forward(
     match epilogue {
         Epilogue::Bias => {}
         Epilogue::Gelu(keep) => (before, is_gelu) = (keep.map(|buffer| Parts::new(buffer)), true),
-        Epilogue::Residual(stream) => residual = Some(&stream[..]),
+        Epilogue::Residual { stream, gate } => residual = Some((&stream[..], gate)),
     }
     Grid::new([rows, outputs, inputs]).for_each(|tile: Tile| {
         let first = tile.row * outputs + tile.column;
@@ -47,7 +47,9 @@ pub(crate) fn forward(
             };
             match (is_gelu, residual) {
                 (true, _) => bias_gelu(available, y, bias, before),
-                (false, Some(residual)) => bias_residual(available, y, bias, &residual[first..]),
+                (false, Some((residual, gate))) => {
+                    bias_residual(available, y, bias, &residual[first..], gate)
+                }
                 (false, None) => add(available, y, bias),
             }
         }
@@ -136,7 +138,7 @@ vectorised! {
     fn add(y: &mut [f32], x: &[f32]) = add_body
 }
 vectorised! {
-    fn bias_residual(y: &mut [f32], bias: &[f32], residual: &[f32]) = bias_residual_body
+    fn bias_residual(y: &mut [f32], bias: &[f32], residual: &[f32], gate: f32) = bias_residual_body
 }
 vectorised! {
     fn bias_gelu(y: &mut [f32], bias: &[f32], before: Option<&mut [f32]>) = bias_gelu_body
@@ -161,9 +163,9 @@ fn add_body<const FMA: bool>(y: &mut [f32], x: &[f32]) {
 }
 
 #[inline(always)]
-fn bias_residual_body<const FMA: bool>(y: &mut [f32], bias: &[f32], residual: &[f32]) {
+fn bias_residual_body<const FMA: bool>(y: &mut [f32], bias: &[f32], residual: &[f32], gate: f32) {
     for ((y, bias), x) in y.iter_mut().zip(bias).zip(residual) {
-        *y = (*y + bias) + x;
+        *y = gate * (*y + bias) + x;
     }
 }
 

@@ -7,6 +7,7 @@ mod adamw;
 mod attention;
 mod buffer;
 mod classifier;
+mod elements;
 mod embed;
 mod level;
 mod linear;
@@ -22,7 +23,8 @@ use engine::AdamW;
 
 use self::{buffer::Buffer, level::Available};
 use crate::kernels::{
-    Attended, ClassifierGradients, Epilogue, Form, Kernels, Linear, Norm, NormGradients, Sink, Update,
+    Attended, ClassifierGradients, Comparison, Epilogue, Form, Kernels, Linear, Norm, NormGradients, Sink,
+    Update,
 };
 
 pub use level::Level;
@@ -97,8 +99,37 @@ impl Kernels for Cpu {
         from[..len].iter().map(|&value| f64::from(value)).sum()
     }
 
+    fn bytes(&self, len: usize) -> u64 {
+        4 * len as u64
+    }
+
+    fn scratch_bytes(&self, form: &Form) -> u64 {
+        // The largest transposed weight, and the norms' partial sums.
+        self.bytes(4 * form.width * form.width + norm::partials(form))
+    }
+
     fn copy(&self, from: &Buffer, to: &mut Buffer) {
         to.copy_from_slice(from);
+    }
+
+    fn copy_some(&self, from: &Buffer, to: &mut Buffer, len: usize) {
+        to[..len].copy_from_slice(&from[..len]);
+    }
+
+    fn scale(&self, len: usize, factor: f32, from: &Buffer, to: &mut Buffer) {
+        elements::scale(self.available, factor, &from[..len], &mut to[..len]);
+    }
+
+    fn gather(&self, form: &Form, sequences: &[usize], from: &Buffer, to: &mut Buffer) {
+        elements::gather(form.length * form.width, sequences, from, to);
+    }
+
+    fn scatter(&self, form: &Form, sequences: &[usize], from: &Buffer, to: &mut Buffer) {
+        elements::scatter(form.length * form.width, sequences, from, to);
+    }
+
+    fn compare(&self, a: &Buffer, b: &Buffer, len: usize) -> Comparison {
+        elements::compare(self.available, &a[..len], &b[..len])
     }
 
     fn embed(&self, form: &Form, tokens: &[u32], wte: &Buffer, wpe: &Buffer, out: &mut Buffer) {

@@ -33,6 +33,11 @@ pub(crate) fn forward(
     });
 }
 
+/// Elements of the partial sums that [`backward`] forms.
+pub(crate) fn partials(form: &Form) -> usize {
+    form.rows().div_ceil(ROWS_OF_A_PARTIAL) * 2 * form.width
+}
+
 #[expect(clippy::too_many_arguments, reason = "a kernel: what it reads, where it writes")]
 pub(crate) fn backward(
     available: Available,
@@ -48,8 +53,8 @@ pub(crate) fn backward(
     let NormGradients { input, normed, gain, shift } = out;
     let sums = gain.is_some() || shift.is_some();
     let tasks = rows.div_ceil(ROWS_OF_A_PARTIAL);
-    if partials.len() < tasks * 2 * width {
-        partials.resize(tasks * 2 * width, 0.0);
+    if partials.len() < self::partials(form) {
+        partials.resize(self::partials(form), 0.0);
     }
     let add = input.as_ref().is_some_and(|sink| sink.write == Write::Add);
     let chunk = ROWS_OF_A_PARTIAL * width;

@@ -1,6 +1,8 @@
 //! The gradient against the slope of the loss on the reference device, tensor by tensor.
 
-use engine::{Engine, ModelShape, Part, StepPlan, TokenBatch, Trainable, Wait, contract};
+use engine::{
+    Engine, Entry, Execution, LayerId, ModelShape, Part, StepPlan, TokenBatch, Trainable, Wait, contract,
+};
 use engine_native::{Reference, Step};
 
 /// Central difference of second order, with the step at which rounding and curvature are both small.
@@ -27,8 +29,8 @@ fn engine(shape: &ModelShape) -> Step<Reference> {
 }
 
 /// The loss of a step in f64, without an update.
-fn loss(engine: &mut Step<Reference>, batch: &TokenBatch, scope: &Trainable) -> f64 {
-    let plan = StepPlan { trainable: scope.clone(), micro_batch_sequences: 2 };
+fn loss(engine: &mut Step<Reference>, batch: &TokenBatch, execution: &Execution, scope: Trainable) -> f64 {
+    let plan = StepPlan { execution: execution.clone(), ..StepPlan::new(scope, 2) };
     engine.step(batch, &plan).expect("a good batch");
     let nothing = engine::AdamW {
         rate: 0.0,
@@ -44,13 +46,23 @@ fn loss(engine: &mut Step<Reference>, batch: &TokenBatch, scope: &Trainable) -> 
 
 #[test]
 fn every_kind_of_parameter_has_the_slope_of_the_loss() {
+    check(&Execution::WholeStack);
+}
+
+#[test]
+fn so_it_has_where_blocks_are_gated_masked_and_repeated() {
+    let gated = Entry { attention_gate: 0.5, mlp_gate: -1.5, ..Entry::whole(LayerId(1)) };
+    let masked = Entry { sequences: Some(vec![true, false, true]), ..Entry::whole(LayerId(0)) };
+    check(&Execution::Entries(vec![masked, gated, Entry::whole(LayerId(0))]));
+}
+
+fn check(execution: &Execution) {
     let (shape, batch) = (contract::tiny_shape(), contract::tiny_batch());
     let mut engine = engine(&shape);
     let all = Trainable::all(&shape, &engine.layers());
-    let none = Trainable::default();
     let mut worst = 0f64;
     for id in all.iter() {
-        loss(&mut engine, &batch, &[id].into_iter().collect());
+        loss(&mut engine, &batch, execution, [id].into_iter().collect());
         let gradient = engine.read(id, Part::Gradient).expect("it is there");
         let weights = engine.read(id, Part::Weights).expect("it is there");
         // Along the gradient itself, rounded so that every step is exact in f32, and halved until it is short.
@@ -66,7 +78,7 @@ fn every_kind_of_parameter_has_the_slope_of_the_loss() {
         let mut at = |steps: f64| {
             let moved = weights.iter().zip(&direction).map(|(w, d)| *w + (steps * distance * d) as f32);
             engine.write(id, &moved.collect::<Vec<f32>>()).expect("it has this size");
-            loss(&mut engine, &batch, &none)
+            loss(&mut engine, &batch, execution, Trainable::default())
         };
         // Fourth order: its error falls below 1e-6 where a plain central difference stays above.
         let slope = (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / (12.0 * distance);

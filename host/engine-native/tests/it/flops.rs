@@ -10,7 +10,7 @@ fn check(scope: &Trainable, micro_batch_sequences: usize) {
     let mut engine = Step::new(&reference.shape, Cpu::new()).expect("a good shape");
     reference.fill(&mut engine, 4);
     let batch = reference.batch(0);
-    engine.step(&batch, &StepPlan { trainable: scope.clone(), micro_batch_sequences }).expect("a good batch");
+    engine.step(&batch, &StepPlan::new(scope.clone(), micro_batch_sequences)).expect("a good batch");
     engine.optimize(&adamw(1e-3, None)).expect("a healthy device");
     let expected = step_flops(&reference.shape, &engine.layers(), scope, batch.sequences(), batch.length());
     assert_eq!(engine.flops(), expected, "scope of {} tensors", scope.len());

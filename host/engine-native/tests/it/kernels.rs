@@ -145,7 +145,7 @@ impl Case for LinearMap {
         let [plain, gelu, kept, added] = &mut outs[..] else { unreachable!("four") };
         kernels.linear(measures, &x, &w, &b, Epilogue::Bias, plain);
         kernels.linear(measures, &x, &w, &b, Epilogue::Gelu(Some(kept)), gelu);
-        kernels.linear(measures, &x, &w, &b, Epilogue::Residual(&residual), added);
+        kernels.linear(measures, &x, &w, &b, Epilogue::Residual { stream: &residual, gate: -0.75 }, added);
         let [dx, through_gelu, activated, direct] = &mut into_inputs[..] else { unreachable!("four") };
         kernels.linear_input_gradient(measures, &dy, &w, dx);
         kernels.linear_gelu_input_gradient(measures, &dy, &w, &before, Some(activated), through_gelu);
@@ -233,6 +233,35 @@ impl Case for Optimizer {
         let mut all = bench.read(&[(&weights, len), (&first, len), (&second, len)]);
         all.push(vec![norm as f32]);
         all
+    }
+}
+
+/// Three sequences, of which two are gathered and scattered.
+struct Elements(usize);
+
+impl Case for Elements {
+    fn run<K: Kernels>(&self, bench: &mut Bench<K>) -> Vec<Vec<f32>> {
+        let form = form([3, self.0, 8, 1, 7]);
+        let len = form.rows() * form.width;
+        let (a, b) = (bench.random(len), bench.random(len));
+        let mut outs: Vec<K::Buffer> = (0..3).map(|_| bench.random(len)).collect();
+        let [scaled, gathered, scattered] = &mut outs[..] else { unreachable!("three") };
+        bench.kernels.scale(len - 1, 0.3, &a, scaled);
+        bench.kernels.gather(&form, &[0, 2], &a, gathered);
+        bench.kernels.scatter(&form, &[1, 2], &b, scattered);
+        let sums = bench.kernels.compare(&a, &b, len - 1);
+        let mut all = bench.read(&outs.iter().map(|buffer| (buffer, len)).collect::<Vec<_>>());
+        for sum in [sums.squares_a, sums.squares_b, sums.product, sums.squares_of_difference] {
+            all.push(vec![sum as f32]);
+        }
+        all
+    }
+}
+
+#[test]
+fn elements() {
+    for length in [1, 5, 1001, 2048] {
+        agree(&format!("sequences of {length}"), &Elements(length));
     }
 }
 

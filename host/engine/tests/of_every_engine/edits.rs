@@ -73,7 +73,7 @@ fn bad_batches_are_refused() {
     let reference = Reference::load();
     let mut engine = trained(&reference);
     let all = Trainable::all(&reference.shape, &engine.layers());
-    let plan = StepPlan { trainable: all.clone(), micro_batch_sequences: 1 };
+    let plan = StepPlan::new(all.clone(), 1);
     let bad = |message: &str| Err(EngineError::BadBatch(message.into()));
     let outside = TokenBatch::new(vec![1, 2, 256], 1, 2);
     let message = "token 256 is outside the vocabulary of 256 ids";
@@ -90,7 +90,7 @@ fn bad_batches_are_refused() {
     let empty = TokenBatch::new(Vec::new(), 0, 4);
     let message = "a step needs at least one row, and so does a micro-batch";
     assert_eq!(engine.step(&empty, &plan), bad(message));
-    let nothing = StepPlan { trainable: all, micro_batch_sequences: 0 };
+    let nothing = StepPlan::new(all, 0);
     assert_eq!(engine.step(&reference.batch(0), &nothing), bad(message));
     assert_eq!(engine.evaluate(&empty), Ok(Vec::new()));
     assert_eq!(engine.logits(&[]), Ok(Vec::new()));
@@ -107,7 +107,7 @@ fn unknown_tensors_and_wrong_sizes_are_refused() {
     assert_eq!(engine.write(missing, &[0.0; 64]), Err(message()));
     assert_eq!(engine.moments(missing), Err(message()));
     assert_eq!(engine.set_moments(missing, &Moments::zero(64)), Err(message()));
-    let plan = StepPlan { trainable: [missing].into_iter().collect(), micro_batch_sequences: 4 };
+    let plan = StepPlan::new([missing].into_iter().collect(), 4);
     assert_eq!(engine.step(&reference.batch(0), &plan), Err(message()));
 
     let known = TensorId::block(LayerId(1), TensorClass("ln_1.weight"));

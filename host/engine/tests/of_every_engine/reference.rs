@@ -112,7 +112,7 @@ pub(crate) fn train(
     trainable: &Trainable,
     update: &AdamW,
 ) -> StepOutcome {
-    let plan = StepPlan { trainable: trainable.clone(), micro_batch_sequences: batch.sequences() };
+    let plan = StepPlan::new(trainable.clone(), batch.sequences());
     engine.step(batch, &plan).expect("a good batch and a good scope");
     engine.optimize(update).expect("a healthy device");
     engine.outcome(Wait::ForAll).expect("a healthy device").expect("a step was made")

@@ -9,7 +9,7 @@ type Gradients = Vec<(TensorId, Vec<f32>)>;
 
 fn gradients(reference: &Reference, trainable: &Trainable, micro_batch_sequences: usize) -> (f64, Gradients) {
     let mut engine = reference.engine(3);
-    let plan = StepPlan { trainable: trainable.clone(), micro_batch_sequences };
+    let plan = StepPlan::new(trainable.clone(), micro_batch_sequences);
     engine.step(&reference.batch(0), &plan).expect("a good batch and a good scope");
     engine.optimize(&adamw(1e-3, None)).expect("a healthy device");
     let outcome = engine.outcome(Wait::ForAll).expect("a healthy device").expect("a step was made");

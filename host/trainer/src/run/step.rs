@@ -24,10 +24,7 @@ impl Run<'_> {
             timed(&mut state.costs.wall.data_seconds, || corpus.training_batch(seed, cursor, sequences))?;
         state.batches_sha256 = chained(&state.batches_sha256, &batch);
 
-        let plan = StepPlan {
-            trainable: state.course.trainable.clone(),
-            micro_batch_sequences: config.training.micro_batch_sequences,
-        };
+        let plan = StepPlan::new(state.course.trainable.clone(), config.training.micro_batch_sequences);
         let update = adamw(config, rate);
         let engine = &mut *self.parts.engine;
         timed(&mut state.costs.wall.training_seconds, || {

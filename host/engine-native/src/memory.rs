@@ -1,0 +1,36 @@
+//! What a step takes in memory, told before it is made. Not here: who limits it.
+
+use engine::{LayerId, ModelShape, StepMemory, StepPlan};
+
+use crate::{
+    arena::Layout,
+    evaluate,
+    kernels::{Form, Kernels},
+    plan::Plan,
+};
+
+/// Of a step with micro-batches of `form`, and an evaluation of as many sequences as `evaluated` has beside it.
+pub(crate) fn of_step<K: Kernels>(
+    kernels: &K,
+    shape: &ModelShape,
+    stack: &[LayerId],
+    plan: &StepPlan,
+    form: Form,
+    evaluated: Form,
+) -> StepMemory {
+    let bytes = |elements: usize| kernels.bytes(elements);
+    let tensors = shape.tensors(stack);
+    let weights: usize = tensors.iter().map(|(_, spec)| spec.len()).sum();
+    let trains = tensors.iter().filter(|(tensor, _)| plan.trainable.contains(*tensor));
+    let trains: usize = trains.map(|(_, spec)| spec.len()).sum();
+    let activations = Layout::new(&Plan::new(shape, stack, plan)).elements(&form);
+    let evaluated = evaluate::at_once(evaluated);
+    let evaluation = Layout::new(&Plan::forward_only(shape, stack)).elements(&evaluated);
+    StepMemory {
+        weights: bytes(weights),
+        gradients: bytes(trains),
+        moments: 2 * bytes(trains),
+        activations: bytes(activations) + kernels.scratch_bytes(&form),
+        evaluation: bytes(evaluation),
+    }
+}

@@ -13,6 +13,8 @@ mod memory;
 mod param;
 mod plan;
 mod pool;
+pub mod proof;
+mod rate;
 mod reference;
 mod stack;
 mod statistics;
@@ -25,9 +27,10 @@ use engine::{BlockKind, Engine, EngineError, ModelShape};
 
 pub use cpu::{Cpu, Level};
 pub use kernels::Kernels;
+pub use rate::sgemm_gflops_per_second;
 pub use reference::Reference;
 pub use step::Step;
-pub use timed::{ALLOCATION, KernelTime, Timed};
+pub use timed::{ALLOCATION, KernelTime, KernelTimes, Timed};
 
 /// The engine's name in messages and in [`engine::EngineInfo`].
 const NAME: &str = "native";
@@ -54,6 +57,16 @@ pub fn build(shape: &ModelShape, device: Device) -> Result<Box<dyn Engine>, Engi
         Device::Cpu { threads: None } => Ok(Box::new(Step::new(shape, Cpu::new())?)),
         Device::Cpu { threads: Some(threads) } => pool::InPool::boxed(Step::new(shape, Cpu::new())?, threads),
     }
+}
+
+/// A model on the CPU whose kernels are timed, in the pool that it is used in; and their times.
+///
+/// # Errors
+/// As for [`build`].
+pub fn build_timed(shape: &ModelShape) -> Result<(Box<dyn Engine>, KernelTimes), EngineError> {
+    let step = Step::new(shape, Timed::new(Cpu::new()))?;
+    let times = step.kernels().times();
+    Ok((Box::new(step), times))
 }
 
 fn check(shape: &ModelShape) -> Result<(), EngineError> {

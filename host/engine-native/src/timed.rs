@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -13,12 +13,16 @@ use crate::kernels::{
     Update,
 };
 
-/// Passes every kernel on and keeps the time: the one place of this crate that reads a clock.
+/// Passes every kernel on and keeps the time.
 #[derive(Debug, Default)]
 pub struct Timed<K> {
     kernels: K,
-    times: Mutex<BTreeMap<&'static str, KernelTime>>,
+    times: KernelTimes,
 }
+
+/// What a [`Timed`] device has measured; clones see the same.
+#[derive(Clone, Debug, Default)]
+pub struct KernelTimes(Arc<Mutex<BTreeMap<&'static str, KernelTime>>>);
 
 /// The name under which the making of buffers is counted.
 pub const ALLOCATION: &str = "allocation";
@@ -32,25 +36,35 @@ pub struct KernelTime {
     pub time: Duration,
 }
 
+impl KernelTimes {
+    /// Times since the last call of this, by kernel.
+    pub fn take(&self) -> BTreeMap<&'static str, KernelTime> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(&self, kernel: &'static str, time: Duration) {
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = times.entry(kernel).or_default();
+        entry.calls += 1;
+        entry.time += time;
+    }
+}
+
 impl<K> Timed<K> {
     /// Measures the kernels of that device.
     pub fn new(kernels: K) -> Timed<K> {
-        Timed { kernels, times: Mutex::default() }
+        Timed { kernels, times: KernelTimes::default() }
     }
 
-    /// Times since the last call of this, by kernel.
-    pub fn take(&self) -> BTreeMap<&'static str, KernelTime> {
-        std::mem::take(&mut *self.times.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What it measures.
+    pub fn times(&self) -> KernelTimes {
+        self.times.clone()
     }
 
     fn measured<R>(&self, kernel: &'static str, work: impl FnOnce(&K) -> R) -> R {
         let start = Instant::now();
         let result = work(&self.kernels);
-        let time = start.elapsed();
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = times.entry(kernel).or_default();
-        entry.calls += 1;
-        entry.time += time;
+        self.times.add(kernel, start.elapsed());
         result
     }
 }

@@ -113,7 +113,7 @@ impl Tolerances {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deviation {
     /// What was compared.
-    pub what: &'static str,
+    pub what: String,
     /// How many values.
     pub compared: usize,
     /// The largest deviation.
@@ -125,11 +125,13 @@ pub struct Deviation {
 }
 
 impl Deviation {
-    fn new(what: &'static str, tolerance: f64) -> Deviation {
-        Deviation { what, compared: 0, worst: 0.0, place: String::new(), tolerance }
+    /// Nothing compared yet.
+    pub fn new(what: impl Into<String>, tolerance: f64) -> Deviation {
+        Deviation { what: what.into(), compared: 0, worst: 0.0, place: String::new(), tolerance }
     }
 
-    fn compare(&mut self, deviation: f64, place: impl FnOnce() -> String) {
+    /// One more value.
+    pub fn compare(&mut self, deviation: f64, place: impl FnOnce() -> String) {
         self.compared += 1;
         // What is not a number is as far off as can be.
         let deviation = if deviation.is_finite() { deviation } else { f64::INFINITY };

@@ -1,5 +1,6 @@
 //! How fast an engine trains on one shape: the same step over and over on random tokens, timed.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use engine::{
@@ -56,8 +57,21 @@ pub struct Speed {
     pub seconds_to_first_step: f64,
     /// Most memory of this process.
     pub peak_memory_gib: Option<f64>,
+    /// What it was told to become: what the process held before, and what the engine says of the step.
+    pub predicted_memory_gib: Option<f64>,
     /// Loss of the last step.
     pub last_loss: f64,
+    /// The rate of plain f32 products on as many threads, measured right after.
+    pub sgemm_gflops_per_second: Option<f64>,
+    /// Milliseconds of a step in each kernel, where the engine tells.
+    pub kernels_milliseconds: Option<BTreeMap<String, f64>>,
+}
+
+impl Speed {
+    /// The step's rate over that of plain products.
+    pub fn share_of_sgemm(&self) -> Option<f64> {
+        self.sgemm_gflops_per_second.map(|sgemm| self.gflops_per_second / sgemm)
+    }
 }
 
 impl Workload {
@@ -86,18 +100,21 @@ impl Workload {
     }
 }
 
-/// Times a workload on an engine that `build` builds, in the thread pool that this is called in.
+/// Times a workload on an engine that `build` builds, in the thread pool that this is called in; calls `warm` when the
+/// steps that count begin.
 ///
 /// # Errors
 /// A shape that describes no model, or a failing engine.
 pub fn measure(
     workload: &Workload,
-    build: impl Fn(&ModelShape) -> Result<Box<dyn Engine>, engine::EngineError>,
+    build: impl FnOnce(&ModelShape) -> Result<Box<dyn Engine>, engine::EngineError>,
+    warm: impl Fn(),
 ) -> Result<Speed, TrainError> {
     let shape = workload.shape();
     shape.check().map_err(|error| {
         trainer::ConfigError::new(format!("--{}", error.field), error.message, error.hint)
     })?;
+    let held_before = peak_memory_bytes();
     let begun = Instant::now();
     let mut engine = build(&shape)?;
     InitialModel::of_seed(&shape, 0).fill_in(&mut *engine, shape.layers)?;
@@ -106,6 +123,9 @@ pub fn measure(
     let mut random = Random::new(Key::of_seed(0));
     let mut timing = Timing::default();
     for step in 0..WARM_UP_STEPS + workload.steps {
+        if step == WARM_UP_STEPS {
+            warm();
+        }
         let batch = random_batch(workload, &mut random);
         let started = Instant::now();
         timing.last_loss = one_step(&mut *engine, &batch, &plan)?;
@@ -121,6 +141,8 @@ pub fn measure(
     let worst = timing.seconds.last().copied().unwrap_or(f64::NAN);
     let tokens = (workload.batch * workload.seq) as f64;
     let flops = step_flops(&shape, &layers, &plan.trainable, workload.batch, workload.seq).total();
+    let told = engine.memory(&layers, &plan, workload.batch, workload.seq);
+    let predicted = held_before.zip(told).map(|(before, told)| before + told.total() - told.evaluation);
     let info = engine.info();
     Ok(Speed {
         engine: info.engine.into(),
@@ -130,9 +152,16 @@ pub fn measure(
         tokens_per_second_worst: tokens / worst,
         gflops_per_second: flops.as_f64() / median / 1e9,
         seconds_to_first_step: timing.first,
-        peak_memory_gib: peak_memory_bytes().map(|bytes| bytes as f64 / f64::from(1 << 30)),
+        peak_memory_gib: peak_memory_bytes().map(gibibytes),
+        predicted_memory_gib: predicted.map(gibibytes),
         last_loss: timing.last_loss,
+        sgemm_gflops_per_second: None,
+        kernels_milliseconds: None,
     })
+}
+
+fn gibibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
 }
 
 #[derive(Default)]

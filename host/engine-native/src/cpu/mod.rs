@@ -70,6 +70,11 @@ impl Cpu {
     }
 }
 
+/// `c = a b` on the calling thread, row-major.
+pub(crate) fn multiply(cpu: &Cpu, measures: [usize; 3], a: &[f32], b: &[f32], c: &mut [f32]) {
+    product::whole(cpu.available, measures, a, b, c);
+}
+
 impl Kernels for Cpu {
     type Buffer = Buffer;
 

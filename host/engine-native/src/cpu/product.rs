@@ -107,6 +107,14 @@ pub(crate) unsafe fn product(
     }
 }
 
+/// `c = a b` on the calling thread, all three row-major.
+pub(crate) fn whole(available: Available, measures: [usize; 3], a: &[f32], b: &[f32], c: &mut [f32]) {
+    let [_, columns, depth] = measures;
+    let target = Target { parts: Parts::new(c), first: 0, stride: columns, add: false };
+    // SAFETY: the target is borrowed for this call alone.
+    unsafe { product(available, measures, target, 1.0, Matrix::rows(a, depth), Matrix::rows(b, columns)) };
+}
+
 vectorised! {
     /// One row of a product, for levels that the library does not offer.
     fn product_row(out: &mut [f32], add: bool, scale: f32, a: &[f32], b: &[f32]) = product_row_body

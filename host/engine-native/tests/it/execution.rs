@@ -233,8 +233,9 @@ fn keeping_less_takes_less() {
 fn steps_after_the_first_of_a_phase_make_no_buffers() {
     let reference = Reference::load();
     let mut engine = filled(&reference, Timed::new(Cpu::new()));
-    let made =
-        |engine: &Step<Timed<Cpu>>| engine.kernels().take().get(ALLOCATION).map_or(0, |time| time.calls);
+    let made = |engine: &Step<Timed<Cpu>>| {
+        engine.kernels().times().take().get(ALLOCATION).map_or(0, |time| time.calls)
+    };
     let scope = all(&reference);
     let most = plan(scope.clone(), vec![masked(0, [true; 4]), whole(1), gated(1, 0.5, 0.5), whole(2)]);
     step(&mut engine, &reference.batch(0), &most);

@@ -1,20 +1,24 @@
 //! `sapwood bench`: how fast an engine trains, alone or in turn with a peer.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(clippy::print_stdout)]
 
-use std::path::Path;
-use std::process::{Command, ExitCode};
+mod peer;
 
+use std::cell::OnceCell;
+use std::process::ExitCode;
+
+use engine::ModelShape;
+use engine_native::{KernelTime, KernelTimes};
 use study::speed::{Speed, Workload, measure};
 use trainer::ErrorClass;
 
-use crate::args::{BenchArgs, DeviceName, EngineName};
+use crate::args::{BenchArgs, DeviceName, EngineArgs, EngineName};
 use crate::failure::Failed;
 use crate::{Outcome, engines};
 
 pub(crate) fn bench(args: &BenchArgs) -> Outcome {
     match &args.peer {
         None => alone(args),
-        Some(script) => against(args, script),
+        Some(script) => peer::against(args, script),
     }
 }
 
@@ -22,14 +26,34 @@ fn alone(args: &BenchArgs) -> Outcome {
     let threads = args.threads();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| Failed::new(ErrorClass::Resource, error, "lower --threads"))?;
-    let build = engines::builder(args.engine);
-    let speed = pool.install(|| measure(&args.workload(), build))?;
+    let speed = pool.install(|| timed(args))?;
     if args.json {
         println!("{}", serde_json::to_string(&speed).map_err(internal)?);
     } else {
         print(&speed, threads);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// On the native engine's CPU kernel by kernel, and with the machine's rate of plain products beside it.
+fn timed(args: &BenchArgs) -> Result<Speed, Failed> {
+    let EngineArgs { engine, device } = args.engine;
+    if (engine, device) != (EngineName::Native, DeviceName::Cpu) {
+        return Ok(measure(&args.workload(), engines::builder(args.engine), || {})?);
+    }
+    let times = OnceCell::new();
+    let build = |shape: &ModelShape| {
+        let (engine, kernels) = engine_native::build_timed(shape)?;
+        times.get_or_init(|| kernels);
+        Ok(engine)
+    };
+    let forget = || drop(times.get().map(KernelTimes::take));
+    let mut speed = measure(&args.workload(), build, forget)?;
+    let measured = times.get().map(KernelTimes::take).unwrap_or_default().into_iter();
+    let a_step = |time: KernelTime| time.time.as_secs_f64() * 1e3 / args.steps as f64;
+    speed.kernels_milliseconds = Some(measured.map(|(name, time)| (name.to_owned(), a_step(time))).collect());
+    speed.sgemm_gflops_per_second = Some(engine_native::sgemm_gflops_per_second());
+    Ok(speed)
 }
 
 fn print(speed: &Speed, threads: usize) {
@@ -39,97 +63,30 @@ fn print(speed: &Speed, threads: usize) {
         speed.tokens_per_second, speed.tokens_per_second_worst
     );
     println!("  GFLOP/s               {:>12.1}", speed.gflops_per_second);
+    if let Some((sgemm, share)) = speed.sgemm_gflops_per_second.zip(speed.share_of_sgemm()) {
+        println!("  sgemm, GFLOP/s        {sgemm:>12.1}  ({:.1} % of it reached)", 100.0 * share);
+    }
     println!("  seconds to first step {:>12.2}", speed.seconds_to_first_step);
     match speed.peak_memory_gib {
         Some(gib) => println!("  peak memory, GiB      {gib:>12.3}"),
         None => println!("  peak memory           not measured"),
     }
-}
-
-/// What a peer prints, as far as both measure it.
-#[derive(serde::Deserialize)]
-struct Measured {
-    tokens_per_second: f64,
-    peak_memory_gib: Option<f64>,
-}
-
-/// Each round runs both, one after the other, each in a process of its own, so that a machine whose speed
-/// drifts slows both, and memory is that of one alone.
-fn against(args: &BenchArgs, script: &Path) -> Outcome {
-    let myself = std::env::current_exe().map_err(internal)?;
-    let (mut ratios, mut ours_memory, mut theirs_memory) = (Vec::new(), None, None);
-    println!("{:<7} {:>16} {:>16} {:>8}", "round", "sapwood tokens/s", "peer tokens/s", "ratio");
-    for round in 1..=args.rounds {
-        let mut command = Command::new(&myself);
-        command.arg("bench").args(engine_flags(args)).args(shape_flags(args)).arg("--json");
-        let ours = measured(command)?;
-        let mut command = Command::new(&args.python);
-        command.arg(script).args(["--device", device(args)]).args(shape_flags(args)).args(&args.peer_args);
-        let theirs = measured(command)?;
-        let ratio = ours.tokens_per_second / theirs.tokens_per_second;
-        println!(
-            "{round:<7} {:>16.0} {:>16.0} {ratio:>8.2}",
-            ours.tokens_per_second, theirs.tokens_per_second
-        );
-        ratios.push(ratio);
-        (ours_memory, theirs_memory) = (ours.peak_memory_gib, theirs.peak_memory_gib);
+    if let Some(gib) = speed.predicted_memory_gib {
+        println!("  as told before, GiB   {gib:>12.3}");
     }
-    ratios.sort_by(f64::total_cmp);
-    println!("median ratio {:.2}", ratios[ratios.len() / 2]);
-    if let (Some(ours), Some(theirs)) = (ours_memory, theirs_memory) {
-        println!("peak memory, GiB: sapwood {ours:.3}, peer {theirs:.3}, ratio {:.2}", ours / theirs);
-    }
-    Ok(ExitCode::SUCCESS)
+    print_kernels(speed);
 }
 
-fn measured(mut command: Command) -> Result<Measured, Failed> {
-    let failed = |what: String| Failed::new(ErrorClass::Resource, what, "run it by itself to see why");
-    let shown = format!("{command:?}");
-    let output = command.output().map_err(|error| failed(format!("cannot run {shown}: {error}")))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(failed(format!("{shown} ended with {}: {}", output.status, said.trim())));
+/// Slowest first.
+fn print_kernels(speed: &Speed) {
+    let Some(kernels) = &speed.kernels_milliseconds else { return };
+    let mut kernels: Vec<(&String, &f64)> = kernels.iter().collect();
+    kernels.sort_by(|a, b| b.1.total_cmp(a.1));
+    let all: f64 = kernels.iter().map(|(_, time)| *time).sum();
+    println!("\n  {:<38} {:>12} {:>7}", "kernel", "ms a step", "share");
+    for (name, time) in kernels {
+        println!("  {name:<38} {time:>12.3} {:>5.1} %", 100.0 * time / all);
     }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().rev().find(|line| line.starts_with('{')).unwrap_or_default();
-    serde_json::from_str(line).map_err(|error| failed(format!("{shown} printed no result: {error}")))
-}
-
-fn engine_flags(args: &BenchArgs) -> [&'static str; 4] {
-    let engine = match args.engine.engine {
-        EngineName::Native => "native",
-        EngineName::Reference => "reference",
-        EngineName::Burn => "burn",
-    };
-    ["--engine", engine, "--device", device(args)]
-}
-
-fn device(args: &BenchArgs) -> &'static str {
-    match args.engine.device {
-        DeviceName::Cpu => "cpu",
-        DeviceName::Cuda => "cuda",
-    }
-}
-
-/// The flags that both understand.
-fn shape_flags(args: &BenchArgs) -> Vec<String> {
-    let numbers = [
-        ("--layers", args.layers),
-        ("--dmodel", args.dmodel),
-        ("--heads", args.heads),
-        ("--vocab", args.vocab),
-        ("--seq", args.seq),
-        ("--batch", args.batch),
-        ("--frozen", args.frozen),
-        ("--steps", args.steps),
-        ("--threads", args.threads()),
-    ];
-    let mut flags: Vec<String> =
-        numbers.into_iter().flat_map(|(flag, n)| [flag.into(), n.to_string()]).collect();
-    if args.freeze_embeddings {
-        flags.push("--freeze-embeddings".into());
-    }
-    flags
 }
 
 fn internal(error: impl std::fmt::Display) -> Failed {

@@ -1,17 +1,24 @@
 //! `sapwood parity`: replays recorded runs of another implementation and compares.
 #![allow(clippy::print_stdout)]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
+use engine_native::proof::{self, Agreement};
 use study::parity::{Deviation, ExpectedRun, Tolerances, compare, expected, point_at};
 use study::{Execution, Lab, Source, execute, run_folder};
 use trainer::ErrorClass;
 
-use crate::args::ParityArgs;
+use crate::args::{DeviceName, EngineName, ParityArgs};
 use crate::failure::{Failed, OUT_OF_TOLERANCE};
 use crate::{Outcome, engines, log};
+
+/// Largest difference of a kernel's output from f64, relative to its largest value.
+const KERNEL: f64 = 1e-5;
+/// Relative difference of a gradient from a slope, both in f64.
+const SLOPE: f64 = 1e-6;
 
 /// What each recorded run did, as a run of ours.
 const CONFIGS: [(&str, &str); 5] = [
@@ -29,7 +36,7 @@ pub(crate) fn parity(args: &ParityArgs, verbose: u8) -> Outcome {
     let out = args.out.as_deref().unwrap_or(temporary.path());
     log::into_folder(out, verbose)?;
     let recorded = expected(&args.reference)?;
-    let mut within = true;
+    let mut within = by_itself(args);
     for (name, run) in &recorded.runs {
         let Some((_, config)) = CONFIGS.iter().find(|(known, _)| known == name) else {
             let message =
@@ -45,6 +52,39 @@ pub(crate) fn parity(args: &ParityArgs, verbose: u8) -> Outcome {
     }
     println!("{}", if within { "parity: within tolerance" } else { "parity: OUT OF TOLERANCE" });
     Ok(if within { ExitCode::SUCCESS } else { ExitCode::from(OUT_OF_TOLERANCE) })
+}
+
+/// What the native engine is held to without any recording: each kernel against its twin in f64, each tensor's
+/// gradient against the slope of the loss.
+fn by_itself(args: &ParityArgs) -> bool {
+    let kernels = match (args.engine.engine, args.engine.device) {
+        (EngineName::Native, DeviceName::Cpu) => proof::kernels(&[engine_native::Cpu::new()]),
+        (EngineName::Reference, _) => Vec::new(),
+        _ => return true,
+    };
+    let kernels = worst_of_each(kernels, "", KERNEL);
+    let slopes = worst_of_each(proof::slopes(), "d loss / d ", SLOPE);
+    for (title, rows) in
+        [("kernels against f64", &kernels), ("gradients against finite differences", &slopes)]
+    {
+        if !rows.is_empty() {
+            println!("{title}");
+            rows.iter().for_each(print);
+        }
+    }
+    kernels.iter().chain(&slopes).all(Deviation::is_within)
+}
+
+/// One row for each kernel, or for each class of tensor.
+fn worst_of_each(agreements: Vec<Agreement>, prefix: &str, tolerance: f64) -> Vec<Deviation> {
+    let mut rows: BTreeMap<String, Deviation> = BTreeMap::new();
+    for Agreement { what, place, deviation } in agreements {
+        let class = what.rsplit(": ").next().unwrap_or(&what);
+        let name = format!("{prefix}{class}");
+        let row = rows.entry(name.clone()).or_insert_with(|| Deviation::new(name, tolerance));
+        row.compare(deviation, || place);
+    }
+    rows.into_values().collect()
 }
 
 fn replay(

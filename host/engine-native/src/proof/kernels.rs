@@ -1,0 +1,310 @@
+//! Each kernel of a device against its twin in f64, on measures that no block size divides; a deviation is the
+//! largest difference over the largest value.
+
+use engine::AdamW;
+
+use super::Agreement;
+use crate::{
+    Kernels, Reference,
+    kernels::{
+        Attended, ClassifierGradients, Epilogue, Form, Linear, Norm, NormGradients, Sink, Update, Write,
+    },
+};
+
+/// Runs every kernel on every one of these devices and in f64.
+pub fn kernels<K: Kernels>(devices: &[K]) -> Vec<Agreement> {
+    let mut table = Table { devices, agreements: Vec::new() };
+    for form in forms() {
+        let measures = words(&form);
+        table.add("embedding", &measures, &Embedding(form));
+        for write in [Write::Replace, Write::Add] {
+            table.add("layer norm", &measures, &LayerNorm(form, write));
+        }
+        table.add("attention", &measures, &Attention(form));
+        for rows_at_once in [1, 4, form.rows()] {
+            // One row at a time through 50,257 logits takes the reference too long.
+            if form.vocabulary < 1000 || rows_at_once == form.rows() {
+                let measures = format!("{measures}, {rows_at_once} rows at once");
+                table.add("classifier", &measures, &Classifier(form, rows_at_once));
+            }
+        }
+    }
+    for [rows, inputs, outputs] in LINEAR {
+        for write in [Write::Replace, Write::Add] {
+            let measures = Linear { rows, inputs, outputs };
+            table.add("linear", &format!("{rows} x {inputs} x {outputs}"), &LinearMap(measures, write));
+        }
+    }
+    for length in [1, 5, 1001, 2048] {
+        table.add("elements", &format!("3 sequences of {length}"), &Elements(length));
+    }
+    for len in [1, 31, 1000, 70_001] {
+        table.add("optimizer", &format!("{len} elements"), &Optimizer(len));
+    }
+    table.agreements
+}
+
+/// Rows, inputs, outputs.
+const LINEAR: [[usize; 3]; 7] =
+    [[1, 1, 1], [1, 8, 24], [15, 24, 72], [134, 40, 160], [130, 132, 33], [131, 700, 45], [70, 45, 1100]];
+
+fn words(form: &Form) -> String {
+    let Form { sequences, length, width, heads, vocabulary, .. } = form;
+    format!("B {sequences}, T {length}, C {width}, H {heads}, V {vocabulary}")
+}
+
+fn form([sequences, length, width, heads, vocabulary]: [usize; 5]) -> Form {
+    Form { sequences, length, width, heads, vocabulary, epsilon: 1e-5 }
+}
+
+/// Odd in every way: one token, one head, lengths around the block of 64, a large vocabulary.
+fn forms() -> Vec<Form> {
+    [[1, 1, 8, 1, 11], [3, 5, 24, 2, 7], [2, 67, 40, 5, 101], [1, 130, 33, 1, 259], [2, 64, 16, 1, 50_257]]
+        .map(form)
+        .into()
+}
+
+/// A device with the inputs of a case: both devices see the same values.
+struct Bench<'a, K> {
+    kernels: &'a K,
+    seed: u64,
+}
+
+impl<'a, K: Kernels> Bench<'a, K> {
+    fn new(kernels: &'a K) -> Bench<'a, K> {
+        Bench { kernels, seed: 0 }
+    }
+
+    /// Values between -1 and 1, the next ones of a fixed series.
+    fn random(&mut self, len: usize) -> K::Buffer {
+        let values: Vec<f32> = (0..len).map(|_| self.next()).collect();
+        let mut buffer = self.kernels.zeros(len);
+        self.kernels.upload(&values, &mut buffer);
+        buffer
+    }
+
+    fn next(&mut self) -> f32 {
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    fn tokens(&mut self, form: &Form) -> Vec<u32> {
+        let most = form.vocabulary as f32;
+        (0..form.rows()).map(|_| ((self.next() + 1.0) / 2.0 * most) as u32 % form.vocabulary as u32).collect()
+    }
+
+    fn read(&self, buffers: &[(&K::Buffer, usize)]) -> Vec<Vec<f32>> {
+        buffers.iter().map(|(buffer, len)| self.kernels.download(buffer, *len)).collect()
+    }
+}
+
+/// A kernel's call on any device, and what it wrote.
+trait Case {
+    fn run<K: Kernels>(&self, bench: &mut Bench<'_, K>) -> Vec<Vec<f32>>;
+}
+
+struct Table<'a, K> {
+    devices: &'a [K],
+    agreements: Vec<Agreement>,
+}
+
+impl<K: Kernels> Table<'_, K> {
+    fn add(&mut self, kernel: &'static str, measures: &str, case: &impl Case) {
+        let expected = case.run(&mut Bench::new(&Reference));
+        for device in self.devices {
+            let given = case.run(&mut Bench::new(device));
+            let deviations = given.iter().zip(&expected).map(|(given, expected)| difference(given, expected));
+            self.agreements.push(Agreement {
+                what: kernel.to_owned(),
+                place: format!("{measures}, {}", device.words()),
+                deviation: deviations.fold(0.0, f64::max),
+            });
+        }
+    }
+}
+
+/// Infinite where something is not a number, or missing.
+fn difference(given: &[f32], expected: &[f32]) -> f64 {
+    if given.len() != expected.len() {
+        return f64::INFINITY;
+    }
+    let largest = expected.iter().fold(f64::MIN_POSITIVE, |most, x| most.max(f64::from(x.abs())));
+    let pairs = given.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs()));
+    // Not `max` alone, which would let a NaN pass.
+    let most = pairs.fold(0.0, |most: f64, off| if off.is_finite() { most.max(off) } else { f64::INFINITY });
+    most / largest
+}
+
+struct Embedding(Form);
+
+impl Case for Embedding {
+    fn run<K: Kernels>(&self, bench: &mut Bench<'_, K>) -> Vec<Vec<f32>> {
+        let form = self.0;
+        let (width, rows) = (form.width, form.rows());
+        let tokens = bench.tokens(&form);
+        let (wte, wpe) = (bench.random(form.vocabulary * width), bench.random((form.length + 2) * width));
+        let (mut out, dy) = (bench.random(rows * width), bench.random(rows * width));
+        let (mut d_wte, mut d_wpe) =
+            (bench.random(form.vocabulary * width), bench.random((form.length + 2) * width));
+        bench.kernels.embed(&form, &tokens, &wte, &wpe, &mut out);
+        let token_table = Some(Sink { buffer: &mut d_wte, write: Write::Add });
+        let position_table = Some(Sink { buffer: &mut d_wpe, write: Write::Replace });
+        bench.kernels.embed_backward(&form, &tokens, &dy, token_table, position_table);
+        let (tokens, positions) = (form.vocabulary * width, (form.length + 2) * width);
+        bench.read(&[(&out, rows * width), (&d_wte, tokens), (&d_wpe, positions)])
+    }
+}
+
+struct LayerNorm(Form, Write);
+
+impl Case for LayerNorm {
+    fn run<K: Kernels>(&self, bench: &mut Bench<'_, K>) -> Vec<Vec<f32>> {
+        let LayerNorm(form, write) = *self;
+        let (width, len) = (form.width, form.rows() * form.width);
+        let (x, dy) = (bench.random(len), bench.random(len));
+        let (gain, shift) = (bench.random(width), bench.random(width));
+        let norm = Norm { gain: &gain, shift: &shift };
+        let (mut out, mut moments) = (bench.random(len), bench.random(2 * form.rows()));
+        let (mut dx, mut normed) = (bench.random(len), bench.random(len));
+        let (mut d_gain, mut d_shift) = (bench.random(width), bench.random(width));
+        bench.kernels.layer_norm(&form, &x, &norm, &mut out, &mut moments);
+        let gradients = NormGradients {
+            input: Some(Sink { buffer: &mut dx, write }),
+            normed: Some(&mut normed),
+            gain: Some(Sink { buffer: &mut d_gain, write }),
+            shift: Some(Sink { buffer: &mut d_shift, write }),
+        };
+        bench.kernels.layer_norm_backward(&form, &x, &moments, &norm, &dy, gradients);
+        let (moments, d_gain, d_shift) = ((&moments, 2 * form.rows()), (&d_gain, width), (&d_shift, width));
+        bench.read(&[(&out, len), moments, (&dx, len), (&normed, len), d_gain, d_shift])
+    }
+}
+
+struct LinearMap(Linear, Write);
+
+impl Case for LinearMap {
+    fn run<K: Kernels>(&self, bench: &mut Bench<'_, K>) -> Vec<Vec<f32>> {
+        let LinearMap(measures, write) = *self;
+        let Linear { rows, inputs, outputs } = measures;
+        let (x, w, b) = (bench.random(rows * inputs), bench.random(inputs * outputs), bench.random(outputs));
+        let (residual, dy, before) =
+            (bench.random(rows * outputs), bench.random(rows * outputs), bench.random(rows * inputs));
+        let mut outs: Vec<K::Buffer> = (0..4).map(|_| bench.random(rows * outputs)).collect();
+        let mut into_inputs: Vec<K::Buffer> = (0..4).map(|_| bench.random(rows * inputs)).collect();
+        let (mut dw, mut db) = (bench.random(inputs * outputs), bench.random(outputs));
+        let kernels = &bench.kernels;
+        let [plain, gelu, kept, added] = &mut outs[..] else { unreachable!("four") };
+        kernels.linear(measures, &x, &w, &b, Epilogue::Bias, plain);
+        kernels.linear(measures, &x, &w, &b, Epilogue::Gelu(Some(kept)), gelu);
+        kernels.linear(measures, &x, &w, &b, Epilogue::Residual { stream: &residual, gate: -0.75 }, added);
+        let [dx, through_gelu, activated, direct] = &mut into_inputs[..] else { unreachable!("four") };
+        kernels.linear_input_gradient(measures, &dy, &w, dx);
+        kernels.linear_gelu_input_gradient(measures, &dy, &w, &before, Some(activated), through_gelu);
+        kernels.gelu(rows * inputs, &before, direct);
+        let (weight, bias) = (Sink { buffer: &mut dw, write }, Sink { buffer: &mut db, write });
+        kernels.linear_parameter_gradients(measures, &x, &dy, Some(weight), Some(bias));
+        let outs = outs.iter().map(|buffer| (buffer, rows * outputs));
+        let into_inputs = into_inputs.iter().map(|buffer| (buffer, rows * inputs));
+        let all = outs.chain(into_inputs).chain([(&dw, inputs * outputs), (&db, outputs)]);
+        bench.read(&all.collect::<Vec<_>>())
+    }
+}
+
+struct Attention(Form);
+
+impl Case for Attention {
+    fn run<K: Kernels>(&self, bench: &mut Bench<'_, K>) -> Vec<Vec<f32>> {
+        let form = self.0;
+        let (len, sums) = (form.rows() * form.width, 2 * form.rows() * form.heads);
+        let (qkv, dy) = (bench.random(3 * len), bench.random(len));
+        let (mut mixed, mut normalizers, mut out) =
+            (bench.random(len), bench.random(sums), bench.random(3 * len));
+        bench.kernels.attention(&form, &qkv, &mut mixed, &mut normalizers);
+        let forward = Attended { qkv: &qkv, mixed: &mixed, normalizers: &normalizers };
+        bench.kernels.attention_backward(&form, &forward, &dy, &mut out);
+        bench.read(&[(&mixed, len), (&normalizers, sums), (&out, 3 * len)])
+    }
+}
+
+/// With scratch for that many rows of logits.
+struct Classifier(Form, usize);
+
+impl Case for Classifier {
+    fn run<K: Kernels>(&self, bench: &mut Bench<'_, K>) -> Vec<Vec<f32>> {
+        let Classifier(form, rows_at_once) = *self;
+        let (rows, width, vocabulary) = (form.rows(), form.width, form.vocabulary);
+        let (x, table) = (bench.random(rows * width), bench.random(vocabulary * width));
+        let targets = bench.tokens(&form);
+        let mut scratch = bench.random(rows_at_once * vocabulary);
+        let (mut losses, mut only_losses) = (bench.random(rows), bench.random(rows));
+        let (mut dx, mut d_table) = (bench.random(rows * width), bench.random(vocabulary * width));
+        let gradients = ClassifierGradients {
+            scale: 1.0 / rows as f64,
+            input: Some(&mut dx),
+            weight: Some(Sink { buffer: &mut d_table, write: Write::Replace }),
+        };
+        let kernels = &bench.kernels;
+        kernels.classifier(&form, &x, &table, &targets, &mut scratch, &mut losses, Some(gradients));
+        kernels.classifier(&form, &x, &table, &targets, &mut scratch, &mut only_losses, None);
+        let mut logits = kernels.zeros(vocabulary);
+        kernels.logits(&form, &x, rows - 1, 1, &table, &mut logits);
+        let tables = vocabulary * width;
+        bench.read(&[
+            (&losses, rows),
+            (&only_losses, rows),
+            (&dx, rows * width),
+            (&d_table, tables),
+            (&logits, vocabulary),
+        ])
+    }
+}
+
+struct Optimizer(usize);
+
+impl Case for Optimizer {
+    fn run<K: Kernels>(&self, bench: &mut Bench<'_, K>) -> Vec<Vec<f32>> {
+        let len = self.0;
+        let (mut weights, gradient) = (bench.random(len), bench.random(len));
+        let (mut first, mut second) = (bench.kernels.zeros(len), bench.kernels.zeros(len));
+        let norm = bench.kernels.squared_norm(&[(&gradient, len), (&gradient, len / 2)]);
+        let with =
+            AdamW { rate: 0.01, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: None };
+        for updates in 1..=3 {
+            let update = Update {
+                len,
+                weights: &mut weights,
+                gradient: &gradient,
+                first: &mut first,
+                second: &mut second,
+                updates,
+                decays: true,
+            };
+            bench.kernels.adamw(&with, 0.37, vec![update]);
+        }
+        let mut all = bench.read(&[(&weights, len), (&first, len), (&second, len)]);
+        all.push(vec![norm as f32]);
+        all
+    }
+}
+
+/// Three sequences, of which two are gathered and scattered.
+struct Elements(usize);
+
+impl Case for Elements {
+    fn run<K: Kernels>(&self, bench: &mut Bench<'_, K>) -> Vec<Vec<f32>> {
+        let form = form([3, self.0, 8, 1, 7]);
+        let len = form.rows() * form.width;
+        let (a, b) = (bench.random(len), bench.random(len));
+        let mut outs: Vec<K::Buffer> = (0..3).map(|_| bench.random(len)).collect();
+        let [scaled, gathered, scattered] = &mut outs[..] else { unreachable!("three") };
+        bench.kernels.scale(len - 1, 0.3, &a, scaled);
+        bench.kernels.gather(&form, &[0, 2], &a, gathered);
+        bench.kernels.scatter(&form, &[1, 2], &b, scattered);
+        let sums = bench.kernels.compare(&a, &b, len - 1);
+        let mut all = bench.read(&outs.iter().map(|buffer| (buffer, len)).collect::<Vec<_>>());
+        for sum in [sums.squares_a, sums.squares_b, sums.product, sums.squares_of_difference] {
+            all.push(vec![sum as f32]);
+        }
+        all
+    }
+}

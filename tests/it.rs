@@ -14,6 +14,8 @@ mod configs;
 mod kill;
 /// Who may know whom, and other absences that hold the design together.
 mod layering;
+/// What is told of memory is what is taken, and a micro-batch that fits is found.
+mod memory;
 /// A plugin from outside the workspace, and an initializer swapped by one word.
 mod outside;
 /// Recorded PyTorch runs, replayed through the plugins.

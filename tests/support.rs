@@ -137,7 +137,7 @@ pub(crate) fn refused(bench: &Bench, ran: &Ran, expected: &Expect) {
 }
 
 /// Words in an order that repeats by seed; a small model learns them at once.
-fn text(bytes: usize) -> String {
+pub(crate) fn text(bytes: usize) -> String {
     const WORDS: [&str; 8] = ["the", "slow", "old", "wood", "grew", "ring", "by", "ring."];
     let mut random = Random(1);
     let mut text = String::new();

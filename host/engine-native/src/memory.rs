@@ -9,14 +9,13 @@ use crate::{
     plan::Plan,
 };
 
-/// Of a step with micro-batches of `form`, and an evaluation of as many sequences as `evaluated` has beside it.
+/// Of a step with micro-batches of `form`, and an evaluation of as many sequences beside it.
 pub(crate) fn of_step<K: Kernels>(
     kernels: &K,
     shape: &ModelShape,
     stack: &[LayerId],
     plan: &StepPlan,
     form: Form,
-    evaluated: Form,
 ) -> StepMemory {
     let bytes = |elements: usize| kernels.bytes(elements);
     let tensors = shape.tensors(stack);
@@ -24,7 +23,7 @@ pub(crate) fn of_step<K: Kernels>(
     let trains = tensors.iter().filter(|(tensor, _)| plan.trainable.contains(*tensor));
     let trains: usize = trains.map(|(_, spec)| spec.len()).sum();
     let activations = Layout::new(&Plan::new(shape, stack, plan)).elements(&form);
-    let evaluated = evaluate::at_once(evaluated);
+    let evaluated = evaluate::at_once(form);
     let evaluation = Layout::new(&Plan::forward_only(shape, stack)).elements(&evaluated);
     StepMemory {
         weights: bytes(weights),

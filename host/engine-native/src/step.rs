@@ -184,8 +184,7 @@ impl<K: Kernels> Engine for Step<K> {
         length: usize,
     ) -> Option<StepMemory> {
         let form = self.form(plan.micro_batch_sequences.min(sequences), length);
-        let evaluated = self.form(sequences, length);
-        Some(memory::of_step(&self.kernels, &self.stack.shape, stack, plan, form, evaluated))
+        Some(memory::of_step(&self.kernels, &self.stack.shape, stack, plan, form))
     }
 
     fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError> {

@@ -18,8 +18,8 @@ pub trait Engine: Send {
     fn layers(&self) -> Vec<LayerId>;
 
     /// [any time] What a step by that plan would hold in memory, on a stack of these blocks and a batch of
-    /// `sequences` rows of `length` targets, an evaluation of as many rows beside it; `None` where the engine
-    /// cannot tell.
+    /// `sequences` rows of `length` targets, an evaluation of as many rows as a micro-batch has beside it; `None`
+    /// where the engine cannot tell.
     fn memory(
         &self,
         stack: &[LayerId],

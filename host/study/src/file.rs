@@ -13,6 +13,8 @@ use trainer::{
     Training,
 };
 
+use crate::memory::MicroBatch;
+
 /// See the module's text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,7 +29,7 @@ pub struct StudyFile {
     /// What is read.
     pub data: DataConfig,
     /// How a step is made.
-    pub training: Training,
+    pub training: TrainingSection,
     /// AdamW.
     pub optimizer: Optimizer,
     /// The learning rate, of every arm that does not name its own.
@@ -45,6 +47,47 @@ pub struct StudyFile {
     /// Who watches.
     #[serde(default)]
     pub reporters: Vec<Choice>,
+}
+
+/// How a step is made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingSection {
+    /// Sequences of one optimizer step, each as long as the model's context.
+    pub sequences_per_step: usize,
+    /// Most sequences in one forward and backward pass: the same mathematics whatever it is, though not the same
+    /// bits.
+    pub micro_batch_sequences: MicroBatch,
+    /// What `micro_batch_sequences = "auto"` has to stay below, for each run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit_mib: Option<u64>,
+}
+
+impl TrainingSection {
+    /// With every sequence at once where their number is still to be found.
+    fn resolved(&self) -> Training {
+        let micro_batch_sequences = match self.micro_batch_sequences {
+            MicroBatch::Sequences(sequences) => sequences,
+            MicroBatch::Auto(_) => self.sequences_per_step,
+        };
+        Training { sequences_per_step: self.sequences_per_step, micro_batch_sequences }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        match (self.micro_batch_sequences, self.memory_limit_mib) {
+            (MicroBatch::Auto(_), None) => Err(ConfigError::new(
+                "training.micro_batch_sequences",
+                "`training.micro_batch_sequences` is \"auto\" without a limit to stay below",
+                "add `memory_limit_mib`, the MiB that each run may take",
+            )),
+            (MicroBatch::Sequences(_), Some(_)) => Err(ConfigError::new(
+                "training.memory_limit_mib",
+                "`training.memory_limit_mib` limits nothing: the micro-batch is given",
+                "remove it, or write `micro_batch_sequences = \"auto\"`",
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What is compared, and how.
@@ -151,6 +194,7 @@ impl StudyFile {
             let message = format!("`study.threads_per_run` is {}", study.threads_per_run);
             return Err(ConfigError::new("study.threads_per_run", message, "choose 1 to 1024"));
         }
+        self.training.check()?;
         self.reference_steps().map(|_| ())
     }
 
@@ -215,7 +259,7 @@ impl StudyFile {
             model: self.model.clone(),
             initial_model: self.initial_model.clone(),
             data: self.data.clone(),
-            training: self.training.clone(),
+            training: self.training.resolved(),
             optimizer: self.optimizer.clone(),
             schedule: found.schedule.clone().unwrap_or_else(|| self.schedule.clone()),
             budget: Budget { reference_steps: self.reference_steps()?, flops },

@@ -9,10 +9,13 @@ use data::{Corpus, Needs};
 use engine::{Engine, EngineError, Flops, ModelShape, Tokens};
 use plugin_host::api::{GrowthStrategy, MetricReporter};
 use plugin_host::{Choice, Loaded, PluginError, Registry, SearchPath};
-use trainer::{ConfigError, InitialModel, Initializers, Rehearsal, RunConfig, TrainError, rehearse};
+use trainer::{
+    ConfigError, InitialModel, Initializers, Rehearsal, RehearsedPhase, RunConfig, TrainError, rehearse,
+};
 
 use crate::StudyError;
 use crate::file::{StudyFile, from_folder, in_arm};
+use crate::memory::{PhaseMemory, fitting};
 use crate::source::Source;
 
 /// Builds an engine with no block yet.
@@ -35,6 +38,8 @@ pub struct PlannedArm {
     pub arm: String,
     /// What a run of it will do.
     pub rehearsal: Rehearsal,
+    /// What each of its phases holds in memory; `None` where the engine cannot tell.
+    pub memory: Option<Vec<PhaseMemory>>,
     /// The runs, one a seed and budget.
     pub runs: Vec<RunConfig>,
 }
@@ -82,7 +87,7 @@ impl<'a> Lab<'a> {
         let StudyFile { study, training, evaluation, .. } = &self.file;
         let check = |corpus: &Corpus| {
             corpus.training_batch(study.seeds[0], Tokens(0), training.sequences_per_step)?;
-            corpus.validation_batches(evaluation.sequences, training.micro_batch_sequences)
+            corpus.validation_batches(evaluation.sequences, training.sequences_per_step)
         };
         let checked = self.corpus().and_then(|corpus| Ok(check(corpus)?));
         checked.map(|_| ()).map_err(|error| self.at_choice("data", error))
@@ -100,7 +105,27 @@ impl<'a> Lab<'a> {
         for arm in self.file.arms.keys().filter(|arm| *arm != baseline) {
             planned.push(self.plan_arm(arm, Some(flops))?);
         }
+        self.tell_memory(&mut planned)?;
         Ok(planned)
+    }
+
+    /// What each phase will hold, after the micro-batch was found where the file leaves that to us.
+    fn tell_memory(&self, planned: &mut [PlannedArm]) -> Result<(), StudyError> {
+        let engine = self.engine(&planned[0].runs[0])?;
+        if let Some(limit) = self.file.training.memory_limit_mib {
+            let runs: Vec<(&RunConfig, &[RehearsedPhase])> =
+                planned.iter().map(|arm| (&arm.runs[0], arm.rehearsal.phases.as_slice())).collect();
+            let sequences =
+                fitting(&*engine, &runs, limit << 20).map_err(|error| self.source.locate(error))?;
+            let runs = planned.iter_mut().flat_map(|arm| &mut arm.runs);
+            runs.for_each(|run| run.training.micro_batch_sequences = sequences);
+        }
+        for PlannedArm { rehearsal, memory, runs, .. } in planned {
+            let run = &runs[0];
+            let sequences = run.training.micro_batch_sequences;
+            *memory = PhaseMemory::of_phases(&*engine, run, &rehearsal.phases, sequences);
+        }
+        Ok(())
     }
 
     fn plan_arm(&self, arm: &str, baseline_flops: Option<Flops>) -> Result<PlannedArm, StudyError> {
@@ -123,7 +148,7 @@ impl<'a> Lab<'a> {
             loaded.map_err(|error| self.at_choice(&format!("arms.{arm}.initializers.{slot}"), error))?;
         }
         let rehearsal = rehearse(longest, &mut strategy, &slots).map_err(|error| self.in_arm(arm, error))?;
-        Ok(PlannedArm { arm: arm.to_owned(), rehearsal, runs })
+        Ok(PlannedArm { arm: arm.to_owned(), rehearsal, memory: None, runs })
     }
 
     /// The strategy of a run.

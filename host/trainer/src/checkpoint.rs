@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::{LayerId, LayerIndex, ModelShape, Moments, Snapshot, Step, TensorId, TensorState, Trainable};
+use engine::{
+    Engine, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, Step, TensorId, TensorState, Trainable,
+};
 use plugin_host::api::{Evaluation, LossPoint, Saved};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -24,7 +26,7 @@ use crate::costs::Costs;
 use crate::course::{Course, PlacedBlock};
 use crate::folder::{create_folder, read_json, storage, sync_folder_of, write_json, write_whole};
 use crate::schedule::RunningSchedule;
-use crate::tensor_file::{read_tensors, tensor_file};
+use crate::tensor_file::{Pending, hash_of_file, read_tensors, write_tensors};
 
 /// Version of the format.
 const FORMAT_VERSION: u32 = 1;
@@ -111,18 +113,18 @@ struct SavedTensor {
 /// Writes a checkpoint; answers its folder.
 ///
 /// # Errors
-/// What the system says; nothing half-written stays under the checkpoint's name.
+/// What the system or the engine says; nothing half-written stays under the checkpoint's name.
 pub fn save(
     checkpoints: &Path,
     name: &str,
     shape: &ModelShape,
     state: &RunState,
-    tensors: &Snapshot,
+    engine: &dyn Engine,
 ) -> Result<PathBuf, TrainError> {
     let temporary = checkpoints.join(format!("{name}.tmp"));
     let folder = checkpoints.join(name);
     remove_if_there(&temporary)?;
-    let written = write_files(&temporary, shape, state, tensors).and_then(|()| {
+    let written = write_files(&temporary, shape, state, engine).and_then(|()| {
         remove_if_there(&folder)?;
         fs::rename(&temporary, &folder).map_err(storage("write", &folder))?;
         sync_folder_of(&folder)
@@ -142,32 +144,29 @@ fn write_files(
     folder: &Path,
     shape: &ModelShape,
     state: &RunState,
-    tensors: &Snapshot,
+    engine: &dyn Engine,
 ) -> Result<(), TrainError> {
     create_folder(&folder.join("plugins"))?;
-    let named = names(shape, &tensors.layers);
-    let states: Vec<&TensorState> = tensors.tensors.iter().map(|(_, state)| state).collect();
-    let weights: Vec<(String, Vec<usize>, &[f32])> = (named.iter().zip(&states))
-        .map(|((name, shape), state)| (name.clone(), shape.clone(), state.weights.as_slice()))
-        .collect();
-    let moments: Vec<(String, Vec<usize>, &[f32])> = (named.iter().zip(&states))
-        .flat_map(|((name, shape), state)| {
-            let part = |part: &str, values| (format!("{name}.{part}"), shape.clone(), values);
-            let Moments { first, second, .. } = &state.moments;
-            [part("first_moment", first.as_slice()), part("second_moment", second.as_slice())]
-        })
-        .collect();
-    let mut sha256 = BTreeMap::new();
-    let mut write = |name: String, bytes: &[u8]| {
-        sha256.insert(name.clone(), hexadecimal(Sha256::new_with_prefix(bytes)));
-        write_whole(&folder.join(name), bytes)
-    };
-    write("weights.safetensors".into(), &tensor_file(&weights)?)?;
-    write("moments.safetensors".into(), &tensor_file(&moments)?)?;
-    for (name, saved) in &state.plugins {
-        write(format!("plugins/{name}.bin"), &saved.bytes)?;
+    let layers = engine.layers();
+    let tensors: Vec<TensorId> = shape.tensors(&layers).into_iter().map(|(tensor, _)| tensor).collect();
+    let (mut weights, mut moments) = (Vec::new(), Vec::new());
+    for ((name, shape), &tensor) in names(shape, &layers).into_iter().zip(&tensors) {
+        let part = |part: &str, read| Pending { name: format!("{name}.{part}"), shape: shape.clone(), read };
+        moments.push(part("first_moment", Box::new(move || Ok(engine.moments(tensor)?.first))));
+        moments.push(part("second_moment", Box::new(move || Ok(engine.moments(tensor)?.second))));
+        weights.push(Pending { name, shape, read: Box::new(move || engine.read(tensor, Part::Weights)) });
     }
-    let updates = states.iter().map(|state| state.moments.updates).collect();
+    let mut sha256 = BTreeMap::new();
+    for (name, tensors) in [("weights.safetensors", weights), ("moments.safetensors", moments)] {
+        sha256.insert(name.to_owned(), write_tensors(&folder.join(name), &tensors)?);
+    }
+    for (name, saved) in &state.plugins {
+        let name = format!("plugins/{name}.bin");
+        write_whole(&folder.join(&name), &saved.bytes)?;
+        sha256.insert(name, hexadecimal(Sha256::new_with_prefix(&saved.bytes)));
+    }
+    let updates = tensors.iter().map(|&tensor| Ok(engine.moments(tensor)?.updates));
+    let updates = updates.collect::<Result<Vec<u64>, TrainError>>()?;
     write_json(&folder.join("state.json"), &StateFile::new(state, updates, sha256))
 }
 
@@ -281,8 +280,7 @@ pub fn weights(folder: &Path) -> Result<HashMap<String, Vec<f32>>, TrainError> {
 }
 
 fn check_hash(path: &Path, hash: &str) -> Result<(), TrainError> {
-    let bytes = fs::read(path).map_err(storage("read", path))?;
-    if hexadecimal(Sha256::new_with_prefix(&bytes)) == *hash {
+    if hash_of_file(path)? == *hash {
         return Ok(());
     }
     Err(TrainError::Damaged {

@@ -50,6 +50,11 @@ pub(crate) fn edits_stack(requests: &[Action]) -> bool {
     requests.iter().any(|request| matches!(request, Action::Insert(_) | Action::Remove(_)))
 }
 
+/// Whether any of them changes weights or AdamW states.
+pub(crate) fn changes_tensors(requests: &[Action]) -> bool {
+    edits_stack(requests) || requests.iter().any(|request| matches!(request, Action::Optimizer(_)))
+}
+
 impl Gardener<'_> {
     /// Carries out the requests that concern tensors, in order. `before` is the state before the first of
     /// them, `course` that before them.

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use engine::{AdamW, Edit, Engine, LayerIndex, ScriptedEngine, Step, StepPlan, TokenBatch, Wait, Weights};
+use engine::{
+    AdamW, Edit, Engine, LayerId, LayerIndex, ScriptedEngine, Step, StepPlan, TokenBatch, Trainable, Wait,
+    Weights,
+};
 use plugin_host::Loaded;
 use plugin_host::api::{
     Action, Actions, Evaluation, Event, GrowthReceipt, GrowthStrategy, LossPoint, Plan, StepContext,
@@ -13,6 +16,7 @@ use serde::Serialize;
 use crate::boundary::{Boundary, Judgement};
 use crate::costs::{Costs, StepCost};
 use crate::course::{Course, Rules};
+use crate::growth::changes_tensors;
 use crate::run::{progress, run_facts, step_fits};
 use crate::schedule::RunningSchedule;
 use crate::{ConfigError, RunConfig, TrainError};
@@ -29,8 +33,6 @@ pub struct Rehearsal {
     pub costs: Costs,
     /// Spans in which what trains does not change.
     pub phases: Vec<RehearsedPhase>,
-    /// Bytes of weights, gradients and moments at the deepest, in f32; activations not counted.
-    pub state_bytes: u64,
 }
 
 /// A span in which what trains does not change.
@@ -48,6 +50,15 @@ pub struct RehearsedPhase {
     pub trainable_parameters: u64,
     /// What one of its steps costs.
     pub step: Costs,
+    /// The stack, from the embeddings up.
+    #[serde(skip)]
+    pub layers: Vec<LayerId>,
+    /// What trains.
+    #[serde(skip)]
+    pub trainable: Trainable,
+    /// Whether it ends with a change of tensors, before which the host takes a copy of the model that a
+    /// rejection goes back to.
+    pub ends_with_a_copy: bool,
 }
 
 /// Asks a strategy for its plan and checks it against what the study offers.
@@ -130,7 +141,6 @@ struct Rehearsing<'a> {
     losses: Vec<LossPoint>,
     evaluations: Vec<Evaluation>,
     phases: Vec<RehearsedPhase>,
-    deepest: usize,
 }
 
 impl<'a> Rehearsing<'a> {
@@ -142,7 +152,6 @@ impl<'a> Rehearsing<'a> {
             // One token stands for a batch: the script's losses do not depend on what is read.
             batch: TokenBatch::new(vec![0, 0], 1, 1),
             step_cost: StepCost::of(&config.model, &course, config.training.sequences_per_step),
-            deepest: course.depth(),
             config,
             course,
             costs: Costs::default(),
@@ -185,6 +194,9 @@ impl<'a> Rehearsing<'a> {
             return Ok(());
         }
         self.stopped = taken.iter().any(|request| matches!(request, Action::Stop(_)));
+        if let Some(phase) = self.phases.last_mut() {
+            phase.ends_with_a_copy |= changes_tensors(&taken);
+        }
         self.take_over(course)
     }
 
@@ -240,7 +252,6 @@ impl<'a> Rehearsing<'a> {
             follow(&mut self.engine, &self.course)?;
             self.step_cost =
                 StepCost::of(&self.config.model, &self.course, self.config.training.sequences_per_step);
-            self.deepest = self.deepest.max(self.course.depth());
             self.begin_phase();
         }
         Ok(())
@@ -261,6 +272,9 @@ impl<'a> Rehearsing<'a> {
             depth: self.course.depth(),
             trainable_parameters: self.config.model.tensors(&self.course.layers()).iter().map(trains).sum(),
             step,
+            layers: self.course.layers(),
+            trainable: self.course.trainable.clone(),
+            ends_with_a_copy: false,
         });
     }
 
@@ -290,8 +304,7 @@ impl<'a> Rehearsing<'a> {
 
     fn result(mut self) -> Rehearsal {
         self.phases.retain(|phase| phase.steps > 0);
-        let state_bytes = 16 * self.config.model.parameters(self.deepest);
-        Rehearsal { steps: self.step, costs: self.costs, phases: self.phases, state_bytes }
+        Rehearsal { steps: self.step, costs: self.costs, phases: self.phases }
     }
 }
 

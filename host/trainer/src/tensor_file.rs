@@ -1,11 +1,19 @@
 //! Tensors in safetensors files, f32 in and out.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use engine::EngineError;
+use safetensors::SafeTensorError;
+use safetensors::tensor::{Dtype, SafeTensors};
+use sha2::{Digest, Sha256};
 
 use crate::TrainError;
+use crate::audit::hexadecimal;
+use crate::folder::storage;
 
 /// Largest tensor file that is read, 64 GiB: a length beyond it is a damaged disk, not a model.
 const LARGEST_FILE_BYTES: u64 = 64 << 30;
@@ -15,13 +23,12 @@ const LARGEST_FILE_BYTES: u64 = 64 << 30;
 /// # Errors
 /// A file that is missing, no safetensors file, or holds other than f32.
 pub(crate) fn read_tensors(path: &Path) -> Result<HashMap<String, Vec<f32>>, TrainError> {
-    let storage = |source| TrainError::Storage { action: "read", path: path.to_path_buf(), source };
     let damaged = |reason: String| TrainError::Damaged { path: path.to_path_buf(), reason };
-    let length = std::fs::metadata(path).map_err(storage)?.len();
+    let length = std::fs::metadata(path).map_err(storage("read", path))?.len();
     if length > LARGEST_FILE_BYTES {
         return Err(damaged(format!("has {length} bytes, more than any model here")));
     }
-    let bytes = std::fs::read(path).map_err(storage)?;
+    let bytes = std::fs::read(path).map_err(storage("read", path))?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|error| damaged(format!("is no safetensors file: {error}")))?;
     let tensors = file.iter().map(|(name, tensor)| {
@@ -36,20 +43,68 @@ pub(crate) fn read_tensors(path: &Path) -> Result<HashMap<String, Vec<f32>>, Tra
     tensors.collect()
 }
 
-/// The bytes of a file with these tensors: (name, shape, values).
+/// A tensor that is read when its turn to be written comes, so that no second model is held in memory.
+pub(crate) struct Pending<'a> {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) read: Box<dyn Fn() -> Result<Vec<f32>, EngineError> + 'a>,
+}
+
+/// Writes a file of these tensors to the disk; answers its hash.
 ///
 /// # Errors
-/// A name twice, or a shape that does not fit: ours.
-pub(crate) fn tensor_file(tensors: &[(String, Vec<usize>, &[f32])]) -> Result<Vec<u8>, TrainError> {
-    let internal = |error: safetensors::SafeTensorError| TrainError::Internal(error.to_string());
-    let bytes: Vec<Vec<u8>> = tensors
-        .iter()
-        .map(|(_, _, values)| values.iter().flat_map(|value| value.to_le_bytes()).collect())
-        .collect();
-    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(internal)?;
-        Ok((name.as_str(), view))
-    });
-    let views: Vec<(&str, TensorView<'_>)> = views.collect::<Result<_, TrainError>>()?;
-    safetensors::serialize(views, None).map_err(internal)
+/// What the system or a tensor's reading says; the file is then of no use.
+pub(crate) fn write_tensors(path: &Path, tensors: &[Pending<'_>]) -> Result<String, TrainError> {
+    let unread = RefCell::new(None);
+    let views = tensors.iter().map(|tensor| (tensor.name.as_str(), Written { tensor, unread: &unread }));
+    let written = safetensors::serialize_to_file(views, None, path);
+    if let Some(error) = unread.into_inner() {
+        return Err(TrainError::Engine(error));
+    }
+    match written {
+        Err(SafeTensorError::IoError(error)) => return Err(storage("write", path)(error)),
+        Err(error) => return Err(TrainError::Internal(error.to_string())),
+        Ok(()) => {}
+    }
+    File::open(path).and_then(|file| file.sync_all()).map_err(storage("write", path))?;
+    hash_of_file(path)
+}
+
+/// The SHA-256 of a file, read in pieces.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn hash_of_file(path: &Path) -> Result<String, TrainError> {
+    let mut hash = Sha256::new();
+    let mut file = File::open(path).map_err(storage("read", path))?;
+    std::io::copy(&mut file, &mut hash).map_err(storage("read", path))?;
+    Ok(hexadecimal(hash))
+}
+
+struct Written<'a> {
+    tensor: &'a Pending<'a>,
+    /// The library asks for bytes, not for a result: what went wrong waits here.
+    unread: &'a RefCell<Option<EngineError>>,
+}
+
+impl safetensors::View for Written<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.tensor.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let values = (self.tensor.read)().unwrap_or_else(|error| {
+            self.unread.borrow_mut().get_or_insert(error);
+            Vec::new()
+        });
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    fn data_len(&self) -> usize {
+        4 * self.tensor.shape.iter().product::<usize>()
+    }
 }

@@ -3,7 +3,8 @@
 
 use std::process::ExitCode;
 
-use study::{Lab, PlannedArm, Source};
+use study::{Lab, PhaseMemory, PlannedArm, Source, mebibytes};
+use trainer::peak_memory_bytes;
 
 use crate::args::{DeviceName, EngineArgs, EngineName, PlanArgs};
 use crate::{Outcome, engines};
@@ -16,7 +17,9 @@ pub(crate) fn plan(args: &PlanArgs) -> Outcome {
     let arms = lab.plan()?;
     if args.json {
         let arms: Vec<serde_json::Value> = arms.iter().map(as_json).collect();
-        println!("{:#}", serde_json::json!({ "study": lab.file.study.name, "arms": arms }));
+        let program = peak_memory_bytes();
+        let name = &lab.file.study.name;
+        println!("{:#}", serde_json::json!({ "study": name, "program_bytes": program, "arms": arms }));
         return Ok(ExitCode::SUCCESS);
     }
     let shape = &lab.file.model;
@@ -35,30 +38,39 @@ pub(crate) fn plan(args: &PlanArgs) -> Outcome {
         print_arm(arm, baseline);
     }
     let runs: usize = arms.iter().map(|arm| arm.runs.len()).sum();
-    println!(
-        "\n{runs} runs in all. Memory is that of weights, gradients and moments; activations come on top."
-    );
+    println!("\n{runs} runs in all. Memory is that of one run on the engine `native`{}.", beside());
     Ok(ExitCode::SUCCESS)
+}
+
+/// What every process holds whatever it trains, as this one shows that has loaded the same plugins.
+fn beside() -> String {
+    let held =
+        peak_memory_bytes().map(|bytes| format!("; the program itself takes {:.0} MiB", mebibytes(bytes)));
+    held.unwrap_or_default()
 }
 
 fn print_arm(arm: &PlannedArm, baseline_flops: f64) {
     let rehearsal = &arm.rehearsal;
     println!(
-        "\n{}  {} steps, {} tokens, {:.3e} FLOPs ({:.3} of the baseline), {:.1} MiB",
+        "\n{}  {} steps, {} tokens, {:.3e} FLOPs ({:.3} of the baseline), micro-batches of {}",
         arm.arm,
         rehearsal.steps,
         rehearsal.costs.tokens,
         rehearsal.costs.flops.total().as_f64(),
         rehearsal.costs.flops.total().as_f64() / baseline_flops,
-        rehearsal.state_bytes as f64 / (1024.0 * 1024.0),
+        arm.runs[0].training.micro_batch_sequences,
     );
     println!(
-        "  {:<20} {:>10} {:>10} {:>6} {:>18} {:>14}",
-        "phase", "first step", "steps", "depth", "training params", "FLOPs a step"
+        "  {:<20} {:>10} {:>10} {:>6} {:>16} {:>13} {:>11}",
+        "phase", "first step", "steps", "depth", "training params", "FLOPs a step", "memory, MiB"
     );
-    for phase in &rehearsal.phases {
+    for (index, phase) in rehearsal.phases.iter().enumerate() {
+        let memory = arm
+            .memory
+            .as_ref()
+            .map_or_else(|| "unknown".into(), |phases| format!("{:.1}", mebibytes(phases[index].peak())));
         println!(
-            "  {:<20} {:>10} {:>10} {:>6} {:>18} {:>14.3e}",
+            "  {:<20} {:>10} {:>10} {:>6} {:>16} {:>13.3e} {memory:>11}",
             phase.label,
             phase.first_step,
             phase.steps,
@@ -71,5 +83,10 @@ fn print_arm(arm: &PlannedArm, baseline_flops: f64) {
 
 fn as_json(arm: &PlannedArm) -> serde_json::Value {
     let runs: Vec<String> = arm.runs.iter().map(trainer::RunConfig::name).collect();
-    serde_json::json!({ "arm": arm.arm, "runs": runs, "rehearsal": arm.rehearsal })
+    let memory = arm.memory.as_ref().map(|phases| phases.iter().map(memory_as_json).collect::<Vec<_>>());
+    serde_json::json!({ "arm": arm.arm, "runs": runs, "rehearsal": arm.rehearsal, "memory": memory })
+}
+
+fn memory_as_json(memory: &PhaseMemory) -> serde_json::Value {
+    serde_json::json!({ "peak_bytes": memory.peak(), "parts_bytes": memory })
 }

@@ -135,11 +135,10 @@ impl Run<'_> {
 
     /// Requests that concern tensors. On any error the engine is what it was before.
     fn change_tensors(&mut self, course: &Course, requests: &[Action]) -> Result<Verdict, TrainError> {
-        let edits = growth::edits_stack(requests);
-        let optimizer = requests.iter().any(|request| matches!(request, Action::Optimizer(_)));
-        if !edits && !optimizer {
+        if !growth::changes_tensors(requests) {
             return Ok(Verdict::Kept);
         }
+        let edits = growth::edits_stack(requests);
         let before = Snapshot::take(&*self.parts.engine, &self.parts.config.model)?;
         let changed = self.change_and_judge(course, requests, &before, edits);
         if !matches!(changed, Ok(Verdict::Kept)) {

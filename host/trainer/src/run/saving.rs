@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Engine, Snapshot, TokenBatch, Wait};
+use engine::{Engine, TokenBatch, Wait};
 use plugin_host::api::{Evaluation, RunEvent};
 
 use super::start::initializer_state;
@@ -76,10 +76,9 @@ impl Run<'_> {
         let (engine, state) = (&*self.parts.engine, &self.state);
         let mut seconds = 0.0;
         timed(&mut seconds, || {
-            let tensors = Snapshot::take(engine, &config.model)?;
             let number = format!("{:08}", state.step.0);
             let name = name.map_or(number.clone(), |name| format!("{number}-{name}"));
-            checkpoint::save(&checkpoints, &name, &config.model, state, &tensors)?;
+            checkpoint::save(&checkpoints, &name, &config.model, state, engine)?;
             checkpoint::prune(&checkpoints, config.checkpoints.keep)
         })?;
         self.state.costs.wall.checkpoint_seconds += seconds;

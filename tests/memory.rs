@@ -1,0 +1,127 @@
+//! What `sapwood plan` says of memory is what a run then takes; and the micro-batch that is found to fit below a
+//! limit.
+
+use serde_json::Value;
+
+use crate::support::{self, Bench, Ran};
+
+/// A model whose activations take most of some hundred MiB, trained for four steps.
+const LARGER: [(&str, &str); 9] = [
+    ("layers = 2\nwidth = 16\nheads = 2\ncontext = 16", "layers = 4\nwidth = 256\nheads = 4\ncontext = 256"),
+    ("sequences_per_step = 4", "sequences_per_step = 16"),
+    ("micro_batch_sequences = 4", "micro_batch_sequences = 16"),
+    ("seeds = [1, 2]", "seeds = [1]"),
+    ("compare = [\"tokens\", \"compute\"]", "compare = [\"tokens\"]"),
+    ("threads_per_run = 1", "threads_per_run = 2"),
+    ("every_steps = 10\nsequences = 16", "every_steps = 2\nsequences = 8"),
+    ("rate = 1e-2", "rate = 1e-3"),
+    ("steps = 40", "steps = 4"),
+];
+
+fn larger() -> Bench {
+    let bench = Bench::with(&LARGER);
+    bench.write("text.txt", support::text(200_000));
+    bench
+}
+
+fn plan_of(bench: &Bench) -> Value {
+    let plan = bench.sapwood(&["plan", "study.toml", "--json"]).good();
+    serde_json::from_str(&plan).expect("`--json` prints JSON")
+}
+
+/// Refused as a mistake in the file, with these words.
+fn refused(ran: &Ran, words: &[&str]) {
+    assert_eq!(ran.code, Some(3), "{}", ran.said());
+    for word in words {
+        assert!(ran.stderr.contains(word), "`{word}` is missing:\n{}", ran.stderr);
+    }
+}
+
+/// Trains the arm and compares the most memory that was held with what was told before.
+fn check(arm: &str, strategy: &str) {
+    let bench = larger();
+    bench.add_to_study(strategy);
+    let plan: Value = plan_of(&bench);
+    let arms = plan["arms"].as_array().expect("arms");
+    let planned = arms.iter().find(|planned| planned["arm"] == arm).expect("the arm is planned");
+    let phases = planned["memory"].as_array().expect("the native engine can tell").iter();
+    let peak = phases.map(|phase| phase["peak_bytes"].as_u64().expect("bytes")).max().expect("a phase");
+    let told = peak + plan["program_bytes"].as_u64().expect("this system tells");
+    bench.sapwood(&["train", "study.toml", "--arm", arm, "--out", "out"]).good();
+    let done = support::json(&bench.path(&format!("out/runs/{arm}/tokens/seed-1/DONE")));
+    let used = done["peak_memory_bytes"].as_u64().expect("this system tells");
+    let ratio = used as f64 / told as f64;
+    assert!((ratio - 1.0).abs() <= 0.05, "{arm}: {used} bytes used, {told} told, ratio {ratio:.3}");
+}
+
+fn paper(freeze: &str) -> String {
+    format!(
+        "
+[arms.grown]
+initializers.new_blocks = {{ use = \"sapwood/original\" }}
+[arms.grown.strategy]
+use = \"sapwood/paper\"
+[arms.grown.strategy.config]
+stages = 2
+phase_steps = [[1], [100, 1]]
+freeze = \"{freeze}\"
+"
+    )
+}
+
+#[test]
+fn of_the_baseline() {
+    check("whole", "");
+}
+
+#[test]
+fn of_phase_1() {
+    check("grown", &paper("blocks_only"));
+}
+
+#[test]
+fn of_frozen_embeddings() {
+    check("grown", &paper("all_below"));
+}
+
+#[test]
+fn a_micro_batch_that_fits_is_found_and_kept() {
+    let bench = larger();
+    let auto = "micro_batch_sequences = \"auto\"\nmemory_limit_mib = 150";
+    let mut edits = LARGER;
+    edits[2].1 = auto;
+    bench.write_study(&edits);
+    let plan: Value = plan_of(&bench);
+    let peaks = plan["arms"]
+        .as_array()
+        .expect("arms")
+        .iter()
+        .flat_map(|arm| arm["memory"].as_array().expect("the native engine can tell").clone());
+    let most = peaks.map(|phase| phase["peak_bytes"].as_u64().expect("bytes")).max().expect("a phase");
+    assert!(most <= 150 << 20 && most > 120 << 20, "{most} bytes are no good use of 150 MiB");
+    bench.sapwood(&["train", "study.toml", "--arm", "whole", "--out", "out"]).good();
+    let run = support::json(&bench.path("out/runs/whole/tokens/seed-1/run.json"));
+    let found = run["config"]["training"]["micro_batch_sequences"].as_u64().expect("a number, as resolved");
+    assert!((2..16).contains(&found), "{found}");
+}
+
+#[test]
+fn a_limit_that_nothing_fits_below_is_refused_with_what_it_takes() {
+    let bench = larger();
+    let mut edits = LARGER;
+    edits[2].1 = "micro_batch_sequences = \"auto\"\nmemory_limit_mib = 10";
+    bench.write_study(&edits);
+    let ran = bench.sapwood(&["plan", "study.toml"]);
+    refused(&ran, &["one sequence at a time takes", "more than the limit of 10 MiB", "study.toml"]);
+}
+
+#[test]
+fn half_of_a_limit_is_refused() {
+    let check = |training: &str, words: &str| {
+        let bench = Bench::with(&[("micro_batch_sequences = 4", training)]);
+        refused(&bench.sapwood(&["plan", "study.toml"]), &[words, "study.toml:"]);
+    };
+    check("micro_batch_sequences = \"auto\"", "without a limit to stay below");
+    check("micro_batch_sequences = 4\nmemory_limit_mib = 100", "limits nothing");
+    check("micro_batch_sequences = \"automatic\"", "a number of sequences, or \"auto\"");
+}

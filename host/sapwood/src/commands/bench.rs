@@ -1,5 +1,4 @@
 //! `sapwood bench`: how fast an engine trains, alone or in turn with a peer.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -9,6 +8,7 @@ use trainer::ErrorClass;
 
 use crate::args::{BenchArgs, DeviceName, EngineName};
 use crate::failure::Failed;
+use crate::output::result_line;
 use crate::{Outcome, engines};
 
 pub(crate) fn bench(args: &BenchArgs) -> Outcome {
@@ -25,7 +25,7 @@ fn alone(args: &BenchArgs) -> Outcome {
     let build = engines::builder(args.engine);
     let speed = pool.install(|| measure(&args.workload(), build))?;
     if args.json {
-        println!("{}", serde_json::to_string(&speed).map_err(internal)?);
+        result_line!("{}", serde_json::to_string(&speed).map_err(internal)?);
     } else {
         print(&speed, threads);
     }
@@ -33,16 +33,17 @@ fn alone(args: &BenchArgs) -> Outcome {
 }
 
 fn print(speed: &Speed, threads: usize) {
-    println!("{} on {}, {threads} threads", speed.engine, speed.device);
-    println!(
+    result_line!("{} on {}, {threads} threads", speed.engine, speed.device);
+    result_line!(
         "  tokens per second     {:>12.0}  (worst step {:.0})",
-        speed.tokens_per_second, speed.tokens_per_second_worst
+        speed.tokens_per_second,
+        speed.tokens_per_second_worst
     );
-    println!("  GFLOP/s               {:>12.1}", speed.gflops_per_second);
-    println!("  seconds to first step {:>12.2}", speed.seconds_to_first_step);
+    result_line!("  GFLOP/s               {:>12.1}", speed.gflops_per_second);
+    result_line!("  seconds to first step {:>12.2}", speed.seconds_to_first_step);
     match speed.peak_memory_gib {
-        Some(gib) => println!("  peak memory, GiB      {gib:>12.3}"),
-        None => println!("  peak memory           not measured"),
+        Some(gib) => result_line!("  peak memory, GiB      {gib:>12.3}"),
+        None => result_line!("  peak memory           not measured"),
     }
 }
 
@@ -58,7 +59,7 @@ struct Measured {
 fn against(args: &BenchArgs, script: &Path) -> Outcome {
     let myself = std::env::current_exe().map_err(internal)?;
     let (mut ratios, mut ours_memory, mut theirs_memory) = (Vec::new(), None, None);
-    println!("{:<7} {:>16} {:>16} {:>8}", "round", "sapwood tokens/s", "peer tokens/s", "ratio");
+    result_line!("{:<7} {:>16} {:>16} {:>8}", "round", "sapwood tokens/s", "peer tokens/s", "ratio");
     for round in 1..=args.rounds {
         let mut command = Command::new(&myself);
         command.arg("bench").args(engine_flags(args)).args(shape_flags(args)).arg("--json");
@@ -67,17 +68,18 @@ fn against(args: &BenchArgs, script: &Path) -> Outcome {
         command.arg(script).args(["--device", device(args)]).args(shape_flags(args)).args(&args.peer_args);
         let theirs = measured(command)?;
         let ratio = ours.tokens_per_second / theirs.tokens_per_second;
-        println!(
+        result_line!(
             "{round:<7} {:>16.0} {:>16.0} {ratio:>8.2}",
-            ours.tokens_per_second, theirs.tokens_per_second
+            ours.tokens_per_second,
+            theirs.tokens_per_second
         );
         ratios.push(ratio);
         (ours_memory, theirs_memory) = (ours.peak_memory_gib, theirs.peak_memory_gib);
     }
     ratios.sort_by(f64::total_cmp);
-    println!("median ratio {:.2}", ratios[ratios.len() / 2]);
+    result_line!("median ratio {:.2}", ratios[ratios.len() / 2]);
     if let (Some(ours), Some(theirs)) = (ours_memory, theirs_memory) {
-        println!("peak memory, GiB: sapwood {ours:.3}, peer {theirs:.3}, ratio {:.2}", ours / theirs);
+        result_line!("peak memory, GiB: sapwood {ours:.3}, peer {theirs:.3}, ratio {:.2}", ours / theirs);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,4 @@
 //! `sapwood parity`: replays recorded runs of another implementation and compares.
-#![allow(clippy::print_stdout)]
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,6 +10,7 @@ use trainer::ErrorClass;
 
 use crate::args::ParityArgs;
 use crate::failure::{Failed, OUT_OF_TOLERANCE};
+use crate::output::result_line;
 use crate::{Outcome, engines, log};
 
 /// What each recorded run did, as a run of ours.
@@ -37,13 +37,13 @@ pub(crate) fn parity(args: &ParityArgs, verbose: u8) -> Outcome {
             return Err(Failed::new(ErrorClass::Config, message, "add it to configs/parity"));
         };
         let deviations = replay(args, name, config, run, out)?;
-        println!("run {name}");
+        result_line!("run {name}");
         for deviation in &deviations {
             print(deviation);
         }
         within &= deviations.iter().all(Deviation::is_within);
     }
-    println!("{}", if within { "parity: within tolerance" } else { "parity: OUT OF TOLERANCE" });
+    result_line!("{}", if within { "parity: within tolerance" } else { "parity: OUT OF TOLERANCE" });
     Ok(if within { ExitCode::SUCCESS } else { ExitCode::from(OUT_OF_TOLERANCE) })
 }
 
@@ -71,8 +71,12 @@ fn replay(
 
 fn print(deviation: &Deviation) {
     let verdict = if deviation.is_within() { "ok" } else { "TOO FAR" };
-    println!(
+    result_line!(
         "  {:<28} worst {:>9.2e} of {:>8.1e} allowed, {:>5} compared  {verdict:<7}  {}",
-        deviation.what, deviation.worst, deviation.tolerance, deviation.compared, deviation.place
+        deviation.what,
+        deviation.worst,
+        deviation.tolerance,
+        deviation.compared,
+        deviation.place
     );
 }

@@ -1,11 +1,11 @@
 //! `sapwood plan`: what a study will do and cost.
-#![allow(clippy::print_stdout)]
 
 use std::process::ExitCode;
 
 use study::{Lab, PlannedArm, Source};
 
 use crate::args::{DeviceName, EngineArgs, EngineName, PlanArgs};
+use crate::output::result_line;
 use crate::{Outcome, engines};
 
 pub(crate) fn plan(args: &PlanArgs) -> Outcome {
@@ -16,11 +16,11 @@ pub(crate) fn plan(args: &PlanArgs) -> Outcome {
     let arms = lab.plan()?;
     if args.json {
         let arms: Vec<serde_json::Value> = arms.iter().map(as_json).collect();
-        println!("{:#}", serde_json::json!({ "study": lab.file.study.name, "arms": arms }));
+        result_line!("{:#}", serde_json::json!({ "study": lab.file.study.name, "arms": arms }));
         return Ok(ExitCode::SUCCESS);
     }
     let shape = &lab.file.model;
-    println!(
+    result_line!(
         "{}: {} arms × {} seeds; {} blocks × {} wide, {:.1} M parameters, {} tokens a step",
         lab.file.study.name,
         arms.len(),
@@ -35,7 +35,7 @@ pub(crate) fn plan(args: &PlanArgs) -> Outcome {
         print_arm(arm, baseline);
     }
     let runs: usize = arms.iter().map(|arm| arm.runs.len()).sum();
-    println!(
+    result_line!(
         "\n{runs} runs in all. Memory is that of weights, gradients and moments; activations come on top."
     );
     Ok(ExitCode::SUCCESS)
@@ -43,7 +43,7 @@ pub(crate) fn plan(args: &PlanArgs) -> Outcome {
 
 fn print_arm(arm: &PlannedArm, baseline_flops: f64) {
     let rehearsal = &arm.rehearsal;
-    println!(
+    result_line!(
         "\n{}  {} steps, {} tokens, {:.3e} FLOPs ({:.3} of the baseline), {:.1} MiB",
         arm.arm,
         rehearsal.steps,
@@ -52,12 +52,17 @@ fn print_arm(arm: &PlannedArm, baseline_flops: f64) {
         rehearsal.costs.flops.total().as_f64() / baseline_flops,
         rehearsal.state_bytes as f64 / (1024.0 * 1024.0),
     );
-    println!(
+    result_line!(
         "  {:<20} {:>10} {:>10} {:>6} {:>18} {:>14}",
-        "phase", "first step", "steps", "depth", "training params", "FLOPs a step"
+        "phase",
+        "first step",
+        "steps",
+        "depth",
+        "training params",
+        "FLOPs a step"
     );
     for phase in &rehearsal.phases {
-        println!(
+        result_line!(
             "  {:<20} {:>10} {:>10} {:>6} {:>18} {:>14.3e}",
             phase.label,
             phase.first_step,

@@ -23,13 +23,15 @@ pub enum TrainError {
     /// The engine cannot, or its device failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The loss is no longer a number.
-    #[error("the loss of step {step} is {loss}")]
+    /// A loss or a gradient is no longer a number.
+    #[error("the {what} of step {step} is {value}")]
     NotFinite {
+        /// What is no number: `loss`, `gradient norm` …
+        what: &'static str,
         /// The step.
         step: Step,
         /// What it is instead.
-        loss: f64,
+        value: f64,
     },
     /// A file cannot be written or read.
     #[error("cannot {action} {}: {source}", path.display())]

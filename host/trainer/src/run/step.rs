@@ -126,7 +126,7 @@ mod tests {
             check_finite(Step(7), &outcome).map_err(|error| error.to_string())
         };
         assert_eq!(said(2.5, 0.3), Ok(()));
-        assert_eq!(said(f64::NAN, f64::NAN), Err("the loss of step 7 is NaN".into()));
-        assert_eq!(said(2.5, f64::INFINITY), Err("the gradient norm of step 7 is inf".into()));
+        assert_eq!(said(f64::NAN, f64::NAN), Err("the loss at step 7 is NaN".into()));
+        assert_eq!(said(2.5, f64::INFINITY), Err("the gradient norm at step 7 is inf".into()));
     }
 }

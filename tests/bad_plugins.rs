@@ -63,6 +63,25 @@ fn a_good_library_leaves_its_mark_and_trains() {
 }
 
 #[test]
+fn a_run_is_bound_to_the_build_of_its_plugins() {
+    let bench = choosing("bad.so");
+    let mut library = fs::read(misbehaving()).expect("it was built");
+    bench.write("bad.so", &library);
+    bench.study().good();
+    let run = bench.path("out/runs/stack/compute/seed-1");
+    let before = modified(&run);
+    // What follows the last section is read by nobody, and yet these are other bits.
+    library.push(0);
+    bench.write("bad.so", &library);
+    let ran = bench.study();
+    let place = "error: out/runs/stack/compute/seed-1 was made with another build of the plugin `fixture/strategy`: sha256 ";
+    assert!(ran.stderr.starts_with(place), "{}", ran.stderr);
+    assert!(ran.stderr.contains("hint: bring that build back"), "{}", ran.stderr);
+    assert_eq!(ran.code, Some(3));
+    assert!(modified(&run) == before, "it was touched");
+}
+
+#[test]
 fn what_is_no_library() {
     check(
         None,
@@ -498,7 +517,7 @@ fn failures_of_two_classes_have_an_exit_code_of_their_own() {
     expect![[r#"
         error: strategy-errs/tokens/seed-1: the strategy `fixture/strategy` failed in `before_step`: the moon is not right
         hint: report this to the author of `fixture/strategy`, or use another plugin; what was trained so far is saved
-        error: initializer-overflows/tokens/seed-1: the loss of step 9 is NaN
+        error: initializer-overflows/tokens/seed-1: the loss after the edit at step 9 is NaN
         hint: lower `schedule.rate`, lengthen the warm-up, or clip the gradient; the checkpoint before it is intact
         report: out/report/report.md
     "#]].assert_eq(&ran.stderr);

@@ -296,6 +296,25 @@ fn a_value_out_of_range() {
         exit 3
     "#]],
     );
+    // Both would overflow when multiplied: 2^64 tokens are none.
+    check_set(
+        "budget.steps=288230376151711744",
+        expect![[r#"
+        error: `budget.steps` is 288230376151711744
+          --> --set budget.steps
+        hint: choose 1 to 10000000
+        exit 3
+    "#]],
+    );
+    check_set(
+        "training.sequences_per_step=1152921504606846976",
+        expect![[r#"
+        error: `training.sequences_per_step` is 1152921504606846976
+          --> --set training.sequences_per_step
+        hint: choose 1 to 65536
+        exit 3
+    "#]],
+    );
     check(
         &[("steps = 40", "tokens = 1000")],
         expect![[r#"
@@ -352,6 +371,17 @@ fn a_number_that_a_plugin_refuses_has_its_line() {
         expect![[r#"
         error: arm `stack`: the strategy `sapwood/paper` refuses this run: 3 stages are more than the model's 2 layers
           --> study.toml:73
+        hint: `sapwood plugin inspect sapwood/paper` prints what it takes
+        exit 3
+    "#]],
+    );
+    // The second stage would begin before the same step as the first, and never be seen.
+    let empty = staged.replace("stages = 3", "stages = 2\nphase_steps = [[0], [5]]");
+    check(
+        &[(stacked, &empty)],
+        expect![[r#"
+        error: the strategy `sapwood/paper` refuses its configuration: a phase takes at least one step
+          --> study.toml:74
         hint: `sapwood plugin inspect sapwood/paper` prints what it takes
         exit 3
     "#]],
@@ -580,9 +610,9 @@ fn the_folder_of_another_study_is_left_alone() {
     let after = std::fs::read(bench.path("out/runs/whole/tokens/seed-1/DONE")).expect("it is still there");
     assert!(before == after, "it was trained again");
     expect![[r#"
-        error: nowhere/study.toml is not there: this folder holds no study
-        hint: restore the file, or delete the run's folder to start it over
-        exit 8
+        error: nowhere holds no study: there is no study.toml in it
+        hint: name a folder that `sapwood study` has written to, such as runs/quickstart
+        exit 3
     "#]]
     .assert_eq(&bench.sapwood(&["report", "nowhere"]).said());
 }
@@ -591,12 +621,24 @@ fn the_folder_of_another_study_is_left_alone() {
 #[test]
 #[cfg(not(feature = "burn-cuda"))]
 fn a_device_that_is_not_there_is_no_reason_to_train_elsewhere() {
-    let bench = Bench::new();
-    let ran = bench.sapwood(&["study", "study.toml", "--out", "out", "--jobs", "1", "--device", "cuda"]);
-    refused(
-        &bench,
-        &ran,
-        &expect![[r#"
+    let check = |engine: &str, expected: Expect| {
+        let bench = Bench::new();
+        let study = ["study", "study.toml", "--out", "out", "--jobs", "1", "--device", "cuda"];
+        refused(&bench, &bench.sapwood(&[&study[..], &["--engine", engine]].concat()), &expected);
+    };
+    for engine in ["native", "reference"] {
+        check(
+            engine,
+            expect![[r#"
+            error: device `cuda` is not available: the engine `native` has no CUDA device yet; `--engine burn` of a binary built with `--features burn-cuda` has
+            hint: use `--device cpu`, or make the device available; `sapwood doctor` tells
+            exit 8
+        "#]],
+        );
+    }
+    check(
+        "burn",
+        expect![[r#"
         error: device `cuda` is not available: the engine `burn` was built without it; rebuild with `--features burn-cuda`, or choose the cpu
         hint: use `--device cpu`, or make the device available; `sapwood doctor` tells
         exit 8

@@ -22,5 +22,7 @@ mod outside;
 mod parity;
 /// Whatever lies in plugins/ is found, inspected and plain safe Rust, without being named.
 mod plugins;
+/// Standard output that somebody has closed, and one that is full.
+mod printing;
 /// A study from its first step to its verdict, and again.
 mod study;

@@ -93,6 +93,11 @@ fn one_run_alone_is_the_same_run() {
     let (of_study, alone) =
         (bench.path("out/runs/stack/compute/seed-2"), bench.path("one/runs/stack/compute/seed-2"));
     assert!(crate::support::results(&of_study) == crate::support::results(&alone), "another result");
+    let again =
+        bench.sapwood(&["train", "study.toml", "--out", "one", "--arm", "stack", "--seed", "2"]).good();
+    let said =
+        "stack/compute/seed-2: finished before; delete one/runs/stack/compute/seed-2 to run it again\n";
+    assert_eq!(again, said, "that folder, not the whole study's");
 }
 
 #[test]

@@ -71,6 +71,16 @@ impl Bench {
         self.ran(self.command(args).output().expect("the binary was built for this test"))
     }
 
+    /// Runs the binary in the folder until it ends, its standard output going there.
+    pub(crate) fn sapwood_into(&self, args: &[&str], stdout: impl Into<Stdio>) -> Ran {
+        let mut command = self.command(args);
+        command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
+        let child = command.spawn().expect("the binary was built for this test");
+        // The command would keep the other end of a pipe open.
+        drop(command);
+        self.end(child)
+    }
+
     /// Runs the study into `out`, one run at a time.
     pub(crate) fn study(&self) -> Ran {
         self.sapwood(&["study", "study.toml", "--out", "out", "--jobs", "1"])
@@ -90,7 +100,7 @@ impl Bench {
 
     /// The binary in the folder, with no environment (no plugin folders of the user, no log level) but the
     /// place where a fixture leaves a mark when it is loaded.
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(SAPWOOD);
         command.args(args).current_dir(self.folder.path()).env_clear();
         command.env("SAPWOOD_TEST_MARK", self.path("mark"));

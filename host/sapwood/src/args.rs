@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// More in the log file (-v debug, -vv trace); RUST_LOG goes before it
+    /// More in the log file (-v debug, -vv trace); RUST_LOG overrides it
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }

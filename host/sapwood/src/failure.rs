@@ -7,6 +7,8 @@ use plugin_host::PluginError;
 use study::StudyError;
 use trainer::{ErrorClass, TrainError};
 
+use crate::output::note_line;
+
 /// An error on its way to standard error.
 #[derive(Debug)]
 pub(crate) struct Failed {
@@ -30,14 +32,13 @@ impl Failed {
     }
 
     /// Writes it to standard error.
-    #[allow(clippy::print_stderr)]
     pub(crate) fn print(&self) -> ExitCode {
-        eprintln!("error: {}", self.message);
+        note_line!("error: {}", self.message);
         if let Some(place) = &self.place {
-            eprintln!("  --> {place}");
+            note_line!("  --> {place}");
         }
         if !self.hint.is_empty() {
-            eprintln!("hint: {}", self.hint);
+            note_line!("hint: {}", self.hint);
         }
         ExitCode::from(self.code)
     }

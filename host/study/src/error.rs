@@ -29,13 +29,19 @@ pub enum StudyError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A folder without `study.toml`.
+    #[error("{} holds no study: there is no study.toml in it", folder.display())]
+    NoStudy {
+        /// The folder.
+        folder: PathBuf,
+    },
 }
 
 impl StudyError {
     /// Its class.
     pub fn class(&self) -> ErrorClass {
         match self {
-            StudyError::File(_) => ErrorClass::Config,
+            StudyError::File(_) | StudyError::NoStudy { .. } => ErrorClass::Config,
             StudyError::Located { class, .. } => *class,
             StudyError::Train(error) => error.class(),
             StudyError::InUse { .. } => ErrorClass::Resource,
@@ -46,7 +52,7 @@ impl StudyError {
     pub fn place(&self) -> Option<String> {
         match self {
             StudyError::File(source) | StudyError::Located { source, .. } => Some(source.place.to_string()),
-            StudyError::Train(_) | StudyError::InUse { .. } => None,
+            StudyError::Train(_) | StudyError::InUse { .. } | StudyError::NoStudy { .. } => None,
         }
     }
 
@@ -56,6 +62,9 @@ impl StudyError {
             StudyError::File(source) | StudyError::Located { source, .. } => source.hint.clone(),
             StudyError::Train(error) => error.hint(),
             StudyError::InUse { .. } => "wait for it, stop it, or choose another `--out`".into(),
+            StudyError::NoStudy { .. } => {
+                "name a folder that `sapwood study` has written to, such as runs/quickstart".into()
+            }
         }
     }
 }

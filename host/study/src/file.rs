@@ -203,7 +203,8 @@ impl StudyFile {
     /// # Errors
     /// Neither or both units given, or tokens that are no whole number of steps.
     pub fn reference_steps(&self) -> Result<u64, ConfigError> {
-        let per_step = (self.training.sequences_per_step * self.model.context) as u64;
+        // Neither has been checked yet.
+        let per_step = (self.training.sequences_per_step as u64).saturating_mul(self.model.context as u64);
         match (self.budget.steps, self.budget.tokens) {
             (Some(steps), None) => Ok(steps),
             (None, Some(Tokens(tokens))) if per_step > 0 && tokens % per_step == 0 => Ok(tokens / per_step),
@@ -213,7 +214,7 @@ impl StudyFile {
                 Err(ConfigError::new(
                     "budget.tokens",
                     message,
-                    format!("choose {lower} or {}", lower + per_step),
+                    format!("choose {lower} or {}", lower.saturating_add(per_step)),
                 ))
             }
             _ => Err(ConfigError::new(

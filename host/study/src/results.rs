@@ -33,8 +33,7 @@ pub struct Report {
 pub fn report_folder(folder: &Path) -> Result<Report, StudyError> {
     let path = folder.join("study.toml");
     if !path.is_file() {
-        let reason = "is not there: this folder holds no study".into();
-        return Err(TrainError::Damaged { path, reason }.into());
+        return Err(StudyError::NoStudy { folder: folder.to_path_buf() });
     }
     let file: StudyFile = Source::read(&path, &[])?.value()?;
     let report = report(&file, &folder.join("runs"))?;

@@ -88,10 +88,23 @@ impl RunFile {
             return write_json(&path, self);
         }
         let present: RunFile = read_json(&path)?;
-        if let Some(difference) = self.first_difference(&present) {
-            return Err(TrainError::OtherRun { folder: folder.path().to_path_buf(), difference });
+        let folder = folder.path().to_path_buf();
+        if let Some((made_with, now)) = self.rebuilt_plugin(&present) {
+            let short = |plugin: &Provenance| plugin.sha256.chars().take(12).collect();
+            let (id, made_with, present) = (now.id.clone(), short(made_with), short(now));
+            return Err(TrainError::OtherPlugin { folder, id, made_with, present });
         }
-        Ok(())
+        match self.first_difference(&present) {
+            Some(difference) => Err(TrainError::OtherRun { folder, difference }),
+            None => Ok(()),
+        }
+    }
+
+    /// A plugin whose library is another now, where nothing that somebody wrote into the file is.
+    fn rebuilt_plugin<'a>(&'a self, present: &'a RunFile) -> Option<(&'a Provenance, &'a Provenance)> {
+        let mut pairs = present.bound_to.plugins.iter().zip(&self.bound_to.plugins);
+        let rebuilt = pairs.find(|(old, new)| old.id == new.id && old.sha256 != new.sha256);
+        rebuilt.filter(|_| self.config == present.config)
     }
 
     fn first_difference(&self, present: &RunFile) -> Option<String> {

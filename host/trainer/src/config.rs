@@ -11,6 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::schedule::Schedule;
 
+/// Most sequences at once. With the longest context and the most steps, tokens can still be counted in 64 bits.
+const MOST_SEQUENCES: u64 = 1 << 16;
+/// Most steps: a dry run takes all of them, a few microseconds each.
+pub(crate) const MOST_STEPS: u64 = 10_000_000;
+
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -188,8 +193,29 @@ impl RunConfig {
                 return Err(ConfigError::new(key, format!("`{key}` is 0"), "choose at least 1"));
             }
         }
+        self.check_sizes()?;
         self.optimizer.check()?;
         self.schedule.check()
+    }
+}
+
+impl RunConfig {
+    /// Numbers that no run needs, and that steps and tokens could not be counted with.
+    fn check_sizes(&self) -> Result<(), ConfigError> {
+        let most = [
+            ("training.sequences_per_step", self.training.sequences_per_step as u64, MOST_SEQUENCES),
+            ("training.micro_batch_sequences", self.training.micro_batch_sequences as u64, MOST_SEQUENCES),
+            ("evaluation.sequences", self.evaluation.sequences as u64, MOST_SEQUENCES),
+            ("audit.probe_sequences", self.audit.probe_sequences as u64, MOST_SEQUENCES),
+            ("budget.steps", self.budget.reference_steps, MOST_STEPS),
+        ];
+        for (key, value, most) in most {
+            if value > most {
+                let hint = format!("choose 1 to {most}");
+                return Err(ConfigError::new(key, format!("`{key}` is {value}"), hint));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -23,13 +23,15 @@ pub enum TrainError {
     /// The engine cannot, or its device failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The loss is no longer a number.
-    #[error("the loss of step {step} is {loss}")]
+    /// A loss or a gradient is no longer a number.
+    #[error("the {what} at step {step} is {value}")]
     NotFinite {
+        /// What is no number: `loss`, `gradient norm` …
+        what: &'static str,
         /// The step.
         step: Step,
         /// What it is instead.
-        loss: f64,
+        value: f64,
     },
     /// A file cannot be written or read.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -56,6 +58,21 @@ pub enum TrainError {
         folder: PathBuf,
         /// The first key that differs.
         difference: String,
+    },
+    /// The folder holds a run that was made with another build of a plugin.
+    #[error(
+        "{} was made with another build of the plugin `{id}`: sha256 {made_with}, now {present}",
+        folder.display()
+    )]
+    OtherPlugin {
+        /// The run's folder.
+        folder: PathBuf,
+        /// The plugin.
+        id: String,
+        /// The first digits of its library's hash then.
+        made_with: String,
+        /// The first digits now.
+        present: String,
     },
     /// Asked to stop; the run is saved.
     #[error("interrupted before step {step}; the run is saved")]
@@ -93,7 +110,9 @@ impl TrainError {
     /// Its class.
     pub fn class(&self) -> ErrorClass {
         match self {
-            TrainError::Config(_) | TrainError::OtherRun { .. } => ErrorClass::Config,
+            TrainError::Config(_) | TrainError::OtherRun { .. } | TrainError::OtherPlugin { .. } => {
+                ErrorClass::Config
+            }
             TrainError::Plugin(PluginError::BadConfig { .. }) => ErrorClass::Config,
             TrainError::Data(_) => ErrorClass::Data,
             TrainError::Plugin(PluginError::Fault { .. }) => ErrorClass::PluginFault,
@@ -129,6 +148,11 @@ impl TrainError {
             TrainError::Storage { .. } => "check the path and its permissions, then run the same command again".into(),
             TrainError::Damaged { .. } => "restore the file, or delete the run's folder to start it over".into(),
             TrainError::OtherRun { .. } => "choose another `--out`, or delete the folder".into(),
+            TrainError::OtherPlugin { .. } => {
+                "bring that build back (built in the same way, the same source gives the same bits), choose \
+                 another `--out`, or delete the folder"
+                    .into()
+            }
             TrainError::Interrupted { .. } => "run the same command again to go on".into(),
             TrainError::Internal(_) => "this is a mistake of sapwood; please report it with the log".into(),
         }

@@ -258,7 +258,7 @@ pub(crate) fn receipt(
     let largest = difference.fold(0.0, f64::max);
     let (loss_before, loss_after) = (mean(&probe.before), mean(&probe.after));
     if !loss_after.is_finite() {
-        return Err(TrainError::NotFinite { step, loss: loss_after });
+        return Err(TrainError::NotFinite { what: "loss after the edit", step, value: loss_after });
     }
     // Rounding of f32 losses of a few nats; what changes the function moves a loss by far more.
     let tolerance = 1e-5 * (1.0 + loss_before.abs());

@@ -14,15 +14,13 @@ use plugin_host::api::{
 use serde::Serialize;
 
 use crate::boundary::{Boundary, Judgement};
+use crate::config::MOST_STEPS;
 use crate::costs::{Costs, StepCost};
 use crate::course::{Course, Rules};
 use crate::growth::changes_tensors;
 use crate::run::{progress, run_facts, step_fits};
 use crate::schedule::RunningSchedule;
 use crate::{ConfigError, RunConfig, TrainError};
-
-/// Steps after which a dry run gives up on a budget that is never spent.
-const MOST_STEPS: u64 = 100_000_000;
 
 /// What a run will do and cost, as far as its strategy can be foreseen.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -1,6 +1,7 @@
 //! Live progress on standard error: a bar a run in a terminal, a line now and then elsewhere.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::time::Duration;
 
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -142,14 +143,10 @@ impl Console {
     }
 
     /// A line above the bars, or simply a line. A reporter is the one kind of plugin that may write here.
-    #[allow(clippy::print_stderr)]
     fn say(&self, line: &str) -> Result<()> {
         match &self.screen {
             Some(screen) => Ok(screen.println(line)?),
-            None => {
-                eprintln!("{line}");
-                Ok(())
-            }
+            None => Ok(writeln!(std::io::stderr(), "{line}")?),
         }
     }
 }

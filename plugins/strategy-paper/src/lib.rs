@@ -94,6 +94,10 @@ impl Plugin for Paper {
                 let wanted = format!("{} stages of one or two phases are needed", config.stages);
                 return Err(Error::new(wanted).in_field("phase_steps"));
             }
+            // Two phases cannot begin before the same step.
+            if stages.iter().flatten().any(|&steps| steps == 0) {
+                return Err(Error::new("a phase takes at least one step").in_field("phase_steps"));
+            }
         }
         Ok(Paper { config, phases: Vec::new() })
     }
@@ -108,10 +112,9 @@ impl Paper {
         let stages = self.config.stages as u64;
         let half = self.config.staged_steps.unwrap_or(run.budget.reference_steps) / (2 * stages);
         if half == 0 {
-            let least = 2 * stages;
-            return Err(
-                Error::new(format!("{stages} stages need at least {least} staged steps")).in_field("stages")
-            );
+            let (least, given) = (2 * stages, self.config.staged_steps.is_some());
+            return Err(Error::new(format!("{stages} stages need at least {least} staged steps"))
+                .in_field(if given { "staged_steps" } else { "stages" }));
         }
         let stage = if self.config.freeze == Freeze::None { vec![2 * half] } else { vec![half, half] };
         Ok(vec![stage; self.config.stages])

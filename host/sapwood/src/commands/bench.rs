@@ -1,5 +1,4 @@
 //! `sapwood bench`: how fast an engine trains, alone or in turn with a peer.
-#![allow(clippy::print_stdout)]
 
 mod peer;
 
@@ -13,6 +12,7 @@ use trainer::ErrorClass;
 
 use crate::args::{BenchArgs, DeviceName, EngineArgs, EngineName};
 use crate::failure::Failed;
+use crate::output::result_line;
 use crate::{Outcome, engines};
 
 pub(crate) fn bench(args: &BenchArgs) -> Outcome {
@@ -28,7 +28,7 @@ fn alone(args: &BenchArgs) -> Outcome {
     let pool = pool.map_err(|error| Failed::new(ErrorClass::Resource, error, "lower --threads"))?;
     let speed = pool.install(|| timed(args))?;
     if args.json {
-        println!("{}", serde_json::to_string(&speed).map_err(internal)?);
+        result_line!("{}", serde_json::to_string(&speed).map_err(internal)?);
     } else {
         print(&speed, threads);
     }
@@ -57,22 +57,23 @@ fn timed(args: &BenchArgs) -> Result<Speed, Failed> {
 }
 
 fn print(speed: &Speed, threads: usize) {
-    println!("{} on {}, {threads} threads", speed.engine, speed.device);
-    println!(
+    result_line!("{} on {}, {threads} threads", speed.engine, speed.device);
+    result_line!(
         "  tokens per second     {:>12.0}  (worst step {:.0})",
-        speed.tokens_per_second, speed.tokens_per_second_worst
+        speed.tokens_per_second,
+        speed.tokens_per_second_worst
     );
-    println!("  GFLOP/s               {:>12.1}", speed.gflops_per_second);
+    result_line!("  GFLOP/s               {:>12.1}", speed.gflops_per_second);
     if let Some((sgemm, share)) = speed.sgemm_gflops_per_second.zip(speed.share_of_sgemm()) {
-        println!("  sgemm, GFLOP/s        {sgemm:>12.1}  ({:.1} % of it reached)", 100.0 * share);
+        result_line!("  sgemm, GFLOP/s        {sgemm:>12.1}  ({:.1} % of it reached)", 100.0 * share);
     }
-    println!("  seconds to first step {:>12.2}", speed.seconds_to_first_step);
+    result_line!("  seconds to first step {:>12.2}", speed.seconds_to_first_step);
     match speed.peak_memory_gib {
-        Some(gib) => println!("  peak memory, GiB      {gib:>12.3}"),
-        None => println!("  peak memory           not measured"),
+        Some(gib) => result_line!("  peak memory, GiB      {gib:>12.3}"),
+        None => result_line!("  peak memory           not measured"),
     }
     if let Some(gib) = speed.predicted_memory_gib {
-        println!("  as told before, GiB   {gib:>12.3}");
+        result_line!("  as told before, GiB   {gib:>12.3}");
     }
     print_kernels(speed);
 }
@@ -83,9 +84,9 @@ fn print_kernels(speed: &Speed) {
     let mut kernels: Vec<(&String, &f64)> = kernels.iter().collect();
     kernels.sort_by(|a, b| b.1.total_cmp(a.1));
     let all: f64 = kernels.iter().map(|(_, time)| *time).sum();
-    println!("\n  {:<38} {:>12} {:>7}", "kernel", "ms a step", "share");
+    result_line!("\n  {:<38} {:>12} {:>7}", "kernel", "ms a step", "share");
     for (name, time) in kernels {
-        println!("  {name:<38} {time:>12.3} {:>5.1} %", 100.0 * time / all);
+        result_line!("  {name:<38} {time:>12.3} {:>5.1} %", 100.0 * time / all);
     }
 }
 

@@ -1,5 +1,4 @@
 //! `sapwood parity`: replays recorded runs of another implementation and compares.
-#![allow(clippy::print_stdout)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,6 +12,7 @@ use trainer::ErrorClass;
 
 use crate::args::{DeviceName, EngineName, ParityArgs};
 use crate::failure::{Failed, OUT_OF_TOLERANCE};
+use crate::output::result_line;
 use crate::{Outcome, engines, log};
 
 /// Largest difference of a kernel's output from f64, relative to its largest value.
@@ -44,13 +44,13 @@ pub(crate) fn parity(args: &ParityArgs, verbose: u8) -> Outcome {
             return Err(Failed::new(ErrorClass::Config, message, "add it to configs/parity"));
         };
         let deviations = replay(args, name, config, run, out)?;
-        println!("run {name}");
+        result_line!("run {name}");
         for deviation in &deviations {
             print(deviation);
         }
         within &= deviations.iter().all(Deviation::is_within);
     }
-    println!("{}", if within { "parity: within tolerance" } else { "parity: OUT OF TOLERANCE" });
+    result_line!("{}", if within { "parity: within tolerance" } else { "parity: OUT OF TOLERANCE" });
     Ok(if within { ExitCode::SUCCESS } else { ExitCode::from(OUT_OF_TOLERANCE) })
 }
 
@@ -68,7 +68,7 @@ fn by_itself(args: &ParityArgs) -> bool {
         [("kernels against f64", &kernels), ("gradients against finite differences", &slopes)]
     {
         if !rows.is_empty() {
-            println!("{title}");
+            result_line!("{title}");
             rows.iter().for_each(print);
         }
     }
@@ -111,8 +111,12 @@ fn replay(
 
 fn print(deviation: &Deviation) {
     let verdict = if deviation.is_within() { "ok" } else { "TOO FAR" };
-    println!(
+    result_line!(
         "  {:<28} worst {:>9.2e} of {:>8.1e} allowed, {:>5} compared  {verdict:<7}  {}",
-        deviation.what, deviation.worst, deviation.tolerance, deviation.compared, deviation.place
+        deviation.what,
+        deviation.worst,
+        deviation.tolerance,
+        deviation.compared,
+        deviation.place
     );
 }

@@ -1,5 +1,4 @@
 //! `sapwood plan`: what a study will do and cost.
-#![allow(clippy::print_stdout)]
 
 use std::process::ExitCode;
 
@@ -7,6 +6,7 @@ use study::{Lab, PhaseMemory, PlannedArm, Source, mebibytes};
 use trainer::peak_memory_bytes;
 
 use crate::args::{DeviceName, EngineArgs, EngineName, PlanArgs};
+use crate::output::result_line;
 use crate::{Outcome, engines};
 
 pub(crate) fn plan(args: &PlanArgs) -> Outcome {
@@ -19,11 +19,11 @@ pub(crate) fn plan(args: &PlanArgs) -> Outcome {
         let arms: Vec<serde_json::Value> = arms.iter().map(as_json).collect();
         let program = peak_memory_bytes();
         let name = &lab.file.study.name;
-        println!("{:#}", serde_json::json!({ "study": name, "program_bytes": program, "arms": arms }));
+        result_line!("{:#}", serde_json::json!({ "study": name, "program_bytes": program, "arms": arms }));
         return Ok(ExitCode::SUCCESS);
     }
     let shape = &lab.file.model;
-    println!(
+    result_line!(
         "{}: {} arms × {} seeds; {} blocks × {} wide, {:.1} M parameters, {} tokens a step",
         lab.file.study.name,
         arms.len(),
@@ -38,7 +38,7 @@ pub(crate) fn plan(args: &PlanArgs) -> Outcome {
         print_arm(arm, baseline);
     }
     let runs: usize = arms.iter().map(|arm| arm.runs.len()).sum();
-    println!("\n{runs} runs in all. Memory is that of one run on the engine `native`{}.", beside());
+    result_line!("\n{runs} runs in all. Memory is that of one run on the engine `native`{}.", beside());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -51,7 +51,7 @@ fn beside() -> String {
 
 fn print_arm(arm: &PlannedArm, baseline_flops: f64) {
     let rehearsal = &arm.rehearsal;
-    println!(
+    result_line!(
         "\n{}  {} steps, {} tokens, {:.3e} FLOPs ({:.3} of the baseline), micro-batches of {}",
         arm.arm,
         rehearsal.steps,
@@ -60,16 +60,22 @@ fn print_arm(arm: &PlannedArm, baseline_flops: f64) {
         rehearsal.costs.flops.total().as_f64() / baseline_flops,
         arm.runs[0].training.micro_batch_sequences,
     );
-    println!(
+    result_line!(
         "  {:<20} {:>10} {:>10} {:>6} {:>16} {:>13} {:>11}",
-        "phase", "first step", "steps", "depth", "training params", "FLOPs a step", "memory, MiB"
+        "phase",
+        "first step",
+        "steps",
+        "depth",
+        "training params",
+        "FLOPs a step",
+        "memory, MiB"
     );
     for (index, phase) in rehearsal.phases.iter().enumerate() {
         let memory = arm
             .memory
             .as_ref()
             .map_or_else(|| "unknown".into(), |phases| format!("{:.1}", mebibytes(phases[index].peak())));
-        println!(
+        result_line!(
             "  {:<20} {:>10} {:>10} {:>6} {:>16} {:>13.3e} {memory:>11}",
             phase.label,
             phase.first_step,

@@ -1,5 +1,4 @@
 //! `sapwood plugin list` and `inspect`.
-#![allow(clippy::print_stdout)]
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,6 +8,7 @@ use plugin_host::{PluginError, Registry, SearchPath};
 
 use crate::Outcome;
 use crate::args::{InspectArgs, PluginPath};
+use crate::output::result_line;
 
 pub(crate) fn list(args: &PluginPath) -> Outcome {
     let registry = Registry::scan(SearchPath::standard(&args.plugin_path));
@@ -21,17 +21,17 @@ pub(crate) fn list(args: &PluginPath) -> Outcome {
             );
         }
         rows.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-        println!("{kind}");
+        result_line!("{kind}");
         for (plugin, _) in &rows {
-            println!("  {:<24} {:<8} {}", plugin.id, plugin.version, plugin.summary);
+            result_line!("  {:<24} {:<8} {}", plugin.id, plugin.version, plugin.summary);
         }
         if rows.is_empty() {
-            println!("  none");
+            result_line!("  none");
         }
     }
     for found in registry.libraries() {
         if let Err(refusal) = &found.facts {
-            println!("passed over: {} {refusal}", found.path.display());
+            result_line!("passed over: {} {refusal}", found.path.display());
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -74,19 +74,19 @@ pub(crate) fn inspect(args: &InspectArgs) -> Outcome {
 }
 
 fn print_library(path: &Path, facts: &LibraryFacts) {
-    println!("library     {}", path.display());
-    println!("built with  sapwood-plugin {}, {}, {}", facts.sdk, facts.rustc, facts.target);
+    result_line!("library     {}", path.display());
+    result_line!("built with  sapwood-plugin {}, {}, {}", facts.sdk, facts.rustc, facts.target);
     let interfaces: Vec<String> =
         facts.interfaces.iter().map(|i| format!("{} {} ({})", i.kind, i.revision, i.layout)).collect();
-    println!("interfaces  {}", interfaces.join(", "));
+    result_line!("interfaces  {}", interfaces.join(", "));
 }
 
 fn print_plugin(registry: &Registry, plugin: &Descriptor, path: &Path) -> Result<(), PluginError> {
-    println!("\n{} `{}` {} ({})", plugin.kind, plugin.id, plugin.version, plugin.license);
-    println!("{}", plugin.summary);
+    result_line!("\n{} `{}` {} ({})", plugin.kind, plugin.id, plugin.version, plugin.license);
+    result_line!("{}", plugin.summary);
     if !plugin.homepage.is_empty() {
-        println!("{}", plugin.homepage);
+        result_line!("{}", plugin.homepage);
     }
-    println!("\nconfiguration (JSON Schema):\n{}", registry.schema(plugin.kind, &plugin.id, path)?);
+    result_line!("\nconfiguration (JSON Schema):\n{}", registry.schema(plugin.kind, &plugin.id, path)?);
     Ok(())
 }

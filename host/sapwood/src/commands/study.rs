@@ -1,16 +1,16 @@
 //! `sapwood study` and `sapwood train`: runs what is missing, then judges.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use study::{Executed, Execution, Lab, Source, execute};
+use study::{Executed, Execution, Lab, Source, execute, run_folder};
 use trainer::{ConfigError, ErrorClass, RunConfig};
 
 use crate::args::{StudyArgs, TrainArgs};
 use crate::failure::{Failed, INTERRUPTED, SEVERAL, code_of};
+use crate::output::{note_line, result_line};
 use crate::{Outcome, engines, log};
 
 pub(crate) fn study(args: &StudyArgs, verbose: u8) -> Outcome {
@@ -22,8 +22,8 @@ pub(crate) fn study(args: &StudyArgs, verbose: u8) -> Outcome {
     log::into_folder(&folder, verbose)?;
     let executed = run(&lab, &runs, &folder, args.jobs.map(usize::from))?;
     let report = study::report_folder(&folder)?;
-    println!("{}", report.terminal);
-    eprintln!("report: {}", folder.join("report/report.md").display());
+    result_line!("{}", report.terminal);
+    note_line!("report: {}", folder.join("report/report.md").display());
     Ok(exit_code(&executed))
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn train(args: &TrainArgs, verbose: u8) -> Outcome {
     log::into_folder(&folder, verbose)?;
     let executed = run(&lab, std::slice::from_ref(&run_config), &folder, Some(1))?;
     for summary in &executed.done {
-        println!(
+        result_line!(
             "{}: {} steps, {} tokens, {:.3e} FLOPs, validation loss {:.4} nats per token, {:.1} s of training",
             summary.run,
             summary.steps,
@@ -55,7 +55,9 @@ pub(crate) fn train(args: &TrainArgs, verbose: u8) -> Outcome {
         );
     }
     if executed.already_done > 0 {
-        println!("{}: finished before; delete {} to run it again", run_config.name(), folder.display());
+        let place = run_folder(&folder, &run_config);
+        let (run, place) = (run_config.name(), place.path().display());
+        result_line!("{run}: finished before; delete {place} to run it again");
     }
     Ok(exit_code(&executed))
 }
@@ -94,7 +96,7 @@ fn run(
             #[allow(clippy::exit)]
             std::process::exit(INTERRUPTED.into());
         }
-        eprintln!("saving; once more stops at once");
+        note_line!("saving; once more stops at once");
     });
     if let Err(error) = installed {
         tracing::warn!("signals are not handled: {error}");
@@ -104,19 +106,19 @@ fn run(
     let terminal = std::io::stderr().is_terminal();
     let executed = execute(lab, runs, &Execution { folder, jobs, interrupt: &INTERRUPT, terminal })?;
     for (run, error) in &executed.failed {
-        eprintln!("error: {run}: {error}");
-        eprintln!("hint: {}", error.hint());
+        note_line!("error: {run}: {error}");
+        note_line!("hint: {}", error.hint());
     }
     for reporter in &executed.reporters {
         if let Some(failure) = &reporter.failure {
-            eprintln!("warning: {failure}; the study went on without it");
+            note_line!("warning: {failure}; the study went on without it");
         }
         if reporter.dropped_events > 0 {
-            eprintln!("warning: {} missed {} step events", reporter.id, reporter.dropped_events);
+            note_line!("warning: {} missed {} step events", reporter.id, reporter.dropped_events);
         }
     }
     if executed.interrupted > 0 {
-        eprintln!("interrupted: {} runs are to go on; run the same command again", executed.interrupted);
+        note_line!("interrupted: {} runs are to go on; run the same command again", executed.interrupted);
     }
     Ok(executed)
 }

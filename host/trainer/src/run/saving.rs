@@ -28,7 +28,7 @@ impl Run<'_> {
         let loss = growth::mean(&losses);
         let RunState { step, costs, course, .. } = &self.state;
         if !loss.is_finite() {
-            return Err(TrainError::NotFinite { step: *step, loss });
+            return Err(TrainError::NotFinite { what: "validation loss", step: *step, value: loss });
         }
         self.logs.evaluations.add(&EvaluationRecord {
             step: *step,

@@ -1,6 +1,6 @@
 //! One optimizer step, and the reading of its outcome, at the latest one step later.
 
-use engine::{AdamW, StepPlan, TokenBatch, Wait};
+use engine::{AdamW, Step, StepOutcome, StepPlan, TokenBatch, Wait};
 use plugin_host::api::{LossPoint, RunEvent};
 use sha2::{Digest, Sha256};
 
@@ -56,9 +56,7 @@ impl Run<'_> {
             let Some(mut record) = self.unread.pop_front() else { return Ok(()) };
             record.loss_nats_per_token = outcome.loss_nats_per_token;
             record.gradient_norm = outcome.gradient_norm;
-            if !(outcome.loss_nats_per_token.is_finite() && outcome.gradient_norm.is_finite()) {
-                return Err(TrainError::NotFinite { step: record.step, loss: outcome.loss_nats_per_token });
-            }
+            check_finite(record.step, &outcome)?;
             self.logs.metrics.add(&record)?;
             let point = LossPoint { step: record.step.0, loss_nats_per_token: record.loss_nats_per_token };
             push_recent(&mut self.state.losses, point);
@@ -98,10 +96,34 @@ fn adamw(config: &RunConfig, rate: f64) -> AdamW {
     }
 }
 
+fn check_finite(step: Step, outcome: &StepOutcome) -> Result<(), TrainError> {
+    let numbers = [("loss", outcome.loss_nats_per_token), ("gradient norm", outcome.gradient_norm)];
+    match numbers.into_iter().find(|(_, value)| !value.is_finite()) {
+        Some((what, value)) => Err(TrainError::NotFinite { what, step, value }),
+        None => Ok(()),
+    }
+}
+
 /// The hash of all batches so far: of the hash before and this batch's ids.
 fn chained(before: &str, batch: &TokenBatch) -> String {
     let mut hash = Sha256::new_with_prefix(before.as_bytes());
     let bytes: Vec<u8> = batch.rows().iter().flat_map(|id| id.to_le_bytes()).collect();
     hash.update(&bytes);
     hexadecimal(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_is_named() {
+        let said = |loss_nats_per_token, gradient_norm| {
+            let outcome = StepOutcome { loss_nats_per_token, gradient_norm };
+            check_finite(Step(7), &outcome).map_err(|error| error.to_string())
+        };
+        assert_eq!(said(2.5, 0.3), Ok(()));
+        assert_eq!(said(f64::NAN, f64::NAN), Err("the loss at step 7 is NaN".into()));
+        assert_eq!(said(2.5, f64::INFINITY), Err("the gradient norm at step 7 is inf".into()));
+    }
 }

@@ -74,7 +74,7 @@ fn a_loss_that_is_no_number_stops_the_run_and_spares_the_checkpoints() {
     let error = run_on_failing(&bench, at(10, FaultKind::NotANumber));
     assert_eq!(
         (error.class(), error.to_string().as_str()),
-        (ErrorClass::Numeric, "the loss of step 10 is NaN")
+        (ErrorClass::Numeric, "the loss at step 10 is NaN")
     );
     assert!(bench.files().contains("checkpoints/00000008/state.json"));
 }

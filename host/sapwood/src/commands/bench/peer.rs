@@ -1,5 +1,4 @@
 //! An engine in turn with a peer: each a process of its own, with the same workload's flags.
-#![allow(clippy::print_stdout)]
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -13,6 +12,7 @@ use super::{internal, print_kernels};
 use crate::Outcome;
 use crate::args::{BenchArgs, DeviceName, EngineName};
 use crate::failure::Failed;
+use crate::output::result_line;
 
 /// What a peer prints, as far as both measure it.
 #[derive(Serialize, Deserialize)]
@@ -35,7 +35,7 @@ struct Round {
 pub(super) fn against(args: &BenchArgs, script: &Path) -> Outcome {
     if !args.json {
         let heads = ["round", "sapwood tokens/s", "of sgemm", "peer tokens/s", "ratio"];
-        println!("{:<6} {:>17} {:>9} {:>14} {:>7}", heads[0], heads[1], heads[2], heads[3], heads[4]);
+        result_line!("{:<6} {:>17} {:>9} {:>14} {:>7}", heads[0], heads[1], heads[2], heads[3], heads[4]);
     }
     let mut rounds = Vec::new();
     for number in 1..=args.rounds {
@@ -48,13 +48,13 @@ pub(super) fn against(args: &BenchArgs, script: &Path) -> Outcome {
     let ratio = median(rounds.iter().map(|round| round.ratio).collect());
     if args.json {
         let all = serde_json::json!({ "median_ratio": ratio, "rounds": rounds });
-        println!("{all}");
+        result_line!("{all}");
         return Ok(ExitCode::SUCCESS);
     }
-    println!("median ratio {ratio:.2}");
+    result_line!("median ratio {ratio:.2}");
     let Some(last) = rounds.last() else { return Ok(ExitCode::SUCCESS) };
     if let (Some(ours), Some(theirs)) = (last.sapwood.peak_memory_gib, last.peer.peak_memory_gib) {
-        println!("peak memory, GiB: sapwood {ours:.3}, peer {theirs:.3}, ratio {:.2}", ours / theirs);
+        result_line!("peak memory, GiB: sapwood {ours:.3}, peer {theirs:.3}, ratio {:.2}", ours / theirs);
     }
     print_kernels(&last.sapwood);
     Ok(ExitCode::SUCCESS)
@@ -74,9 +74,10 @@ fn round(args: &BenchArgs, script: &Path) -> Result<Round, Failed> {
 
 fn print(number: usize, Round { sapwood, peer, ratio }: &Round) {
     let share = sapwood.share_of_sgemm().map_or("-".into(), |share| format!("{:.0} %", 100.0 * share));
-    println!(
+    result_line!(
         "{number:<6} {:>17.0} {share:>9} {:>14.0} {ratio:>7.2}",
-        sapwood.tokens_per_second, peer.tokens_per_second
+        sapwood.tokens_per_second,
+        peer.tokens_per_second
     );
 }
 

@@ -1,0 +1,70 @@
+//! Standard output and standard error. Somebody who has read enough (`| head -1`) is no error: the command goes
+//! on and ends as it would have. Results that cannot be written for any other reason, such as a full disk behind
+//! a redirection, fail the command once its work is done. What is printed stands in `commands`.
+
+use std::fmt::Arguments;
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+
+use trainer::ErrorClass;
+
+use crate::failure::Failed;
+
+/// The first thing that went wrong with standard output. It is one for the whole process, so this is too.
+static LOST: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// A line of a result, on standard output; takes what `println!` takes.
+macro_rules! result_line {
+    ($($text:tt)*) => { $crate::output::result(format_args!($($text)*)) };
+}
+
+/// A line beside the result, on standard error; takes what `eprintln!` takes.
+macro_rules! note_line {
+    ($($text:tt)*) => { $crate::output::note(format_args!($($text)*)) };
+}
+
+pub(crate) use {note_line, result_line};
+
+pub(crate) fn result(line: Arguments<'_>) {
+    remember(writeln!(io::stdout(), "{line}"));
+}
+
+pub(crate) fn note(line: Arguments<'_>) {
+    // Where this cannot be written there is nowhere left to say so.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// What the argument parser has to say, and its exit code: help on standard output, or what is wrong with the usage.
+pub(crate) fn usage(said: &clap::Error) -> ExitCode {
+    let printed = said.print();
+    if !said.use_stderr() {
+        remember(printed);
+    }
+    ExitCode::from(u8::try_from(said.exit_code()).unwrap_or(1))
+}
+
+/// Flushes standard output.
+///
+/// # Errors
+/// Some of the result could not be written, now or before.
+pub(crate) fn flush() -> Result<(), Failed> {
+    remember(io::stdout().flush());
+    match LOST.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        None => Ok(()),
+        Some(error) => Err(Failed::new(
+            ErrorClass::Resource,
+            format!("cannot write to standard output: {error}"),
+            "free some space or send it elsewhere, and run the same command again",
+        )),
+    }
+}
+
+fn remember(written: io::Result<()>) {
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            LOST.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+        _ => {}
+    }
+}

@@ -42,7 +42,7 @@ impl<B: Compute<Plain = B>> Engine for Oracle<B> {
 
     fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError> {
         plan.check_plain(NAME)?;
-        self.stack.check_batch(batch)?;
+        self.stack.shape.check_batch(batch)?;
         self.stack.check_scope(&plan.trainable)?;
         if batch.sequences() == 0 || plan.micro_batch_sequences == 0 {
             return Err(EngineError::BadBatch(
@@ -73,12 +73,12 @@ impl<B: Compute<Plain = B>> Engine for Oracle<B> {
     }
 
     fn evaluate(&mut self, batch: &TokenBatch) -> Result<Vec<f32>, EngineError> {
-        self.stack.check_batch(batch)?;
+        self.stack.shape.check_batch(batch)?;
         evaluate::losses(&self.stack, batch)
     }
 
     fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
-        self.stack.check_tokens(tokens)?;
+        self.stack.shape.check_tokens(tokens)?;
         evaluate::logits(&self.stack, tokens)
     }
 

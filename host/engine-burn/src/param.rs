@@ -44,18 +44,10 @@ impl<B: Backend> Param<B> {
     }
 
     fn upload(&self, id: TensorId, values: &[f32]) -> Result<Tensor<B, 2>, EngineError> {
-        check_size(id, &self.spec, values.len())?;
+        self.spec.check_len(id, values.len())?;
         let data = TensorData::new(values.to_vec(), rows_and_columns(&self.spec));
         Ok(Tensor::from_data(data, &self.weights.device()))
     }
-}
-
-/// Refuses another number of elements than the tensor has.
-pub(crate) fn check_size(id: TensorId, spec: &TensorSpec, given: usize) -> Result<(), EngineError> {
-    if given == spec.len() {
-        return Ok(());
-    }
-    Err(EngineError::WrongSize { tensor: id.to_string(), expected: spec.len(), given })
 }
 
 /// A device tensor's values, row-major.

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, backend::Backend};
-use engine::{Edit, EngineError, LayerId, ModelShape, TensorClass, TensorId, TokenBatch, Trainable};
+use engine::{Edit, EngineError, LayerId, ModelShape, TensorClass, TensorId, Trainable};
 
-use crate::param::{Param, check_size};
+use crate::param::Param;
 
 /// Blocks have identities; a position is a place in `layers` and touches no tensor.
 pub(crate) struct Stack<B: Backend> {
@@ -26,11 +26,11 @@ impl<B: Backend> Stack<B> {
     }
 
     pub(crate) fn get(&self, id: TensorId) -> Result<&Param<B>, EngineError> {
-        self.params.get(&id).ok_or_else(|| missing(id))
+        self.params.get(&id).ok_or_else(|| EngineError::missing(id))
     }
 
     pub(crate) fn get_mut(&mut self, id: TensorId) -> Result<&mut Param<B>, EngineError> {
-        self.params.get_mut(&id).ok_or_else(|| missing(id))
+        self.params.get_mut(&id).ok_or_else(|| EngineError::missing(id))
     }
 
     /// The weights of a tensor that the stack is known to have.
@@ -79,7 +79,7 @@ impl<B: Backend> Stack<B> {
             let weights = given
                 .remove(&spec.class)
                 .ok_or_else(|| EngineError::NoSuchTensor(format!("the new block comes without {id}")))?;
-            check_size(id, &spec, weights.len())?;
+            spec.check_len(id, weights.len())?;
             let mut param = Param::zero(spec, &self.device);
             param.set_weights(id, &weights)?;
             block.insert(id, param);
@@ -101,43 +101,9 @@ impl<B: Backend> Stack<B> {
 
     /// Refuses a scope with a tensor that the stack does not have.
     pub(crate) fn check_scope(&self, trainable: &Trainable) -> Result<(), EngineError> {
-        trainable.iter().find(|id| !self.params.contains_key(id)).map_or(Ok(()), |id| Err(missing(id)))
+        trainable
+            .iter()
+            .find(|id| !self.params.contains_key(id))
+            .map_or(Ok(()), |id| Err(EngineError::missing(id)))
     }
-
-    /// Refuses rows that the model cannot read.
-    pub(crate) fn check_batch(&self, batch: &TokenBatch) -> Result<(), EngineError> {
-        if let Some(id) = batch.first_outside(self.shape.vocabulary) {
-            return Err(self.outside(id));
-        }
-        self.check_length(batch.length())
-    }
-
-    /// The same for a single row of inputs.
-    pub(crate) fn check_tokens(&self, tokens: &[u32]) -> Result<(), EngineError> {
-        if let Some(&id) = tokens.iter().find(|&&id| id as usize >= self.shape.vocabulary) {
-            return Err(self.outside(id));
-        }
-        self.check_length(tokens.len())
-    }
-
-    fn check_length(&self, length: usize) -> Result<(), EngineError> {
-        if length <= self.shape.context {
-            return Ok(());
-        }
-        Err(EngineError::BadBatch(format!(
-            "a row of {length} tokens is longer than the context of {}",
-            self.shape.context
-        )))
-    }
-
-    fn outside(&self, id: u32) -> EngineError {
-        EngineError::BadBatch(format!(
-            "token {id} is outside the vocabulary of {} ids",
-            self.shape.vocabulary
-        ))
-    }
-}
-
-fn missing(id: TensorId) -> EngineError {
-    EngineError::NoSuchTensor(format!("the stack has no {id}"))
 }

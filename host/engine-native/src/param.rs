@@ -69,7 +69,7 @@ impl<B> Param<B> {
         weights: &[f32],
         kernels: &K,
     ) -> Result<(), EngineError> {
-        check_size(id, &self.spec, weights.len())?;
+        self.spec.check_len(id, weights.len())?;
         kernels.upload(weights, &mut self.weights);
         Ok(())
     }
@@ -80,8 +80,8 @@ impl<B> Param<B> {
         moments: &Moments,
         kernels: &K,
     ) -> Result<(), EngineError> {
-        check_size(id, &self.spec, moments.first.len())?;
-        check_size(id, &self.spec, moments.second.len())?;
+        self.spec.check_len(id, moments.first.len())?;
+        self.spec.check_len(id, moments.second.len())?;
         self.updates = moments.updates;
         let zero = moments.first.iter().chain(&moments.second).all(|&m| m.to_bits() == 0);
         self.moments = (!zero).then(|| {
@@ -126,12 +126,4 @@ pub(crate) fn sink<B>(gradient: &mut Option<Gradient<B>>) -> Option<Sink<'_, B>>
         let write = if std::mem::replace(written, true) { Write::Add } else { Write::Replace };
         Sink { buffer, write }
     })
-}
-
-/// Refuses another number of elements than the tensor has.
-pub(crate) fn check_size(id: TensorId, spec: &TensorSpec, given: usize) -> Result<(), EngineError> {
-    if given == spec.len() {
-        return Ok(());
-    }
-    Err(EngineError::WrongSize { tensor: id.to_string(), expected: spec.len(), given })
 }

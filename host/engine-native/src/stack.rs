@@ -4,12 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Edit, EngineError, LayerId, ModelShape, TensorClass, TensorId, TokenBatch, Trainable};
+use engine::{Edit, EngineError, LayerId, ModelShape, TensorClass, TensorId, Trainable};
 
-use crate::{
-    kernels::Kernels,
-    param::{Param, check_size},
-};
+use crate::{kernels::Kernels, param::Param};
 
 /// Tensors of a block; the plan and the passes take them apart in the order of `ModelShape::block_tensors`.
 pub(crate) const BLOCK_TENSORS: usize = 12;
@@ -63,12 +60,12 @@ impl<B> Stack<B> {
             Some(layer) => self.block(layer).map(|block| block.tensors.iter().collect()).unwrap_or_default(),
         }
         .into_iter();
-        found.find(|param| param.spec.class == id.class).ok_or_else(|| missing(id))
+        found.find(|param| param.spec.class == id.class).ok_or_else(|| EngineError::missing(id))
     }
 
     pub(crate) fn get_mut(&mut self, id: TensorId) -> Result<&mut Param<B>, EngineError> {
         let mut all = self.all_mut();
-        all.find(|(other, _)| *other == id).map(|(_, param)| param).ok_or_else(|| missing(id))
+        all.find(|(other, _)| *other == id).map(|(_, param)| param).ok_or_else(|| EngineError::missing(id))
     }
 
     /// Every tensor with its name: the shared ones, then block by block.
@@ -153,7 +150,7 @@ impl<B> Stack<B> {
             let weights = given
                 .remove(&spec.class)
                 .ok_or_else(|| EngineError::NoSuchTensor(format!("the new block comes without {id}")))?;
-            check_size(id, &spec, weights.len())?;
+            spec.check_len(id, weights.len())?;
             let mut param = Param::zero(spec, kernels);
             param.set_weights(id, &weights, kernels)?;
             tensors.push(param);
@@ -169,41 +166,4 @@ impl<B> Stack<B> {
     pub(crate) fn check_scope(&self, trainable: &Trainable) -> Result<(), EngineError> {
         trainable.iter().try_for_each(|id| self.get(id).map(drop))
     }
-
-    /// Refuses rows that the model cannot read.
-    pub(crate) fn check_batch(&self, batch: &TokenBatch) -> Result<(), EngineError> {
-        if let Some(id) = batch.first_outside(self.shape.vocabulary) {
-            return Err(self.outside(id));
-        }
-        self.check_length(batch.length())
-    }
-
-    /// The same for a single row of inputs.
-    pub(crate) fn check_tokens(&self, tokens: &[u32]) -> Result<(), EngineError> {
-        if let Some(&id) = tokens.iter().find(|&&id| id as usize >= self.shape.vocabulary) {
-            return Err(self.outside(id));
-        }
-        self.check_length(tokens.len())
-    }
-
-    fn check_length(&self, length: usize) -> Result<(), EngineError> {
-        if length <= self.shape.context {
-            return Ok(());
-        }
-        Err(EngineError::BadBatch(format!(
-            "a row of {length} tokens is longer than the context of {}",
-            self.shape.context
-        )))
-    }
-
-    fn outside(&self, id: u32) -> EngineError {
-        EngineError::BadBatch(format!(
-            "token {id} is outside the vocabulary of {} ids",
-            self.shape.vocabulary
-        ))
-    }
-}
-
-fn missing(id: TensorId) -> EngineError {
-    EngineError::NoSuchTensor(format!("the stack has no {id}"))
 }

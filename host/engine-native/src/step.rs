@@ -188,7 +188,7 @@ impl<K: Kernels> Engine for Step<K> {
     }
 
     fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError> {
-        self.stack.check_batch(batch)?;
+        self.stack.shape.check_batch(batch)?;
         self.stack.check_scope(&plan.trainable)?;
         plan.check_execution(&self.stack.layers(), batch.sequences())?;
         if batch.sequences() == 0 || plan.micro_batch_sequences == 0 {
@@ -231,13 +231,13 @@ impl<K: Kernels> Engine for Step<K> {
     }
 
     fn evaluate(&mut self, batch: &TokenBatch) -> Result<Vec<f32>, EngineError> {
-        self.stack.check_batch(batch)?;
+        self.stack.shape.check_batch(batch)?;
         let form = self.form(batch.sequences(), batch.length());
         Ok(evaluate::losses(&self.kernels, &self.stack, batch, form))
     }
 
     fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
-        self.stack.check_tokens(tokens)?;
+        self.stack.shape.check_tokens(tokens)?;
         Ok(evaluate::logits(&self.kernels, &self.stack, tokens, self.form(1, tokens.len())))
     }
 

@@ -3,8 +3,8 @@
 //! A check panics with what was expected; numbers against independent references are not here.
 
 use crate::{
-    AdamW, Edit, Engine, EngineError, LayerId, LayerIndex, ModelShape, Part, Snapshot, StepPlan, TensorId,
-    TokenBatch, Trainable, Wait,
+    AdamW, Edit, Engine, EngineError, Entry, Execution, LayerId, LayerIndex, ModelShape, Part, Snapshot,
+    StepPlan, TensorId, TokenBatch, Trainable, Wait,
 };
 
 /// Builds an engine of that shape.
@@ -23,6 +23,7 @@ pub fn check(build: Build<'_>) {
     same_calls_give_the_same_bits(build);
     micro_batches_do_not_change_the_gradient(build);
     snapshot_restores_everything(build);
+    another_execution_is_followed_or_refused(build);
     nonsense_is_refused(build);
 }
 
@@ -214,6 +215,29 @@ fn snapshot_restores_everything(build: Build<'_>) {
     train_all(&mut *engine, &shape);
     saved.restore(&mut *engine).expect("what was taken can be put back");
     assert_eq!(saved, snapshot(&*engine, &shape));
+}
+
+fn another_execution_is_followed_or_refused(build: Build<'_>) {
+    let (shape, mut engine) = filled(build, &[0, 1]);
+    let plan = StepPlan {
+        execution: Execution::Entries(vec![Entry::whole(LayerId(1))]),
+        ..StepPlan::new(Trainable::all(&shape, &ids(&[0, 1])), 3)
+    };
+    let before = snapshot(&*engine, &shape);
+    match engine.step(&tiny_batch(), &plan) {
+        Err(EngineError::Unsupported { .. }) => {}
+        Err(other) => panic!("an execution is followed, or refused as unsupported, not for {other:?}"),
+        Ok(()) => {
+            engine.optimize(&update()).expect("a healthy device");
+            let after = snapshot(&*engine, &shape);
+            for ((tensor, old), (_, new)) in before.tensors.iter().zip(&after.tensors) {
+                let skipped = tensor.layer == Some(LayerId(0));
+                assert_eq!(old == new, skipped, "{tensor}: what does not run is skipped, all else trains");
+            }
+            return;
+        }
+    }
+    assert_eq!(before, snapshot(&*engine, &shape), "a refused step changes nothing");
 }
 
 fn nonsense_is_refused(build: Build<'_>) {

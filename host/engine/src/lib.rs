@@ -11,6 +11,7 @@ mod engine;
 mod flops;
 mod model;
 mod plan;
+mod refusal;
 mod scope;
 mod scripted;
 mod snapshot;

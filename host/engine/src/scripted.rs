@@ -101,28 +101,11 @@ impl ScriptedEngine {
     }
 
     fn get(&self, tensor: TensorId) -> Result<&Tensor, EngineError> {
-        self.tensors.get(&tensor).ok_or_else(|| missing(tensor))
+        self.tensors.get(&tensor).ok_or_else(|| EngineError::missing(tensor))
     }
 
     fn get_mut(&mut self, tensor: TensorId) -> Result<&mut Tensor, EngineError> {
-        self.tensors.get_mut(&tensor).ok_or_else(|| missing(tensor))
-    }
-
-    fn check(&self, batch: &TokenBatch) -> Result<(), EngineError> {
-        if let Some(id) = batch.first_outside(self.shape.vocabulary) {
-            return Err(EngineError::BadBatch(format!(
-                "token {id} is outside the vocabulary of {}",
-                self.shape.vocabulary
-            )));
-        }
-        if batch.length() > self.shape.context {
-            return Err(EngineError::BadBatch(format!(
-                "rows of {} tokens exceed the context of {}",
-                batch.length(),
-                self.shape.context
-            )));
-        }
-        Ok(())
+        self.tensors.get_mut(&tensor).ok_or_else(|| EngineError::missing(tensor))
     }
 
     /// The stated function.
@@ -178,7 +161,7 @@ impl Engine for ScriptedEngine {
 
     fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError> {
         plan.check_plain(NAME)?;
-        self.check(batch)?;
+        self.shape.check_batch(batch)?;
         for tensor in plan.trainable.iter() {
             self.get(tensor)?;
         }
@@ -210,7 +193,7 @@ impl Engine for ScriptedEngine {
     }
 
     fn evaluate(&mut self, batch: &TokenBatch) -> Result<Vec<f32>, EngineError> {
-        self.check(batch)?;
+        self.shape.check_batch(batch)?;
         let rows = batch.rows().chunks_exact(batch.length() + 1);
         Ok(rows.flat_map(|row| vec![self.loss(row) as f32; batch.length()]).collect())
     }
@@ -258,7 +241,7 @@ impl Engine for ScriptedEngine {
     fn write(&mut self, tensor: TensorId, weights: &[f32]) -> Result<(), EngineError> {
         let kept = self.weights == Weights::Kept;
         let held = self.get_mut(tensor)?;
-        check_size(tensor, &held.spec, weights.len())?;
+        held.spec.check_len(tensor, weights.len())?;
         if kept {
             held.weights.copy_from_slice(weights);
         }
@@ -276,8 +259,8 @@ impl Engine for ScriptedEngine {
     fn set_moments(&mut self, tensor: TensorId, moments: &Moments) -> Result<(), EngineError> {
         let kept = self.weights == Weights::Kept;
         let held = self.get_mut(tensor)?;
-        check_size(tensor, &held.spec, moments.first.len())?;
-        check_size(tensor, &held.spec, moments.second.len())?;
+        held.spec.check_len(tensor, moments.first.len())?;
+        held.spec.check_len(tensor, moments.second.len())?;
         held.moments =
             if kept { moments.clone() } else { Moments { updates: moments.updates, ..Moments::zero(0) } };
         Ok(())
@@ -302,17 +285,6 @@ impl Tensor {
             (*first, *second) = (m as f32, v as f32);
         }
     }
-}
-
-fn missing(tensor: TensorId) -> EngineError {
-    EngineError::NoSuchTensor(format!("the stack has no {tensor}"))
-}
-
-fn check_size(tensor: TensorId, spec: &TensorSpec, given: usize) -> Result<(), EngineError> {
-    if given == spec.len() {
-        return Ok(());
-    }
-    Err(EngineError::WrongSize { tensor: tensor.to_string(), expected: spec.len(), given })
 }
 
 /// SplitMix64's finaliser (Steele, Lea and Flood, OOPSLA 2014).

@@ -1,0 +1,61 @@
+//! What every engine refuses in the same words. Not here: what only one of them cannot do.
+
+use crate::{EngineError, ModelShape, TensorId, TensorSpec, TokenBatch};
+
+impl ModelShape {
+    /// Refuses rows that this model cannot read.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, or a row longer than the context.
+    pub fn check_batch(&self, batch: &TokenBatch) -> Result<(), EngineError> {
+        if let Some(id) = batch.first_outside(self.vocabulary) {
+            return Err(self.outside(id));
+        }
+        self.check_length(batch.length())
+    }
+
+    /// The same for a single row of inputs.
+    ///
+    /// # Errors
+    /// As for [`check_batch`](ModelShape::check_batch).
+    pub fn check_tokens(&self, tokens: &[u32]) -> Result<(), EngineError> {
+        if let Some(&id) = tokens.iter().find(|&&id| id as usize >= self.vocabulary) {
+            return Err(self.outside(id));
+        }
+        self.check_length(tokens.len())
+    }
+
+    fn check_length(&self, length: usize) -> Result<(), EngineError> {
+        if length <= self.context {
+            return Ok(());
+        }
+        let context = self.context;
+        Err(EngineError::BadBatch(format!(
+            "a row of {length} tokens is longer than the context of {context}"
+        )))
+    }
+
+    fn outside(&self, id: u32) -> EngineError {
+        EngineError::BadBatch(format!("token {id} is outside the vocabulary of {} ids", self.vocabulary))
+    }
+}
+
+impl TensorSpec {
+    /// Refuses another number of elements than the tensor has.
+    ///
+    /// # Errors
+    /// That.
+    pub fn check_len(&self, id: TensorId, given: usize) -> Result<(), EngineError> {
+        if given == self.len() {
+            return Ok(());
+        }
+        Err(EngineError::WrongSize { tensor: id.to_string(), expected: self.len(), given })
+    }
+}
+
+impl EngineError {
+    /// A tensor that the stack does not have.
+    pub fn missing(id: TensorId) -> EngineError {
+        EngineError::NoSuchTensor(format!("the stack has no {id}"))
+    }
+}

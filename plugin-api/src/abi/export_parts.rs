@@ -63,7 +63,7 @@ impl Entry {
     }
 }
 
-fn make<P: Plugin>(config: &str) -> Result<P> {
+pub(crate) fn make<P: Plugin>(config: &str) -> Result<P> {
     let mut json = serde_json::Deserializer::from_str(config);
     let config = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();

@@ -72,6 +72,7 @@ pub(crate) fn make<P: Plugin>(config: &str) -> Result<P> {
         let message = message.split(" at line ").next().unwrap_or_default().to_owned();
         Error::new(message).in_field(if field == "." { String::new() } else { field })
     })?;
+    json.end().map_err(|_| Error::new("something follows after the configuration"))?;
     P::new(config)
 }
 

@@ -15,6 +15,7 @@ use serde::Deserialize;
 /// Stages, freezing, and how long each phase takes.
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "stages": 2, "freeze": "blocks_only" }]))]
 struct Config {
     /// Number of stages, at most one a block (the paper: 4, 8 and 12).
     stages: usize,

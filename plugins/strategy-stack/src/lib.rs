@@ -13,6 +13,7 @@ use serde::Deserialize;
 /// How often the stack is repeated, when, and what becomes of AdamW and the learning rate.
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "factor": 2, "grow_after_fraction": 0.25, "optimizer": "copy" }]))]
 struct Config {
     /// Growth factor: the final depth over the first (the paper's default: 4); must divide the layers.
     factor: usize,

@@ -260,7 +260,7 @@ impl Registry {
     }
 }
 
-fn refused(path: &Path, refusal: &Refusal) -> PluginError {
+pub(crate) fn refused(path: &Path, refusal: &Refusal) -> PluginError {
     let Refusal { reason, hint } = refusal.clone();
     PluginError::Refused { path: path.to_path_buf(), reason, hint }
 }
@@ -273,13 +273,13 @@ fn bad_config(kind: Kind, id: &str, error: &Error) -> PluginError {
     PluginError::BadConfig { kind, id: id.into(), field, message: error.message().to_owned() }
 }
 
-fn listed(plugins: &[Descriptor]) -> String {
+pub(crate) fn listed(plugins: &[Descriptor]) -> String {
     let all: Vec<String> =
         plugins.iter().map(|plugin| format!("the {} `{}`", plugin.kind, plugin.id)).collect();
     if all.is_empty() { "nothing".into() } else { all.join(", ") }
 }
 
-fn sha256_of(path: &Path) -> Result<String, PluginError> {
+pub(crate) fn sha256_of(path: &Path) -> Result<String, PluginError> {
     let bytes = std::fs::read(path).map_err(|error| PluginError::Refused {
         path: path.to_path_buf(),
         reason: format!("cannot be read: {error}"),

@@ -37,6 +37,8 @@ fn obey(arguments: Arguments) -> Outcome {
         Command::Report(args) => commands::report::report(&args),
         Command::Plugin(PluginCommand::List(args)) => commands::plugin::list(&args),
         Command::Plugin(PluginCommand::Inspect(args)) => commands::plugin::inspect(&args),
+        Command::Plugin(PluginCommand::Validate(args)) => commands::plugin::validate::validate(&args),
+        Command::PluginQuestion(args) => commands::plugin::validate::question(&args),
         Command::Parity(args) => commands::parity::parity(&args, verbose),
         Command::Bench(args) => commands::bench::bench(&args),
         Command::Doctor(args) => commands::doctor::doctor(&args),

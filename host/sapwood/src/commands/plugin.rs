@@ -1,4 +1,6 @@
-//! `sapwood plugin list` and `inspect`.
+//! `sapwood plugin list` and `inspect`; the commands that do more stand in files below.
+
+pub(crate) mod validate;
 
 use std::path::Path;
 use std::process::ExitCode;

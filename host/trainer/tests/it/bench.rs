@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use data::{Corpus, DataConfig, Needs, Order};
-use engine::{Engine, ModelShape, ScriptedEngine, Weights};
+use engine::{Engine, ModelShape, Recompute, ScriptedEngine, Weights};
 use plugin_host::api::{
     self, Actions, Claim, Event, GrowthStrategy, InitContext, Kind, LayerInitializer, MomentsRule, Plan,
     RunEvent, RunFacts, Saved, StepContext, TensorMut,
@@ -186,7 +186,7 @@ fn config() -> RunConfig {
         model,
         initial_model: InitialModelConfig { from: None },
         data: DataConfig::Text { path: "text".into(), validation_fraction: 0.1, order: Order::Shuffled },
-        training: Training { sequences_per_step: 2, micro_batch_sequences: 2 },
+        training: Training { sequences_per_step: 2, micro_batch_sequences: 2, recompute: Recompute::Gelu },
         optimizer: Optimizer { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: 1.0 },
         schedule: Schedule {
             kind: ScheduleKind::Linear,

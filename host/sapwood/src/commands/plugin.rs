@@ -9,8 +9,11 @@ use std::process::ExitCode;
 use plugin_host::api::{Descriptor, Kind, LibraryFacts};
 use plugin_host::{PluginError, Registry, SearchPath};
 
+use trainer::ErrorClass;
+
 use crate::Outcome;
 use crate::args::{InspectArgs, PluginPath};
+use crate::failure::Failed;
 
 pub(crate) fn list(args: &PluginPath) -> Outcome {
     let registry = Registry::scan(SearchPath::standard(&args.plugin_path));
@@ -91,4 +94,13 @@ fn print_plugin(registry: &Registry, plugin: &Descriptor, path: &Path) -> Result
     }
     println!("\nconfiguration (JSON Schema):\n{}", registry.schema(plugin.kind, &plugin.id, path)?);
     Ok(())
+}
+
+/// The child of an isolated plugin.
+pub(crate) fn host() -> Outcome {
+    let served = plugin_host::isolation::serve();
+    served.map_err(|message| {
+        Failed::new(ErrorClass::Internal, message, "only the host itself runs this command")
+    })?;
+    Ok(ExitCode::SUCCESS)
 }

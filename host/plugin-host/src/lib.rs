@@ -5,11 +5,13 @@
 
 pub mod conformance;
 mod error;
+pub mod isolation;
 mod registry;
 mod reporters;
 mod search;
 
 pub use error::PluginError;
+pub use isolation::{ChildProgram, Isolation};
 pub use registry::{Choice, Found, Loaded, Provenance, Registry};
 pub use reporters::{ReporterEnd, Reporters};
 pub use sapwood_plugin as api;

@@ -52,6 +52,9 @@ pub(crate) enum Command {
     /// Tell what this machine has: engines, devices, plugins
     #[command(after_help = "Example: sapwood doctor")]
     Doctor(PluginPath),
+    /// Host one plugin that has `isolation = "process"`, over standard input and output
+    #[command(hide = true)]
+    PluginHost,
     /// Answer one question of `plugin validate`, in a process of its own
     #[command(hide = true)]
     PluginQuestion(QuestionArgs),

@@ -38,6 +38,7 @@ fn obey(arguments: Arguments) -> Outcome {
         Command::Plugin(PluginCommand::List(args)) => commands::plugin::list(&args),
         Command::Plugin(PluginCommand::Inspect(args)) => commands::plugin::inspect(&args),
         Command::Plugin(PluginCommand::Validate(args)) => commands::plugin::validate::validate(&args),
+        Command::PluginHost => commands::plugin::host(),
         Command::PluginQuestion(args) => commands::plugin::validate::question(&args),
         Command::Parity(args) => commands::parity::parity(&args, verbose),
         Command::Bench(args) => commands::bench::bench(&args),

@@ -11,7 +11,7 @@ use plugin_host::api::{
     self, Actions, Claim, Event, GrowthStrategy, InitContext, Kind, LayerInitializer, MomentsRule, Plan,
     RunEvent, RunFacts, Saved, StepContext, TensorMut,
 };
-use plugin_host::{Choice, Loaded};
+use plugin_host::{Choice, Isolation, Loaded};
 use trainer::folder::{RunFolder, read_json_lines};
 use trainer::records::{Decision, EvaluationRecord, StepRecord};
 use trainer::{
@@ -179,7 +179,12 @@ fn names_below(folder: &Path) -> BTreeSet<String> {
 
 fn config() -> RunConfig {
     let model = ModelShape { layers: 3, ..engine::contract::tiny_shape() };
-    let choice = |id: &str| Choice { id: id.into(), library: None, config: serde_json::json!({}) };
+    let choice = |id: &str| Choice {
+        id: id.into(),
+        library: None,
+        isolation: Isolation::None,
+        config: serde_json::json!({}),
+    };
     RunConfig {
         arm: "arm".into(),
         seed: 1,

@@ -126,11 +126,11 @@ fn what_is_no_library() {
         &bench,
         &bench.study(),
         &expect![[r#"
-        error: the library ./. is not a file
-          --> study.toml:71
-        hint: a plugin is a shared library built from a crate that calls `sapwood_plugin::export!`
-        exit 5
-    "#]],
+            error: the library ./. lies in a folder that everybody can write to
+              --> study.toml:71
+            hint: run `chmod o-w /tmp`, or move the plugin elsewhere
+            exit 5
+        "#]],
     );
 }
 

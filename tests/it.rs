@@ -30,3 +30,5 @@ mod plugins;
 mod printing;
 /// A study from its first step to its verdict, and again.
 mod study;
+/// Places that others can write to, libraries that are replaced, studies that are locked.
+mod trust;

@@ -2,17 +2,17 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use sapwood_plugin::host::{Library, Refusal, check_facts, open, read_facts};
 use sapwood_plugin::{
     Descriptor, Error, GrowthStrategy, Kind, LayerInitializer, LibraryFacts, MetricReporter,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::isolation::{Isolated, IsolatedInitializer, IsolatedReporter, IsolatedStrategy};
-use crate::{ChildProgram, Isolation, PluginError, SearchPath};
+use crate::store::{self, Copy};
+use crate::{ChildProgram, Isolation, Lock, PluginError, SearchPath, trust};
 
 /// A plugin as a study names it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,7 +86,8 @@ pub struct Found {
 
 impl Found {
     fn read(path: PathBuf) -> Found {
-        let facts = read_facts(&path).and_then(|facts| check_facts(&facts).map(|()| facts));
+        let facts = trust::check_place(&path).and_then(|()| read_facts(&path));
+        let facts = facts.and_then(|facts| check_facts(&facts).map(|()| facts));
         Found { path, facts }
     }
 
@@ -103,7 +104,10 @@ impl Found {
 pub struct Registry {
     folders: Vec<Vec<Found>>,
     search_path: SearchPath,
+    /// What has been looked at so far, by its original: a study uses the same bytes to its end.
+    copies: Mutex<HashMap<PathBuf, Copy>>,
     open: Mutex<HashMap<PathBuf, Library>>,
+    lock: Option<Lock>,
     child_program: Option<ChildProgram>,
 }
 
@@ -112,7 +116,20 @@ impl Registry {
     pub fn scan(search_path: SearchPath) -> Registry {
         let folders =
             search_path.libraries().map(|files| files.into_iter().map(Found::read).collect()).collect();
-        Registry { folders, search_path, open: Mutex::default(), child_program: None }
+        Registry {
+            folders,
+            search_path,
+            copies: Mutex::default(),
+            open: Mutex::default(),
+            lock: None,
+            child_program: None,
+        }
+    }
+
+    /// Refuses every plugin that the lock does not name with these very bytes.
+    #[must_use]
+    pub fn locked(self, lock: Lock) -> Registry {
+        Registry { lock: Some(lock), ..self }
     }
 
     /// Has isolated plugins hosted by that program instead of this very binary.
@@ -199,7 +216,7 @@ impl Registry {
     /// # Errors
     /// As for [`strategy`](Registry::strategy).
     pub fn schema(&self, kind: Kind, id: &str, path: &Path) -> Result<String, PluginError> {
-        let library = self.open(path)?;
+        let library = self.open(path, &self.copy(path)?)?;
         library.schema(kind, id).map_err(|error| bad_config(kind, id, &error))
     }
 
@@ -233,17 +250,41 @@ impl Registry {
         here: impl Fn(Library, &str, &str) -> sapwood_plugin::Result<Box<P>>,
         apart: impl Fn(Isolated) -> sapwood_plugin::Result<Box<P>>,
     ) -> Result<(Provenance, Box<P>), PluginError> {
-        let (path, descriptor) = self.resolve(kind, choice)?;
-        let sha256 = sha256_of(&path)?;
+        let (path, provenance) = self.provenance(kind, choice)?;
+        let copy = self.copy(&path)?;
         let config = choice.config.to_string();
         let plugin = match choice.isolation {
-            Isolation::None => here(self.open(&path)?, &choice.id, &config),
+            Isolation::None => here(self.open(&path, &copy)?, &choice.id, &config),
             Isolation::Process => {
-                apart(Isolated::start(&self.child_program()?, &path, kind, &choice.id, &config)?)
+                apart(Isolated::start(&self.child_program()?, &copy.path, kind, &choice.id, &config)?)
             }
         };
         let plugin = plugin.map_err(|error| bad_config(kind, &choice.id, &error))?;
-        Ok((Provenance { kind, id: choice.id.clone(), version: descriptor.version, sha256 }, plugin))
+        Ok((provenance, plugin))
+    }
+
+    /// Where a plugin comes from, with what a result is bound to; none of its code runs.
+    ///
+    /// # Errors
+    /// As for [`resolve`](Registry::resolve), and a plugin that the lock refuses.
+    pub fn provenance(&self, kind: Kind, choice: &Choice) -> Result<(PathBuf, Provenance), PluginError> {
+        let (path, descriptor) = self.resolve(kind, choice)?;
+        let sha256 = self.copy(&path)?.sha256;
+        let provenance = Provenance { kind, id: choice.id.clone(), version: descriptor.version, sha256 };
+        if let Some(lock) = &self.lock {
+            lock.check(&provenance, &path)?;
+        }
+        Ok((path, provenance))
+    }
+
+    fn copy(&self, path: &Path) -> Result<Copy, PluginError> {
+        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(copy) = copies.get(path) {
+            return Ok(copy.clone());
+        }
+        let copy = store::copy(path)?;
+        copies.insert(path.to_path_buf(), copy.clone());
+        Ok(copy)
     }
 
     fn child_program(&self) -> Result<ChildProgram, PluginError> {
@@ -255,13 +296,14 @@ impl Registry {
         }
     }
 
-    fn open(&self, path: &Path) -> Result<Library, PluginError> {
-        let mut libraries = self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(library) = libraries.get(path) {
+    /// What is refused is named by the original's place.
+    fn open(&self, original: &Path, copy: &Copy) -> Result<Library, PluginError> {
+        let mut libraries = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(library) = libraries.get(&copy.path) {
             return Ok(*library);
         }
-        let library = open(path).map_err(|refusal| refused(path, &refusal))?;
-        libraries.insert(path.to_path_buf(), library);
+        let library = open(&copy.path).map_err(|refusal| refused(original, &refusal))?;
+        libraries.insert(copy.path.clone(), library);
         Ok(library)
     }
 
@@ -319,5 +361,5 @@ pub(crate) fn sha256_of(path: &Path) -> Result<String, PluginError> {
         reason: format!("cannot be read: {error}"),
         hint: "check the path and its permissions".into(),
     })?;
-    Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(store::hash(&bytes))
 }

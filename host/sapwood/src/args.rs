@@ -105,6 +105,9 @@ pub(crate) struct FileArgs {
     /// Set any key of the file, such as `schedule.rate=1e-3`; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+    /// Refuse every plugin whose bytes are not those that `plugins.lock` beside the file names
+    #[arg(long)]
+    pub(crate) locked: bool,
     #[command(flatten)]
     pub(crate) plugins: PluginPath,
 }
@@ -174,6 +177,18 @@ pub(crate) enum PluginCommand {
                       Exit codes: 0 all plugins passed · 5 the library is refused · 6 a plugin failed"
     )]
     Validate(ValidateArgs),
+    /// Write down which bytes each plugin of a study has, for `--locked`
+    #[command(after_help = "Example: sapwood plugin lock mine.toml && sapwood study mine.toml --locked")]
+    Lock(LockArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LockArgs {
+    /// The studies' files; `plugins.lock` is written beside the first and names the plugins of all
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) plugins: PluginPath,
 }
 
 #[derive(Debug, Args)]

@@ -37,6 +37,7 @@ fn obey(arguments: Arguments) -> Outcome {
         Command::Report(args) => commands::report::report(&args),
         Command::Plugin(PluginCommand::List(args)) => commands::plugin::list(&args),
         Command::Plugin(PluginCommand::Inspect(args)) => commands::plugin::inspect(&args),
+        Command::Plugin(PluginCommand::Lock(args)) => commands::plugin::lock::lock(&args),
         Command::Plugin(PluginCommand::Validate(args)) => commands::plugin::validate::validate(&args),
         Command::PluginHost => commands::plugin::host(),
         Command::PluginQuestion(args) => commands::plugin::validate::question(&args),

@@ -7,3 +7,15 @@ pub(crate) mod plan;
 pub(crate) mod plugin;
 pub(crate) mod report;
 pub(crate) mod study;
+
+use ::study::{BuildEngine, Lab, Source};
+
+use crate::args::FileArgs;
+use crate::failure::Failed;
+
+/// The study that the arguments name, ready to run.
+fn open_study<'a>(args: &FileArgs, build: BuildEngine<'a>) -> Result<Lab<'a>, Failed> {
+    let source = Source::read(&args.file, &args.set)?;
+    let lab = Lab::open(source, &args.plugins.plugin_path, build)?;
+    if args.locked { Ok(lab.locked()?) } else { Ok(lab) }
+}

@@ -2,18 +2,18 @@
 
 use std::process::ExitCode;
 
-use study::{Lab, PhaseMemory, PlannedArm, Source, mebibytes};
+use study::{PhaseMemory, PlannedArm, mebibytes};
 use trainer::peak_memory_bytes;
 
+use super::open_study;
 use crate::args::{DeviceName, EngineArgs, EngineName, PlanArgs};
 use crate::output::result_line;
 use crate::{Outcome, engines};
 
 pub(crate) fn plan(args: &PlanArgs) -> Outcome {
-    let source = Source::read(&args.file.file, &args.file.set)?;
     // A dry run computes nothing: any engine will do.
     let build = engines::builder(EngineArgs { engine: EngineName::Native, device: DeviceName::Cpu });
-    let lab = Lab::open(source, &args.file.plugins.plugin_path, &build)?;
+    let lab = open_study(&args.file, &build)?;
     let arms = lab.plan()?;
     if args.json {
         let arms: Vec<serde_json::Value> = arms.iter().map(as_json).collect();

@@ -1,5 +1,6 @@
 //! `sapwood plugin list` and `inspect`; the commands that do more stand in files below.
 
+pub(crate) mod lock;
 pub(crate) mod validate;
 
 use std::path::Path;

@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use study::{Executed, Execution, Lab, Source, execute, run_folder};
+use study::{Executed, Execution, Lab, execute, run_folder};
 use trainer::{ConfigError, ErrorClass, RunConfig};
 
+use super::open_study;
 use crate::args::{StudyArgs, TrainArgs};
 use crate::failure::{Failed, INTERRUPTED, SEVERAL, code_of};
 use crate::output::{note_line, result_line};
 use crate::{Outcome, engines, log};
 
 pub(crate) fn study(args: &StudyArgs, verbose: u8) -> Outcome {
-    let source = Source::read(&args.file.file, &args.file.set)?;
     let build = engines::builder(args.engine);
-    let lab = Lab::open(source, &args.file.plugins.plugin_path, &build)?;
+    let lab = open_study(&args.file, &build)?;
     let runs: Vec<RunConfig> = lab.plan()?.into_iter().flat_map(|arm| arm.runs).collect();
     let folder = folder(args.out.clone(), &lab);
     log::into_folder(&folder, verbose)?;
@@ -28,9 +28,8 @@ pub(crate) fn study(args: &StudyArgs, verbose: u8) -> Outcome {
 }
 
 pub(crate) fn train(args: &TrainArgs, verbose: u8) -> Outcome {
-    let source = Source::read(&args.file.file, &args.file.set)?;
     let build = engines::builder(args.engine);
-    let lab = Lab::open(source, &args.file.plugins.plugin_path, &build)?;
+    let lab = open_study(&args.file, &build)?;
     let arm = chosen_arm(args, &lab)?;
     let seed = args.seed.unwrap_or(lab.file.study.seeds[0]);
     // A seed that the study does not name is a run like any other.

@@ -36,7 +36,11 @@ fn every_file_can_be_planned() {
     let mut files = 0;
     for path in planned {
         let file = path.to_str().expect("a path in plain text");
-        let plan = Bench::new().sapwood(&["plan", file, "--json"]).good();
+        let text = fs::read_to_string(&path).expect("it was just listed");
+        if text.contains("\"python3\"") && !support::has_python() {
+            continue;
+        }
+        let plan = Bench::new().sapwood_from(support::root(), &["plan", file, "--json"]).good();
         let plan: serde_json::Value = serde_json::from_str(&plan).expect("JSON was asked for");
         let arms = plan["arms"].as_array().expect("a study has arms");
         assert!(arms.len() >= 2, "{file} compares nothing");

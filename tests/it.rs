@@ -8,6 +8,8 @@ mod support;
 mod bad_plugins;
 /// Help and errors word by word: what, where, what to do, and the exit code.
 mod cli;
+/// A strategy that is a program, in any language.
+mod command;
 /// Every file in configs/ is a whole study that can be planned.
 mod configs;
 /// The conformance suite: every plugin passes, every fault is found by name.

@@ -90,6 +90,12 @@ impl Bench {
         self.end(child)
     }
 
+    /// The same in another folder.
+    pub(crate) fn sapwood_from(&self, folder: &Path, args: &[&str]) -> Ran {
+        let output = self.command(args).current_dir(folder).output();
+        self.ran(output.expect("the binary was built for this test"))
+    }
+
     /// Runs the study into `out`, one run at a time.
     pub(crate) fn study(&self) -> Ran {
         self.sapwood(&["study", "study.toml", "--out", "out", "--jobs", "1"])
@@ -355,6 +361,16 @@ fn library_name(package: &str) -> String {
 }
 
 // ---------------------------------------------------------------- what a machine may lack
+
+/// Whether there is a Python 3 where programs are looked for without a `PATH`; says so if there is none.
+pub(crate) fn has_python() -> bool {
+    let found = Command::new("python3").arg("--version").env_clear().output();
+    let found = found.is_ok_and(|output| output.status.success());
+    if !found {
+        left_out("python3", "there is none in /usr/bin or /bin");
+    }
+    found
+}
 
 /// Leaves a test out where the machine lacks what it needs, unless `SAPWOOD_REQUIRE` names that.
 pub(crate) fn left_out(what: &str, reason: &str) {

@@ -214,13 +214,13 @@ impl Program {
         self.write(call)?;
         loop {
             let mut answer = self.read(call)?;
-            if answer["done"] == true {
+            if answer.get("done") == Some(&Value::Bool(true)) {
                 return Ok(());
             }
-            let action = answer["action"].take();
-            if action.is_null() {
+            if answer.get("action").is_none() {
                 return Err(self.wrong(&answer, "{\"action\": …} or {\"done\": true}"));
             }
+            let action = answer["action"].take();
             let action: Action = serde_json::from_value(action.clone())
                 .map_err(|error| Error::new(format!("{} requests {action}: {error}", self.name)))?;
             let count = if let Action::Insert(insert) = &action { insert.count as u64 } else { 0 };

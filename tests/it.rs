@@ -10,6 +10,10 @@ mod bad_plugins;
 mod cli;
 /// Every file in configs/ is a whole study that can be planned.
 mod configs;
+/// The conformance suite: every plugin passes, every fault is found by name.
+mod conformance;
+/// `isolation = "process"`: the same bits, and what no host can catch in process ends a child and nothing else.
+mod isolation;
 /// Killed, interrupted, out of disk: run again, it ends as if nothing had happened.
 mod kill;
 /// Who may know whom, and other absences that hold the design together.

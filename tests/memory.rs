@@ -125,3 +125,24 @@ fn half_of_a_limit_is_refused() {
     check("micro_batch_sequences = 4\nmemory_limit_mib = 100", "limits nothing");
     check("micro_batch_sequences = \"automatic\"", "a number of sequences, or \"auto\"");
 }
+
+#[test]
+fn blocks_that_are_computed_again_take_less_and_come_to_the_same() {
+    let again = "micro_batch_sequences = 4\nrecompute = \"blocks\"";
+    let [kept, again] = [Bench::new(), Bench::with(&[("micro_batch_sequences = 4", again)])];
+    let peak =
+        |bench: &Bench| plan_of(bench)["arms"][0]["memory"][0]["parts_bytes"]["step"]["activations"].as_u64();
+    assert!(peak(&again) < peak(&kept), "{:?} and {:?}", peak(&again), peak(&kept));
+    for bench in [&kept, &again] {
+        bench.study().good();
+    }
+    support::same_results(&kept.path("out"), &again.path("out"));
+}
+
+#[test]
+fn an_engine_that_cannot_compute_blocks_again_says_so() {
+    let bench =
+        Bench::with(&[("micro_batch_sequences = 4", "micro_batch_sequences = 4\nrecompute = \"blocks\"")]);
+    let ran = bench.sapwood(&["study", "study.toml", "--out", "out", "--engine", "burn"]);
+    refused(&ran, &["the engine `burn` does not implement blocks that are computed again"]);
+}

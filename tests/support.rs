@@ -19,6 +19,7 @@ const TINY: &str = include_str!("fixtures/tiny.toml");
 /// A temporary folder with `text.txt` and `study.toml`.
 pub(crate) struct Bench {
     folder: TempDir,
+    variables: Vec<(&'static str, String)>,
 }
 
 /// What the binary said, and how it ended; `None` for a signal.
@@ -37,7 +38,10 @@ impl Bench {
     /// With the tiny study, each of these passages replaced.
     pub(crate) fn with(edits: &[(&str, &str)]) -> Bench {
         built_plugins();
-        let bench = Bench { folder: tempfile::tempdir().expect("room for a temporary folder") };
+        let bench = Bench {
+            folder: tempfile::tempdir().expect("room for a temporary folder"),
+            variables: Vec::new(),
+        };
         bench.write("text.txt", text(40_000));
         bench.write_study(edits);
         bench
@@ -56,6 +60,11 @@ impl Bench {
     pub(crate) fn add_to_study(&self, text: &str) {
         let study = fs::read_to_string(self.path("study.toml")).expect("a study was written");
         self.write("study.toml", study + text);
+    }
+
+    /// From here on the binary is run with that variable.
+    pub(crate) fn set_variable(&mut self, name: &'static str, value: &str) {
+        self.variables.push((name, value.to_owned()));
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -104,6 +113,7 @@ impl Bench {
         let mut command = Command::new(SAPWOOD);
         command.args(args).current_dir(self.folder.path()).env_clear();
         command.env("SAPWOOD_TEST_MARK", self.path("mark"));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

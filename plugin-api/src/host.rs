@@ -271,3 +271,8 @@ impl Library {
 pub fn contained<T>(code: impl FnOnce() -> Result<T>) -> Result<T> {
     boundary::catch(code)
 }
+
+/// The error of a plugin that panicked in another process.
+pub fn panicked(message: String, place: String) -> Error {
+    Error::panic(message, place)
+}

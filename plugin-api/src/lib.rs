@@ -87,6 +87,7 @@ mod plugin;
 mod random;
 mod reporter;
 mod strategy;
+pub mod testing;
 
 pub use actions::{
     Above, Action, ActionSink, Actions, Insert, MomentsRule, OptimizerChange, OptimizerRule, Pushed,

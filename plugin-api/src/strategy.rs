@@ -47,6 +47,28 @@ pub trait GrowthStrategy: Send {
     fn restore(&mut self, saved: &Saved) -> Result<()>;
 }
 
+impl<S: GrowthStrategy + ?Sized> GrowthStrategy for Box<S> {
+    fn plan(&mut self, run: &RunFacts) -> Result<Plan> {
+        (**self).plan(run)
+    }
+
+    fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> Result<()> {
+        (**self).before_step(context, actions)
+    }
+
+    fn on_event(&mut self, event: &Event, actions: &mut Actions<'_>) -> Result<()> {
+        (**self).on_event(event, actions)
+    }
+
+    fn save(&self) -> Result<Saved> {
+        (**self).save()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<()> {
+        (**self).restore(saved)
+    }
+}
+
 /// A block's identity: given at birth, never reused, independent of its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -167,11 +167,13 @@ impl Branch {
 }
 
 /// What the backward pass computes again. Norms always are: they cost next to nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Recompute {
     /// Nothing that costs a product or a transcendental function.
     Nothing,
     /// The output of each GELU, from its input: a quarter of a block's activations for almost no time.
+    #[default]
     Gelu,
     /// Each block from its input: of a block nothing else is kept, for one more forward pass.
     Blocks,

@@ -1,11 +1,12 @@
-//! What a call into a loaded strategy costs that decides nothing. Needs the plugins built in the same
-//! profile: `cargo build --release -p strategy-baseline && cargo bench -p plugin-host`.
+//! What a call into a loaded strategy costs that decides nothing, in process and isolated. Needs what it loads built
+//! in the same profile: `cargo build --release -p strategy-baseline -p sapwood && cargo bench -p plugin-host`.
+#![allow(clippy::print_stdout)]
 
 use std::path::PathBuf;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use plugin_host::api::{Action, ActionSink, Actions, Block, Error, LayerId, Pushed, Result, StepContext};
-use plugin_host::{Choice, Registry, SearchPath};
+use plugin_host::{ChildProgram, Choice, Isolation, Registry, SearchPath};
 
 struct Nothing;
 
@@ -18,8 +19,31 @@ impl ActionSink for Nothing {
 fn silent_call(criterion: &mut Criterion) {
     let binary = std::env::current_exe().expect("a running benchmark has a file");
     let folders: Vec<PathBuf> = binary.ancestors().skip(1).take(2).map(PathBuf::from).collect();
-    let registry = Registry::scan(SearchPath(folders));
-    let choice = Choice { id: "sapwood/baseline".into(), library: None, config: serde_json::json!({}) };
+    let host = folders.iter().map(|folder| folder.join("sapwood")).find(|host| host.is_file());
+    measure(criterion, "before_step that decides nothing", &folders, Isolation::None, None);
+    match host {
+        Some(host) => {
+            let name = "before_step that decides nothing, isolated";
+            measure(criterion, name, &folders, Isolation::Process, Some(host));
+        }
+        None => println!("isolated: left out, `cargo build --release -p sapwood` was not run"),
+    }
+}
+
+fn measure(
+    criterion: &mut Criterion,
+    name: &str,
+    folders: &[PathBuf],
+    isolation: Isolation,
+    host: Option<PathBuf>,
+) {
+    let mut registry = Registry::scan(SearchPath(folders.to_vec()));
+    if let Some(program) = host {
+        registry =
+            registry.with_child_program(ChildProgram { program, arguments: vec!["plugin-host".into()] });
+    }
+    let choice =
+        Choice { id: "sapwood/baseline".into(), library: None, isolation, config: serde_json::json!({}) };
     let mut strategy = registry.strategy(&choice).expect("built beside this benchmark");
     let blocks: Vec<Block> =
         (0..12).map(|id| Block { id: LayerId(id), born_at_step: 0, trains: 1 }).collect();
@@ -34,7 +58,7 @@ fn silent_call(criterion: &mut Criterion) {
         losses: &[],
         evaluations: &[],
     };
-    criterion.bench_function("before_step that decides nothing", |bencher| {
+    criterion.bench_function(name, |bencher| {
         bencher.iter(|| strategy.plugin.before_step(&context, &mut Actions::new(&mut Nothing)));
     });
 }

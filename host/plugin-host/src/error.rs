@@ -63,6 +63,12 @@ pub enum PluginError {
         /// What it says.
         message: String,
     },
+    /// The host's own part in it fails: a process, a folder.
+    #[error("{message}")]
+    Host {
+        /// What cannot be done.
+        message: String,
+    },
 }
 
 impl PluginError {
@@ -71,6 +77,9 @@ impl PluginError {
         match self {
             PluginError::NotFound { hint, .. } | PluginError::Refused { hint, .. } => hint.clone(),
             PluginError::Ambiguous { .. } => "remove one of them, or name one with `library = \"…\"`".into(),
+            PluginError::Host { .. } => {
+                "check the disk, the permissions and the limits of this machine".into()
+            }
             PluginError::BadConfig { id, .. } => {
                 format!("`sapwood plugin inspect {id}` prints what it takes")
             }

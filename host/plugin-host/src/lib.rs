@@ -3,12 +3,15 @@
 //! What a plugin is and how it crosses the border stands in `sapwood-plugin`, re-exported here as
 //! [`api`]. What is done with a strategy's requests is the trainer's.
 
+pub mod conformance;
 mod error;
+pub mod isolation;
 mod registry;
 mod reporters;
 mod search;
 
 pub use error::PluginError;
+pub use isolation::{ChildProgram, Isolation};
 pub use registry::{Choice, Found, Loaded, Provenance, Registry};
 pub use reporters::{ReporterEnd, Reporters};
 pub use sapwood_plugin as api;

@@ -11,7 +11,8 @@ use sapwood_plugin::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{PluginError, SearchPath};
+use crate::isolation::{Isolated, IsolatedInitializer, IsolatedReporter, IsolatedStrategy};
+use crate::{ChildProgram, Isolation, PluginError, SearchPath};
 
 /// A plugin as a study names it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub struct Choice {
     /// The library to take it from, instead of the search path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub library: Option<PathBuf>,
+    /// Where it runs.
+    #[serde(default, skip_serializing_if = "Isolation::is_none")]
+    pub isolation: Isolation,
     /// Its configuration.
     #[serde(default = "empty_table", skip_serializing_if = "is_empty_table")]
     pub config: serde_json::Value,
@@ -100,6 +104,7 @@ pub struct Registry {
     folders: Vec<Vec<Found>>,
     search_path: SearchPath,
     open: Mutex<HashMap<PathBuf, Library>>,
+    child_program: Option<ChildProgram>,
 }
 
 impl Registry {
@@ -107,7 +112,13 @@ impl Registry {
     pub fn scan(search_path: SearchPath) -> Registry {
         let folders =
             search_path.libraries().map(|files| files.into_iter().map(Found::read).collect()).collect();
-        Registry { folders, search_path, open: Mutex::default() }
+        Registry { folders, search_path, open: Mutex::default(), child_program: None }
+    }
+
+    /// Has isolated plugins hosted by that program instead of this very binary.
+    #[must_use]
+    pub fn with_child_program(self, program: ChildProgram) -> Registry {
+        Registry { child_program: Some(program), ..self }
     }
 
     /// All libraries, refused ones too, in the order of the search.
@@ -141,8 +152,11 @@ impl Registry {
     /// # Errors
     /// It is not there, is refused, or refuses its configuration; so below.
     pub fn strategy(&self, choice: &Choice) -> Result<Loaded<dyn GrowthStrategy>, PluginError> {
-        let make = |library: Library, id: &str, config: &str| library.strategy(id, config);
-        let (provenance, plugin) = self.make(Kind::Strategy, choice, make)?;
+        let here = |library: Library, id: &str, config: &str| library.strategy(id, config);
+        let apart = |isolated| -> sapwood_plugin::Result<Box<dyn GrowthStrategy>> {
+            Ok(Box::new(IsolatedStrategy::new(isolated)))
+        };
+        let (provenance, plugin) = self.make(Kind::Strategy, choice, here, apart)?;
         Ok(Loaded { provenance, plugin })
     }
 
@@ -151,8 +165,11 @@ impl Registry {
     /// # Errors
     /// As for [`strategy`](Registry::strategy).
     pub fn initializer(&self, choice: &Choice) -> Result<Loaded<dyn LayerInitializer>, PluginError> {
-        let make = |library: Library, id: &str, config: &str| library.initializer(id, config);
-        let (provenance, plugin) = self.make(Kind::Initializer, choice, make)?;
+        let here = |library: Library, id: &str, config: &str| library.initializer(id, config);
+        let apart = |isolated| -> sapwood_plugin::Result<Box<dyn LayerInitializer>> {
+            Ok(Box::new(IsolatedInitializer::new(isolated)?))
+        };
+        let (provenance, plugin) = self.make(Kind::Initializer, choice, here, apart)?;
         Ok(Loaded { provenance, plugin })
     }
 
@@ -161,8 +178,11 @@ impl Registry {
     /// # Errors
     /// As for [`strategy`](Registry::strategy).
     pub fn reporter(&self, choice: &Choice) -> Result<Loaded<dyn MetricReporter>, PluginError> {
-        let make = |library: Library, id: &str, config: &str| library.reporter(id, config);
-        let (provenance, plugin) = self.make(Kind::Reporter, choice, make)?;
+        let here = |library: Library, id: &str, config: &str| library.reporter(id, config);
+        let apart = |isolated| -> sapwood_plugin::Result<Box<dyn MetricReporter>> {
+            Ok(Box::new(IsolatedReporter::new(isolated)))
+        };
+        let (provenance, plugin) = self.make(Kind::Reporter, choice, here, apart)?;
         Ok(Loaded { provenance, plugin })
     }
 
@@ -210,15 +230,29 @@ impl Registry {
         &self,
         kind: Kind,
         choice: &Choice,
-        make: impl Fn(Library, &str, &str) -> sapwood_plugin::Result<Box<P>>,
+        here: impl Fn(Library, &str, &str) -> sapwood_plugin::Result<Box<P>>,
+        apart: impl Fn(Isolated) -> sapwood_plugin::Result<Box<P>>,
     ) -> Result<(Provenance, Box<P>), PluginError> {
         let (path, descriptor) = self.resolve(kind, choice)?;
         let sha256 = sha256_of(&path)?;
-        let library = self.open(&path)?;
         let config = choice.config.to_string();
-        let plugin =
-            make(library, &choice.id, &config).map_err(|error| bad_config(kind, &choice.id, &error))?;
+        let plugin = match choice.isolation {
+            Isolation::None => here(self.open(&path)?, &choice.id, &config),
+            Isolation::Process => {
+                apart(Isolated::start(&self.child_program()?, &path, kind, &choice.id, &config)?)
+            }
+        };
+        let plugin = plugin.map_err(|error| bad_config(kind, &choice.id, &error))?;
         Ok((Provenance { kind, id: choice.id.clone(), version: descriptor.version, sha256 }, plugin))
+    }
+
+    fn child_program(&self) -> Result<ChildProgram, PluginError> {
+        match &self.child_program {
+            Some(program) => Ok(program.clone()),
+            None => ChildProgram::this_binary().map_err(|error| PluginError::Host {
+                message: format!("this binary cannot be found to isolate a plugin with: {error}"),
+            }),
+        }
     }
 
     fn open(&self, path: &Path) -> Result<Library, PluginError> {
@@ -260,12 +294,12 @@ impl Registry {
     }
 }
 
-fn refused(path: &Path, refusal: &Refusal) -> PluginError {
+pub(crate) fn refused(path: &Path, refusal: &Refusal) -> PluginError {
     let Refusal { reason, hint } = refusal.clone();
     PluginError::Refused { path: path.to_path_buf(), reason, hint }
 }
 
-fn bad_config(kind: Kind, id: &str, error: &Error) -> PluginError {
+pub(crate) fn bad_config(kind: Kind, id: &str, error: &Error) -> PluginError {
     if error.panicked().is_some() {
         return PluginError::Fault { kind, id: id.into(), call: "new".into(), message: error.to_string() };
     }
@@ -273,13 +307,13 @@ fn bad_config(kind: Kind, id: &str, error: &Error) -> PluginError {
     PluginError::BadConfig { kind, id: id.into(), field, message: error.message().to_owned() }
 }
 
-fn listed(plugins: &[Descriptor]) -> String {
+pub(crate) fn listed(plugins: &[Descriptor]) -> String {
     let all: Vec<String> =
         plugins.iter().map(|plugin| format!("the {} `{}`", plugin.kind, plugin.id)).collect();
     if all.is_empty() { "nothing".into() } else { all.join(", ") }
 }
 
-fn sha256_of(path: &Path) -> Result<String, PluginError> {
+pub(crate) fn sha256_of(path: &Path) -> Result<String, PluginError> {
     let bytes = std::fs::read(path).map_err(|error| PluginError::Refused {
         path: path.to_path_buf(),
         reason: format!("cannot be read: {error}"),

@@ -10,7 +10,7 @@ use plugin_host::api::{
     ModelFacts, MomentsRule, Pushed, Result, Role, RunEvent, RunFacts, SessionFacts, StepContext, TensorMut,
     TensorView,
 };
-use plugin_host::{Choice, PluginError, Registry, SearchPath};
+use plugin_host::{Choice, Isolation, PluginError, Registry, SearchPath};
 
 /// Builds the plugins into the folder that this test was built into, in the same profile and target.
 fn plugin_folder() -> &'static Path {
@@ -41,7 +41,7 @@ fn registry() -> Registry {
 }
 
 fn choice(id: &str, config: serde_json::Value) -> Choice {
-    Choice { id: id.into(), library: None, config }
+    Choice { id: id.into(), library: None, isolation: Isolation::None, config }
 }
 
 fn facts() -> RunFacts {

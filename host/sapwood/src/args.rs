@@ -38,7 +38,7 @@ pub(crate) enum Command {
     /// Compare the arms of a study's folder and print the verdict again
     #[command(after_help = "Example: sapwood report runs/quickstart")]
     Report(ReportArgs),
-    /// List and inspect plugins
+    /// List, inspect and validate plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Replay recorded training runs of another implementation, and compare step by step
@@ -52,6 +52,12 @@ pub(crate) enum Command {
     /// Tell what this machine has: engines, devices, plugins
     #[command(after_help = "Example: sapwood doctor")]
     Doctor(PluginPath),
+    /// Host one plugin that has `isolation = "process"`, over standard input and output
+    #[command(hide = true)]
+    PluginHost,
+    /// Answer one question of `plugin validate`, in a process of its own
+    #[command(hide = true)]
+    PluginQuestion(QuestionArgs),
 }
 
 /// Which engine trains, and on what.
@@ -162,6 +168,47 @@ pub(crate) enum PluginCommand {
         after_help = "Example: sapwood plugin inspect sapwood/paper\n         sapwood plugin inspect ./libmine.so"
     )]
     Inspect(InspectArgs),
+    /// Put a library through the conformance suite, each question in a process of its own
+    #[command(
+        after_help = "Example: sapwood plugin validate ./libmine.so --config '{\"every_steps\": 10}'\n\n\
+                      Exit codes: 0 all plugins passed · 5 the library is refused · 6 a plugin failed"
+    )]
+    Validate(ValidateArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// The library's file
+    pub(crate) library: PathBuf,
+    /// Only the plugin of this id [default: all of the library's]
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// Ask only this question; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) question: Vec<String>,
+    /// Its configuration, as JSON [default: the first example of its schema, else {}]
+    #[arg(long, value_name = "JSON")]
+    pub(crate) config: Option<String>,
+    /// Print the certificate, JSON that is bound to the library's sha256
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write the certificate into this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// Seconds after which a question counts as never answered
+    #[arg(long, default_value_t = 60, value_name = "N")]
+    pub(crate) seconds: u64,
+}
+
+/// One question of the conformance suite, as the asking process passes it on.
+#[derive(Debug, Args)]
+pub(crate) struct QuestionArgs {
+    pub(crate) library: PathBuf,
+    pub(crate) kind: String,
+    pub(crate) id: String,
+    pub(crate) question: String,
+    pub(crate) config: String,
+    pub(crate) folder: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -16,6 +16,7 @@ static LOST: Mutex<Option<io::Error>> = Mutex::new(None);
 
 /// A line of a result, on standard output; takes what `println!` takes.
 macro_rules! result_line {
+    () => { $crate::output::result(format_args!("")) };
     ($($text:tt)*) => { $crate::output::result(format_args!($($text)*)) };
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use data::DataConfig;
-use engine::{ModelShape, Tokens};
+use engine::{ModelShape, Recompute, Tokens};
 use indexmap::IndexMap;
 use plugin_host::Choice;
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,9 @@ pub struct TrainingSection {
     /// Most sequences in one forward and backward pass: the same mathematics whatever it is, though not the same
     /// bits.
     pub micro_batch_sequences: MicroBatch,
+    /// What the backward pass computes again, to save memory: `nothing`, `gelu` or `blocks`. The bits are the same.
+    #[serde(default)]
+    pub recompute: Recompute,
     /// What `micro_batch_sequences = "auto"` has to stay below, for each run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_limit_mib: Option<u64>,
@@ -70,7 +73,8 @@ impl TrainingSection {
             MicroBatch::Sequences(sequences) => sequences,
             MicroBatch::Auto(_) => self.sequences_per_step,
         };
-        Training { sequences_per_step: self.sequences_per_step, micro_batch_sequences }
+        let TrainingSection { sequences_per_step, recompute, .. } = *self;
+        Training { sequences_per_step, micro_batch_sequences, recompute }
     }
 
     fn check(&self) -> Result<(), ConfigError> {

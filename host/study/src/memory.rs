@@ -61,7 +61,8 @@ impl PhaseMemory {
         trained: &Trainable,
         micro_batch_sequences: usize,
     ) -> Option<PhaseMemory> {
-        let plan = StepPlan::new(phase.trainable.clone(), micro_batch_sequences);
+        let recompute = run.training.recompute;
+        let plan = StepPlan { recompute, ..StepPlan::new(phase.trainable.clone(), micro_batch_sequences) };
         let of = |sequences| engine.memory(&phase.layers, &plan, sequences, run.model.context);
         let evaluated = run.evaluation.sequences.max(run.audit.probe_sequences);
         let evaluation = of(evaluated)?.evaluation;

@@ -115,12 +115,23 @@ impl RunFile {
 
     fn first_difference(&self, present: &RunFile) -> Option<String> {
         let value = |file: &RunFile| {
-            Some((serde_json::to_value(&file.config).ok()?, serde_json::to_value(&file.bound_to).ok()?))
+            let mut config = serde_json::to_value(&file.config).ok()?;
+            forget_isolation(&mut config);
+            Some((config, serde_json::to_value(&file.bound_to).ok()?))
         };
         let ((config, bound), (old_config, old_bound)) = (value(self)?, value(present)?);
         difference(Path::new(""), &old_config, &config)
             .or_else(|| difference(Path::new(""), &old_bound, &bound))
     }
+}
+
+/// Where a plugin runs changes no bit of what it comes to: a run whose plugin crashed may go on with it isolated.
+fn forget_isolation(config: &mut Value) {
+    let initializers = config["initializers"].as_object_mut().into_iter().flat_map(|all| all.values_mut());
+    for choice in initializers {
+        choice.as_object_mut().map(|choice| choice.remove("isolation"));
+    }
+    config["strategy"].as_object_mut().map(|choice| choice.remove("isolation"));
 }
 
 /// The first place at which two values differ, in words.
@@ -151,6 +162,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn where_a_plugin_runs_binds_nothing() {
+        let mut config = json!({
+            "strategy": {"use": "a/b", "isolation": "process"},
+            "initializers": {"new_blocks": {"use": "a/c", "isolation": "process"}},
+        });
+        forget_isolation(&mut config);
+        let bare = json!({"strategy": {"use": "a/b"}, "initializers": {"new_blocks": {"use": "a/c"}}});
+        assert_eq!(config, bare);
+    }
 
     #[test]
     fn the_first_difference_is_named() {

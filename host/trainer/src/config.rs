@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use data::DataConfig;
-use engine::{Flops, ModelShape, Tokens};
+use engine::{Flops, ModelShape, Recompute, Tokens};
 use plugin_host::Choice;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +68,9 @@ pub struct Training {
     pub sequences_per_step: usize,
     /// Most sequences in one forward and backward pass.
     pub micro_batch_sequences: usize,
+    /// What the backward pass computes again, to save memory: the bits are the same whatever it is.
+    #[serde(default)]
+    pub recompute: Recompute,
 }
 
 /// AdamW's numbers.

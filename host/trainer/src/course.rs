@@ -397,6 +397,88 @@ mod tests {
         }
     }
 
+    /// The words that the authors' test bench refuses a request with; its rules are a copy of these here.
+    fn answer_of_the_bench(action: &Action) -> String {
+        use plugin_host::api::{self, Actions, GrowthStrategy, RunFacts, StepContext, testing::SimulatedRun};
+
+        struct Asking(Action);
+
+        impl GrowthStrategy for Asking {
+            fn plan(&mut self, _: &RunFacts) -> Result<Plan> {
+                Ok(Plan { slots: vec!["new_blocks".into()], ..Plan::fixed_depth(2, 3) })
+            }
+
+            fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> Result<()> {
+                if context.step == 0 {
+                    let _ = actions.push(self.0.clone());
+                }
+                Ok(())
+            }
+
+            api::stateless!();
+        }
+
+        let driven = SimulatedRun::new(2, 2).drive(&mut Asking(action.clone())).expect("a good plan");
+        match driven.refusals().next() {
+            Some((_, _, reason)) => reason.to_owned(),
+            None => format!("{:?}", driven.layers.iter().map(|layer| layer.0).collect::<Vec<_>>()),
+        }
+    }
+
+    #[test]
+    fn the_authors_test_bench_has_the_same_rules() {
+        let classes = |class: &str| Some(vec![class.to_owned()]);
+        let optimizer = |which, change| Action::Optimizer(OptimizerRule { which, change });
+        let actions = [
+            insert(0, 1),
+            insert(1, 1),
+            insert(1, 0),
+            insert(1, 2),
+            insert(7, 1),
+            Action::Insert(Insert {
+                above: Above::Embedding,
+                count: 1,
+                slot: "other".into(),
+                sources: vec![],
+                moments: MomentsRule::Zero,
+            }),
+            Action::Insert(Insert {
+                above: Above::Embedding,
+                count: 1,
+                slot: "new_blocks".into(),
+                sources: vec![layer(0), layer(1)],
+                moments: MomentsRule::Zero,
+            }),
+            Action::Remove(vec![layer(0)]),
+            Action::Remove(vec![layer(0), layer(1)]),
+            Action::Remove(vec![layer(4)]),
+            Action::Train(Train::blocks_only(vec![])),
+            Action::Train(Train::blocks_only(vec![layer(9)])),
+            Action::Train(Train { classes: classes("wqe"), ..Train::blocks_only(vec![layer(0)]) }),
+            Action::Train(Train { classes: classes("wte.weight"), ..Train::blocks_only(vec![layer(0)]) }),
+            Action::Train(Train { classes: classes("mlp.c_fc.bias"), ..Train::blocks_only(vec![layer(0)]) }),
+            optimizer(Which::Class("wqe".into()), OptimizerChange::Reset),
+            optimizer(Which::Layers(vec![layer(9)]), OptimizerChange::Reset),
+            optimizer(Which::All, OptimizerChange::CopyFrom(layer(0))),
+            optimizer(Which::All, OptimizerChange::CopyFrom(layer(9))),
+            optimizer(Which::All, OptimizerChange::Scale { first: 1.0, second: -1.0 }),
+            Action::Schedule(ScheduleChange::Shift(2.0)),
+            Action::Schedule(ScheduleChange::Rewarm(0)),
+            Action::Schedule(ScheduleChange::Extend(1e7)),
+            Action::Schedule(ScheduleChange::DecayNow(0.0)),
+            Action::Checkpoint("../up".into()),
+            Action::Phase("x".repeat(129)),
+            Action::Stop("x".repeat(129)),
+            Action::Metric { key: "x".repeat(129), value: 0.0 },
+            Action::Metric { key: "x".into(), value: f64::INFINITY },
+            Action::Accept,
+            Action::Reject("no".into()),
+        ];
+        for action in actions {
+            assert_eq!(answer_of_the_bench(&action), answer(&action), "{action:?}");
+        }
+    }
+
     #[test]
     fn a_tied_head_trains_if_either_use_does() {
         let (mut course, rules) = course();

@@ -116,6 +116,7 @@ impl TrainError {
             TrainError::Plugin(PluginError::BadConfig { .. }) => ErrorClass::Config,
             TrainError::Data(_) => ErrorClass::Data,
             TrainError::Plugin(PluginError::Fault { .. }) => ErrorClass::PluginFault,
+            TrainError::Plugin(PluginError::Host { .. }) => ErrorClass::Resource,
             TrainError::Plugin(_) => ErrorClass::PluginRefused,
             TrainError::Engine(EngineError::BadBatch(_)) => ErrorClass::Data,
             TrainError::Engine(EngineError::Unsupported { .. }) => ErrorClass::Config,

@@ -63,7 +63,7 @@ impl Entry {
     }
 }
 
-fn make<P: Plugin>(config: &str) -> Result<P> {
+pub(crate) fn make<P: Plugin>(config: &str) -> Result<P> {
     let mut json = serde_json::Deserializer::from_str(config);
     let config = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
@@ -72,6 +72,7 @@ fn make<P: Plugin>(config: &str) -> Result<P> {
         let message = message.split(" at line ").next().unwrap_or_default().to_owned();
         Error::new(message).in_field(if field == "." { String::new() } else { field })
     })?;
+    json.end().map_err(|_| Error::new("something follows after the configuration"))?;
     P::new(config)
 }
 

@@ -36,3 +36,23 @@ impl LayerInitializer for Copy {
 sapwood_plugin::export! {
     initializer Copy { id: "sapwood/copy", summary: "new blocks as copies of their sources" }
 }
+
+#[cfg(test)]
+mod tests {
+    use sapwood_plugin::testing::{Growth, SmallModel};
+
+    use super::Copy;
+
+    #[test]
+    fn a_new_block_is_its_source_and_none_is_made_from_nothing() {
+        let mut model = SmallModel::new(2);
+        let source = model.layers()[0];
+        let growth = Growth { position: 2, count: 1, sources: vec![source] };
+        let grown = model.grow(&mut Copy, &growth).expect("a source");
+        let new = model.layers()[2];
+        assert_eq!(model.block(new), model.block(source));
+        assert!(grown.largest_token_loss_change > 1e-3, "a second copy is no identity");
+        let nothing = Growth { sources: vec![], ..growth };
+        assert!(model.grow(&mut Copy, &nothing).is_err());
+    }
+}

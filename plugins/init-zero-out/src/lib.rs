@@ -39,3 +39,23 @@ impl LayerInitializer for ZeroOut {
 sapwood_plugin::export! {
     initializer ZeroOut { id: "sapwood/zero-out", summary: "new blocks whose branches add nothing at first" }
 }
+
+#[cfg(test)]
+mod tests {
+    use sapwood_plugin::testing::{Growth, SmallModel};
+
+    use super::ZeroOut;
+
+    #[test]
+    fn the_function_stays_as_it_is_wherever_blocks_go() {
+        for position in 0..=3 {
+            for sources in [vec![], SmallModel::new(3).layers()[..2].to_vec()] {
+                let mut model = SmallModel::new(3);
+                let growth = Growth { position, count: 2, sources };
+                let grown = model.grow(&mut ZeroOut, &growth).expect("all that it needs");
+                assert_eq!(grown.largest_token_loss_change, 0.0, "{growth:?}");
+                assert!(grown.not_finite.is_empty(), "{growth:?}: {:?}", grown.not_finite);
+            }
+        }
+    }
+}

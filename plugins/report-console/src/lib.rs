@@ -158,10 +158,8 @@ fn new_bar(run: &str) -> Result<ProgressBar> {
 
 /// Seconds still to come if all goes on as so far, in words.
 fn left(progress: f64, wall_seconds: f64) -> String {
-    if progress <= 0.0 {
-        return "unknown".into();
-    }
-    HumanDuration(Duration::from_secs_f64(wall_seconds * (1.0 - progress) / progress)).to_string()
+    let left = Duration::try_from_secs_f64(wall_seconds * (1.0 - progress) / progress);
+    left.map_or_else(|_| "unknown".into(), |left| HumanDuration(left).to_string())
 }
 
 sapwood_plugin::export! {

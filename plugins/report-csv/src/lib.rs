@@ -141,6 +141,8 @@ sapwood_plugin::export! {
 
 #[cfg(test)]
 mod tests {
+    use sapwood_plugin::testing::{MadeUpRun, plugin};
+
     use super::*;
 
     fn started(folder: &Path, first_step: u64) -> RunEvent {
@@ -193,5 +195,20 @@ mod tests {
         reporter.finish().expect("room");
         let text = std::fs::read_to_string(folder.path().join("evaluations.csv")).expect("the table");
         assert_eq!(text, "step,tokens,loss_nats_per_token\n0,0,5.0\n4,40,4.0\n8,80,2.5\n");
+    }
+
+    #[test]
+    fn a_whole_run_and_one_that_goes_on_have_every_step_once() {
+        let folder = tempfile::tempdir().expect("room for a temporary folder");
+        let steps = || -> Vec<u64> {
+            let text = std::fs::read_to_string(folder.path().join("steps.csv")).expect("the table");
+            text.lines().skip(1).filter_map(|line| line.split(',').next()?.parse().ok()).collect()
+        };
+        let run = MadeUpRun::new(folder.path(), 20);
+        run.tell(&mut plugin::<Csv>("{}").expect("it takes no option")).expect("room for the tables");
+        assert_eq!(steps(), (0..20).collect::<Vec<_>>());
+        let resumed = MadeUpRun { first_step: 12, steps: 30, ..run };
+        resumed.tell(&mut plugin::<Csv>("{}").expect("it takes no option")).expect("room for the tables");
+        assert_eq!(steps(), (0..30).collect::<Vec<_>>());
     }
 }

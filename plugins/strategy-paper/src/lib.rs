@@ -15,6 +15,7 @@ use serde::Deserialize;
 /// Stages, freezing, and how long each phase takes.
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "stages": 2, "freeze": "blocks_only" }]))]
 struct Config {
     /// Number of stages, at most one a block (the paper: 4, 8 and 12).
     stages: usize,
@@ -220,5 +221,38 @@ sapwood_plugin::export! {
     strategy Paper {
         id: "sapwood/paper",
         summary: "stages with a frozen and an open phase each, then continual training (arXiv 2411.18700)",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sapwood_plugin::testing::{SimulatedRun, plugin};
+
+    use super::Paper;
+
+    #[test]
+    fn two_stages_freeze_what_is_old_and_then_open_it() {
+        let config = r#"{ "stages": 2, "freeze": "all_below", "staged_steps": 40 }"#;
+        let mut paper: Paper = plugin(config).expect("a good configuration");
+        let transcript = SimulatedRun::new(4, 50).drive(&mut paper).expect("stages that fit");
+        let wanted = "starts with 2 of at most 4 blocks
+before step 0: phase `stage1-phase1`; train blocks 0 1, token embedding, position embedding, final norm, head
+before step 10: phase `stage1-phase2`; train blocks 0 1, token embedding, position embedding, final norm, head
+before step 20: insert 2 above 1 for new_blocks; phase `stage2-phase1`; train blocks 2 3, final norm
+before step 30: phase `stage2-phase2`; train blocks 0 1 2 3, token embedding, position embedding, final norm, head
+before step 40: phase `continual`; train blocks 0 1 2 3, token embedding, position embedding, final norm, head; optimizer Reset of All
+ends after 50 steps with blocks 0 1 2 3
+";
+        assert_eq!(transcript.to_string(), wanted);
+    }
+
+    #[test]
+    fn interrupted_anywhere_it_goes_on_as_if_nothing_had_happened() {
+        let make = || plugin::<Paper>(r#"{ "stages": 2, "freeze": "blocks_only", "staged_steps": 16 }"#);
+        let run = SimulatedRun::new(4, 20);
+        let whole = run.drive(&mut make().expect("a good configuration")).expect("stages that fit");
+        for step in 0..20 {
+            assert_eq!(run.drive_interrupted(make, step).expect("a state to go on from"), whole, "{step}");
+        }
     }
 }

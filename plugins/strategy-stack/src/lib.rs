@@ -13,6 +13,7 @@ use serde::Deserialize;
 /// How often the stack is repeated, when, and what becomes of AdamW and the learning rate.
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "factor": 2, "grow_after_fraction": 0.25, "optimizer": "copy" }]))]
 struct Config {
     /// Growth factor: the final depth over the first (the paper's default: 4); must divide the layers.
     factor: usize,
@@ -138,4 +139,25 @@ impl Stack {
 
 sapwood_plugin::export! {
     strategy Stack { id: "sapwood/stack", summary: "train shallow, then repeat the stack (arXiv 2405.15319)" }
+}
+
+#[cfg(test)]
+mod tests {
+    use sapwood_plugin::testing::{SimulatedRun, plugin};
+
+    use super::Stack;
+
+    #[test]
+    fn it_repeats_the_stack_once_with_its_sources() {
+        let config =
+            r#"{ "factor": 3, "grow_after_fraction": 0.5, "optimizer": "reset", "schedule": "restart" }"#;
+        let mut stack: Stack = plugin(config).expect("a good configuration");
+        let transcript = SimulatedRun::new(6, 40).drive(&mut stack).expect("three times two blocks");
+        let wanted = "starts with 2 of at most 6 blocks
+before step 0: phase `shallow`
+before step 20: insert 4 above 1 for new_blocks from 0 1 0 1; phase `stacked`; optimizer Reset of All; schedule Restart
+ends after 40 steps with blocks 0 1 2 3 4 5
+";
+        assert_eq!(transcript.to_string(), wanted);
+    }
 }

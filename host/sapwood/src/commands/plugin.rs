@@ -1,4 +1,6 @@
-//! `sapwood plugin list` and `inspect`.
+//! `sapwood plugin list` and `inspect`; the commands that do more stand in files below.
+
+pub(crate) mod validate;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -6,8 +8,11 @@ use std::process::ExitCode;
 use plugin_host::api::{Descriptor, Kind, LibraryFacts};
 use plugin_host::{PluginError, Registry, SearchPath};
 
+use trainer::ErrorClass;
+
 use crate::Outcome;
 use crate::args::{InspectArgs, PluginPath};
+use crate::failure::Failed;
 use crate::output::result_line;
 
 pub(crate) fn list(args: &PluginPath) -> Outcome {
@@ -89,4 +94,13 @@ fn print_plugin(registry: &Registry, plugin: &Descriptor, path: &Path) -> Result
     }
     result_line!("\nconfiguration (JSON Schema):\n{}", registry.schema(plugin.kind, &plugin.id, path)?);
     Ok(())
+}
+
+/// The child of an isolated plugin.
+pub(crate) fn host() -> Outcome {
+    let served = plugin_host::isolation::serve();
+    served.map_err(|message| {
+        Failed::new(ErrorClass::Internal, message, "only the host itself runs this command")
+    })?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,7 @@ use super::{Run, progress};
 use crate::audit::hexadecimal;
 use crate::costs::timed;
 use crate::records::StepRecord;
-use crate::{RunConfig, TrainError};
+use crate::{RunConfig, TrainError, Training};
 
 impl Run<'_> {
     pub(super) fn step(&mut self) -> Result<(), TrainError> {
@@ -24,7 +24,9 @@ impl Run<'_> {
             timed(&mut state.costs.wall.data_seconds, || corpus.training_batch(seed, cursor, sequences))?;
         state.batches_sha256 = chained(&state.batches_sha256, &batch);
 
-        let plan = StepPlan::new(state.course.trainable.clone(), config.training.micro_batch_sequences);
+        let Training { micro_batch_sequences, recompute, .. } = config.training;
+        let plan =
+            StepPlan { recompute, ..StepPlan::new(state.course.trainable.clone(), micro_batch_sequences) };
         let update = adamw(config, rate);
         let engine = &mut *self.parts.engine;
         timed(&mut state.costs.wall.training_seconds, || {

@@ -6,12 +6,12 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use data::{Corpus, DataConfig, Needs, Order};
-use engine::{Engine, ModelShape, ScriptedEngine, Weights};
+use engine::{Engine, ModelShape, Recompute, ScriptedEngine, Weights};
 use plugin_host::api::{
     self, Actions, Claim, Event, GrowthStrategy, InitContext, Kind, LayerInitializer, MomentsRule, Plan,
     RunEvent, RunFacts, Saved, StepContext, TensorMut,
 };
-use plugin_host::{Choice, Loaded};
+use plugin_host::{Choice, Isolation, Loaded};
 use trainer::folder::{RunFolder, read_json_lines};
 use trainer::records::{Decision, EvaluationRecord, StepRecord};
 use trainer::{
@@ -179,14 +179,19 @@ fn names_below(folder: &Path) -> BTreeSet<String> {
 
 fn config() -> RunConfig {
     let model = ModelShape { layers: 3, ..engine::contract::tiny_shape() };
-    let choice = |id: &str| Choice { id: id.into(), library: None, config: serde_json::json!({}) };
+    let choice = |id: &str| Choice {
+        id: id.into(),
+        library: None,
+        isolation: Isolation::None,
+        config: serde_json::json!({}),
+    };
     RunConfig {
         arm: "arm".into(),
         seed: 1,
         model,
         initial_model: InitialModelConfig { from: None },
         data: DataConfig::Text { path: "text".into(), validation_fraction: 0.1, order: Order::Shuffled },
-        training: Training { sequences_per_step: 2, micro_batch_sequences: 2 },
+        training: Training { sequences_per_step: 2, micro_batch_sequences: 2, recompute: Recompute::Gelu },
         optimizer: Optimizer { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: 1.0 },
         schedule: Schedule {
             kind: ScheduleKind::Linear,

@@ -1,0 +1,222 @@
+//! The stack of a simulated run, and the host's rules: what a strategy may ask for, and with which words it is
+//! refused. The host's own copy of these rules stands in its trainer; a test there compares the two.
+
+use std::collections::BTreeSet;
+
+use super::small_model::{BLOCK_CLASSES, SHARED_CLASSES};
+use crate::{
+    Above, Action, Block, Error, Insert, LayerId, OptimizerChange, Plan, Pushed, Result, RunFacts,
+    ScheduleChange, Train, Which,
+};
+
+/// Longest label, key or name that a strategy may use, in bytes.
+const LONGEST_TEXT: usize = 128;
+/// Deepest stack that a host allows, in multiples of the model's layers.
+const MOST_DEPTH_FACTOR: usize = 8;
+
+/// What has been decided so far.
+#[derive(Clone, Debug)]
+pub(super) struct Stack {
+    pub(super) blocks: Vec<Block>,
+    pub(super) phase: String,
+    pub(super) stopped: Option<String>,
+    next_layer: u64,
+    deepest: usize,
+    slots: BTreeSet<String>,
+    shared_train: bool,
+}
+
+impl Stack {
+    /// A run's start.
+    ///
+    /// # Errors
+    /// A plan that makes no sense.
+    pub(super) fn new(plan: &Plan, run: &RunFacts) -> Result<Stack> {
+        let Plan { initial_depth, deepest, .. } = *plan;
+        if initial_depth > deepest {
+            return Err(Error::new(format!(
+                "the plan starts with {initial_depth} blocks but is at most {deepest} deep"
+            )));
+        }
+        let most = MOST_DEPTH_FACTOR.saturating_mul(run.model.layers);
+        if deepest > most {
+            return Err(Error::new(format!("the plan grows to {deepest} blocks; the host allows {most}")));
+        }
+        let born = |id| Block { id: LayerId(id), born_at_step: 0, trains: 1 };
+        Ok(Stack {
+            blocks: (0..initial_depth as u64).map(born).collect(),
+            phase: String::new(),
+            stopped: None,
+            next_layer: initial_depth as u64,
+            deepest,
+            slots: plan.slots.iter().cloned().collect(),
+            shared_train: true,
+        })
+    }
+
+    /// Decides as asked, or refuses with the reason and changes nothing.
+    ///
+    /// # Errors
+    /// The reason of the refusal.
+    pub(super) fn decide(&mut self, action: &Action, step: u64) -> Result<Pushed> {
+        match action {
+            Action::Insert(insert) => return self.insert(insert, step),
+            Action::Remove(layers) => self.remove(layers)?,
+            Action::Train(train) => self.train(train)?,
+            Action::Optimizer(rule) => {
+                self.check_which(&rule.which)?;
+                self.check_change(&rule.which, &rule.change)?;
+            }
+            Action::Schedule(change) => check_schedule(change)?,
+            Action::Checkpoint(name) => check_file_name(name)?,
+            Action::Stop(reason) => {
+                check_text("a reason", reason)?;
+                self.stopped = Some(reason.clone());
+            }
+            Action::Phase(label) => {
+                check_text("a phase's label", label)?;
+                self.phase.clone_from(label);
+            }
+            Action::Metric { key, value } => {
+                check_text("a metric's key", key)?;
+                if !value.is_finite() {
+                    return Err(Error::new(format!("the metric `{key}` is {value}")));
+                }
+            }
+            Action::Evaluate => {}
+            Action::Accept | Action::Reject(_) => {
+                return Err(Error::new("there is no edit to accept or reject at this moment"));
+            }
+        }
+        Ok(Pushed::Taken)
+    }
+
+    fn insert(&mut self, insert: &Insert, step: u64) -> Result<Pushed> {
+        let at = match insert.above {
+            Above::Embedding => 0,
+            Above::Layer(layer) => self.find(layer)? + 1,
+        };
+        let Insert { count, slot, sources, .. } = insert;
+        let (count, depth, deepest) = (*count, self.blocks.len(), self.deepest);
+        if count == 0 {
+            return Err(Error::new("0 blocks are to be inserted"));
+        }
+        if count > deepest.saturating_sub(depth) {
+            return Err(Error::new(format!(
+                "{count} more blocks on {depth} exceed the {deepest} that the plan announced"
+            )));
+        }
+        if !self.slots.contains(slot) {
+            return Err(Error::new(format!("the plan announced no initializer slot `{slot}`")));
+        }
+        if !sources.is_empty() && sources.len() != count {
+            return Err(Error::new(format!("{} sources are named for {count} new blocks", sources.len())));
+        }
+        for &source in sources {
+            self.find(source)?;
+        }
+        let first = self.next_layer;
+        let new =
+            (first..first + count as u64).map(|id| Block { id: LayerId(id), born_at_step: step, trains: 1 });
+        self.blocks.splice(at..at, new);
+        self.next_layer += count as u64;
+        Ok(Pushed::FirstLayer(LayerId(first)))
+    }
+
+    fn remove(&mut self, layers: &[LayerId]) -> Result<()> {
+        for &layer in layers {
+            self.find(layer)?;
+        }
+        let stays = |block: &&Block| !layers.contains(&block.id);
+        if !self.shared_train && self.blocks.iter().filter(stays).all(|block| block.trains == 0) {
+            return Err(Error::new("nothing would train any more"));
+        }
+        self.blocks.retain(|block| !layers.contains(&block.id));
+        Ok(())
+    }
+
+    fn train(&mut self, train: &Train) -> Result<()> {
+        for class in train.classes.iter().flatten() {
+            check_class(class)?;
+        }
+        for &layer in &train.layers {
+            self.find(layer)?;
+        }
+        let no_class = train.classes.as_ref().is_some_and(|classes| {
+            !classes.iter().any(|class| BLOCK_CLASSES.iter().any(|(name, _)| name == class))
+        });
+        let blocks_train = !train.layers.is_empty() && !no_class;
+        let shared = train.token_embedding || train.position_embedding || train.final_norm || train.head;
+        if !blocks_train && !shared {
+            return Err(Error::new("nothing would train"));
+        }
+        for block in &mut self.blocks {
+            block.trains = u64::from(blocks_train && train.layers.contains(&block.id));
+        }
+        self.shared_train = shared;
+        Ok(())
+    }
+
+    fn check_which(&self, which: &Which) -> Result<()> {
+        match which {
+            Which::All | Which::Shared => Ok(()),
+            Which::Layers(layers) => layers.iter().try_for_each(|&layer| self.find(layer).map(|_| ())),
+            Which::Class(class) => check_class(class),
+        }
+    }
+
+    fn check_change(&self, which: &Which, change: &OptimizerChange) -> Result<()> {
+        match *change {
+            OptimizerChange::Scale { first, second } => {
+                let good = first.is_finite() && second.is_finite() && second >= 0.0;
+                if !good {
+                    return Err(Error::new(format!("moments cannot be scaled by {first} and {second}")));
+                }
+            }
+            OptimizerChange::CopyFrom(source) => {
+                self.find(source)?;
+                if !matches!(which, Which::Layers(_)) {
+                    return Err(Error::new("moments are copied from a block to blocks alone"));
+                }
+            }
+            OptimizerChange::Reset | OptimizerChange::SetUpdates(_) => {}
+        }
+        Ok(())
+    }
+
+    fn find(&self, layer: LayerId) -> Result<usize> {
+        let position = self.blocks.iter().position(|block| block.id == layer);
+        position.ok_or_else(|| Error::new(format!("there is no block {layer}")))
+    }
+}
+
+fn check_class(class: &str) -> Result<()> {
+    let known = BLOCK_CLASSES.iter().any(|(name, _)| *name == class) || SHARED_CLASSES.contains(&class);
+    if known { Ok(()) } else { Err(Error::new(format!("there is no tensor class `{class}`"))) }
+}
+
+fn check_schedule(change: &ScheduleChange) -> Result<()> {
+    let good = match *change {
+        ScheduleChange::Shift(share) => share.is_finite() && share.abs() <= 1.0,
+        ScheduleChange::Rewarm(steps) => steps > 0,
+        ScheduleChange::Restart => true,
+        ScheduleChange::Extend(factor) => factor > 0.0 && factor <= 1e6,
+        ScheduleChange::DecayNow(share) => share > 0.0 && share <= 1.0,
+    };
+    if good { Ok(()) } else { Err(Error::new(format!("the schedule cannot be changed by {change:?}"))) }
+}
+
+fn check_text(what: &str, text: &str) -> Result<()> {
+    if text.len() > LONGEST_TEXT {
+        return Err(Error::new(format!("{what} has {} bytes; the host takes {LONGEST_TEXT}", text.len())));
+    }
+    Ok(())
+}
+
+fn check_file_name(name: &str) -> Result<()> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(good) {
+        return Err(Error::new(format!("`{name}` cannot name a checkpoint: letters, digits, - and _ can")));
+    }
+    Ok(())
+}

@@ -117,3 +117,24 @@ fn a_second_process_is_kept_off_the_folder() {
         second.stderr
     );
 }
+
+#[test]
+fn a_run_is_bound_to_the_model_that_it_starts_from() {
+    let bench = Bench::new();
+    bench.study().good();
+    fs::create_dir(bench.path("model")).expect("room");
+    let start_from = |seed: u64| {
+        let trained = format!("out/runs/whole/tokens/seed-{seed}/checkpoints/00000040/weights.safetensors");
+        fs::copy(bench.path(&trained), bench.path("model/model.safetensors")).expect("a finished run");
+    };
+    let study = ["study", "study.toml", "--out", "further", "--set", "initial_model.from=model"];
+    start_from(1);
+    bench.sapwood(&study).good();
+    start_from(2);
+    let ran = bench.sapwood(&study);
+    let place = "error: further/runs/whole/tokens/seed-1 holds a run of another configuration: `initial_model_sha256` was ";
+    assert!(ran.stderr.starts_with(place), "{}", ran.stderr);
+    assert_eq!(ran.code, Some(3));
+    start_from(1);
+    bench.sapwood(&study).good();
+}

@@ -141,7 +141,8 @@ fn missing(lab: &Lab<'_>, runs: &[RunConfig], study: &Path) -> Result<Vec<RunCon
             let (strategy, initializers) = (lab.strategy(run)?, lab.initializers(run)?);
             let engine = lab.engine(run)?.info();
             let data = lab.corpus()?.describe().map_err(TrainError::from)?;
-            RunFile::new(run, &engine, &strategy, &initializers, &data).claim(&folder)?;
+            let initial = lab.initial_model(run)?;
+            RunFile::new(run, &engine, &strategy, &initializers, &initial, &data).claim(&folder)?;
         }
         if !folder.is_done() {
             missing.push(run.clone());

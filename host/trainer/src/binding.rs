@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::folder::{RunFolder, create_folder, read_json, write_json};
 use crate::growth::Initializers;
+use crate::initial::InitialModel;
 use crate::{RunConfig, TrainError};
 
 /// `run.json`.
@@ -33,6 +34,9 @@ pub struct BoundTo {
     pub plugins: Vec<Provenance>,
     /// The engine's name.
     pub engine: String,
+    /// Hash of the file that the initial model is read from, where it is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_model_sha256: Option<String>,
 }
 
 /// Who made a result.
@@ -57,6 +61,7 @@ impl RunFile {
         engine: &EngineInfo,
         strategy: &Loaded<dyn plugin_host::api::GrowthStrategy>,
         initializers: &Initializers,
+        initial: &InitialModel,
         data: &CorpusFacts,
     ) -> RunFile {
         let initializers = initializers.values().map(|initializer| initializer.provenance.clone());
@@ -66,6 +71,7 @@ impl RunFile {
                 data_sha256: data.sha256.clone(),
                 plugins: std::iter::once(strategy.provenance.clone()).chain(initializers).collect(),
                 engine: engine.engine.into(),
+                initial_model_sha256: initial.sha256().map(ToOwned::to_owned),
             },
             made_by: MadeBy {
                 sapwood: env!("CARGO_PKG_VERSION").into(),

@@ -2,12 +2,17 @@
 //! are drawn from (seed, birth ordinal, tensor class) and nothing else, or read from a folder.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use engine::{Edit, Engine, LayerId, LayerIndex, ModelShape, TensorClass, TensorId, TensorRole, TensorSpec};
 use plugin_host::api::{Key, Random};
 
+use sha2::{Digest, Sha256};
+
 use crate::TrainError;
+use crate::audit::hexadecimal;
+use crate::folder::storage;
 use crate::tensor_file::read_tensors;
 
 /// Every tensor of one block.
@@ -21,7 +26,7 @@ pub struct InitialModel {
 
 enum Source {
     Seed(Key),
-    Folder { file: PathBuf, tensors: HashMap<String, Vec<f32>> },
+    Folder { file: PathBuf, sha256: String, tensors: HashMap<String, Vec<f32>> },
 }
 
 impl InitialModel {
@@ -38,9 +43,21 @@ impl InitialModel {
     pub fn of_folder(shape: &ModelShape, folder: &Path) -> Result<InitialModel, TrainError> {
         let file = folder.join("model.safetensors");
         let tensors = read_tensors(&file)?;
-        let model = InitialModel { shape: shape.clone(), source: Source::Folder { file, tensors } };
+        let mut hash = Sha256::new();
+        let hashed = File::open(&file).and_then(|mut file| std::io::copy(&mut file, &mut hash));
+        hashed.map_err(storage("read", &file))?;
+        let source = Source::Folder { file, sha256: hexadecimal(hash), tensors };
+        let model = InitialModel { shape: shape.clone(), source };
         model.shared()?;
         Ok(model)
+    }
+
+    /// Hash of the file that it is read from; `None` where it is drawn.
+    pub fn sha256(&self) -> Option<&str> {
+        match &self.source {
+            Source::Seed(_) => None,
+            Source::Folder { sha256, .. } => Some(sha256),
+        }
     }
 
     /// Gives an engine without blocks the shared tensors and the lowest `depth` blocks.
@@ -128,7 +145,7 @@ impl InitialModel {
     }
 
     fn read(&self, name: &str, spec: &TensorSpec) -> Result<Vec<f32>, TrainError> {
-        let Source::Folder { file, tensors } = &self.source else {
+        let Source::Folder { file, tensors, .. } = &self.source else {
             return Err(TrainError::Internal("a drawn model was read".into()));
         };
         let damaged = |reason: String| TrainError::Damaged { path: file.clone(), reason };

@@ -160,6 +160,7 @@ type SavedPlugins = BTreeMap<String, plugin_host::api::Saved>;
 struct BeforeAsking {
     plugins: SavedPlugins,
     decisions_length: u64,
+    evaluation_untold: bool,
 }
 
 struct Logs {

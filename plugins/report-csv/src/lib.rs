@@ -1,5 +1,6 @@
 //! Steps and evaluations as CSV, in each run's folder: `steps.csv` and `evaluations.csv`. A run that goes on
-//! from a checkpoint has what came after it cut off first, so that no step stands there twice.
+//! from a checkpoint has what came after it cut off first, so that no step stands there twice. A row goes to the
+//! file as soon as it is told, so that a run that is killed leaves none out.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -70,11 +71,13 @@ impl MetricReporter for Csv {
                         depth,
                         phase,
                     ))?;
+                    tables.steps.flush()?;
                 }
             }
             RunEvent::Evaluated { run, step, tokens, loss_nats_per_token } => {
                 if let Some(tables) = self.runs.get_mut(run) {
                     tables.evaluations.serialize((step, tokens, loss_nats_per_token))?;
+                    tables.evaluations.flush()?;
                 }
             }
             RunEvent::RunFinished { run, .. } | RunEvent::RunStopped { run, .. } => {
@@ -149,6 +152,33 @@ mod tests {
 
     fn evaluated(step: u64, loss_nats_per_token: f64) -> RunEvent {
         RunEvent::Evaluated { run: "a/tokens/seed-1".into(), step, tokens: step * 10, loss_nats_per_token }
+    }
+
+    #[test]
+    fn a_row_does_not_wait_for_others() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut reporter = Csv::new(Config {}).expect("no option can be wrong");
+        let step = RunEvent::Step {
+            run: "a/tokens/seed-1".into(),
+            step: 0,
+            tokens: 10,
+            flops: 100.0,
+            progress: 0.5,
+            loss_nats_per_token: 5.0,
+            gradient_norm: 1.0,
+            learning_rate: 0.1,
+            depth: 2,
+            phase: "all".into(),
+            wall_seconds: 1.0,
+            tokens_per_second: 10.0,
+        };
+        for event in [started(folder.path(), 0), evaluated(0, 5.5), step] {
+            reporter.event(&event).expect("room for a row");
+        }
+        // As if it had been killed here: nothing is flushed by hand.
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("the table");
+        assert!(read("evaluations.csv").ends_with("\n0,0,5.5\n"), "{}", read("evaluations.csv"));
+        assert!(read("steps.csv").ends_with("\n0,10,100.0,5.0,1.0,0.1,2,all\n"), "{}", read("steps.csv"));
     }
 
     #[test]

@@ -156,7 +156,9 @@ impl EventFile {
         self.0.write_all(&length)?;
         self.0.write_all(&masked_crc32c(&length).to_le_bytes())?;
         self.0.write_all(&bytes)?;
-        Ok(self.0.write_all(&masked_crc32c(&bytes).to_le_bytes())?)
+        self.0.write_all(&masked_crc32c(&bytes).to_le_bytes())?;
+        // At once and whole: who watches sees it, and a run that is killed leaves no half record behind.
+        Ok(self.0.flush()?)
     }
 }
 
@@ -205,7 +207,7 @@ mod tests {
         reporter
             .event(&RunEvent::Evaluated { run, step: 3, tokens: 30, loss_nats_per_token: 2.5 })
             .expect("room for a record");
-        reporter.finish().expect("room");
+        // As if it had been killed here: nothing is flushed by hand.
         let files = std::fs::read_dir(folder.path().join("tensorboard")).expect("the folder");
         let file = files.flatten().next().expect("one file");
         let events = events(&std::fs::read(file.path()).expect("the file"));

@@ -17,7 +17,8 @@ impl Run<'_> {
     /// Asks the strategy, and carries out what it requests.
     pub(super) fn decide(&mut self) -> Result<(), TrainError> {
         let decisions_length = self.logs.decisions.length();
-        self.before_asking = Some(BeforeAsking { plugins: self.saved_plugins()?, decisions_length });
+        let (plugins, evaluation_untold) = (self.saved_plugins()?, self.state.evaluation_untold);
+        self.before_asking = Some(BeforeAsking { plugins, decisions_length, evaluation_untold });
         let progress = progress(self.parts.config, &self.state.costs);
         let rules = self.rules.clone();
         let mut boundary = Boundary::new(&self.state.course, &rules, self.state.step, progress);
@@ -29,13 +30,14 @@ impl Run<'_> {
         if let Err(fault) = asked {
             return self.saved_before(fault);
         }
+        // Now, so that an evaluation which is requested here is told before the next step.
+        self.state.evaluation_untold = false;
         let Boundary { course, taken, .. } = boundary;
         if !taken.is_empty() {
             self.apply(course, taken)?;
         }
         self.begin_first_phase()?;
         self.state.decided = true;
-        self.state.evaluation_untold = false;
         self.before_asking = None;
         self.resumed = false;
         Ok(())

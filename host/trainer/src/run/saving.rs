@@ -63,11 +63,13 @@ impl Run<'_> {
     pub(super) fn save(&mut self, name: Option<&str>) -> Result<(), TrainError> {
         self.read_outcomes(Wait::ForAll)?;
         self.state.logs = self.logs.sync()?;
+        let untold = self.state.evaluation_untold;
         match &self.before_asking {
             // Beside that, a plugin that has panicked can say no more what its state is.
             Some(before) if !self.state.decided => {
                 self.state.plugins = before.plugins.clone();
                 self.state.logs.decisions = before.decisions_length;
+                self.state.evaluation_untold = before.evaluation_untold;
             }
             _ => self.state.plugins = self.saved_plugins()?,
         }
@@ -82,6 +84,7 @@ impl Run<'_> {
             checkpoint::prune(&checkpoints, config.checkpoints.keep)
         })?;
         self.state.costs.wall.checkpoint_seconds += seconds;
+        self.state.evaluation_untold = untold;
         Ok(())
     }
 

@@ -24,7 +24,8 @@ impl<'a> Run<'a> {
         let shape = &config.model;
         let info = parts.engine.info();
         let data = parts.corpus.describe()?;
-        RunFile::new(config, &info, &parts.strategy, &parts.initializers, &data).claim(parts.folder)?;
+        let Parts { strategy, initializers, initial, .. } = &parts;
+        RunFile::new(config, &info, strategy, initializers, initial, &data).claim(parts.folder)?;
         let plan = plan(&mut parts.strategy, config)?;
         let slots = parts.initializers.keys().cloned().collect();
         let rules = Rules::new(shape, &plan, slots).map_err(|error| parts.strategy.fault("plan", &error))?;

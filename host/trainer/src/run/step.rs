@@ -1,6 +1,6 @@
 //! One optimizer step, and the reading of its outcome, at the latest one step later.
 
-use engine::{AdamW, Step, StepOutcome, StepPlan, TokenBatch, Wait};
+use engine::{AdamW, Step, StepPlan, TokenBatch, Wait};
 use plugin_host::api::{LossPoint, RunEvent};
 use sha2::{Digest, Sha256};
 
@@ -58,7 +58,7 @@ impl Run<'_> {
             let Some(mut record) = self.unread.pop_front() else { return Ok(()) };
             record.loss_nats_per_token = outcome.loss_nats_per_token;
             record.gradient_norm = outcome.gradient_norm;
-            check_finite(record.step, &outcome)?;
+            check_finite(record.step, outcome.loss_nats_per_token, outcome.gradient_norm)?;
             self.logs.metrics.add(&record)?;
             let point = LossPoint { step: record.step.0, loss_nats_per_token: record.loss_nats_per_token };
             push_recent(&mut self.state.losses, point);
@@ -98,8 +98,8 @@ fn adamw(config: &RunConfig, rate: f64) -> AdamW {
     }
 }
 
-fn check_finite(step: Step, outcome: &StepOutcome) -> Result<(), TrainError> {
-    let numbers = [("loss", outcome.loss_nats_per_token), ("gradient norm", outcome.gradient_norm)];
+fn check_finite(step: Step, loss: f64, gradient_norm: f64) -> Result<(), TrainError> {
+    let numbers = [("loss", loss), ("gradient norm", gradient_norm)];
     match numbers.into_iter().find(|(_, value)| !value.is_finite()) {
         Some((what, value)) => Err(TrainError::NotFinite { what, step, value }),
         None => Ok(()),
@@ -120,9 +120,8 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_named() {
-        let said = |loss_nats_per_token, gradient_norm| {
-            let outcome = StepOutcome { loss_nats_per_token, gradient_norm, statistics: None };
-            check_finite(Step(7), &outcome).map_err(|error| error.to_string())
+        let said = |loss, gradient_norm| {
+            check_finite(Step(7), loss, gradient_norm).map_err(|error| error.to_string())
         };
         assert_eq!(said(2.5, 0.3), Ok(()));
         assert_eq!(said(f64::NAN, f64::NAN), Err("the loss at step 7 is NaN".into()));

@@ -3,9 +3,10 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use plugin_host::api::{Claim, Train};
+use plugin_host::api::{Actions, Claim, Error, Event, StepContext, Train};
 use trainer::TrainError;
 use trainer::checkpoint;
+use trainer::records::Decision;
 
 use crate::bench::{Bench, Filling, Told, grow};
 
@@ -93,4 +94,49 @@ fn only_the_newest_checkpoints_are_kept_and_nothing_half_written() {
     assert!(files.iter().all(|name| !name.contains("tmp")), "{files:?}");
     let kept: Vec<&String> = files.iter().filter(|name| name.ends_with("state.json")).collect();
     assert_eq!(kept, ["checkpoints/00000016/state.json", "checkpoints/00000020/state.json"]);
+}
+
+/// Records every evaluation that it is told of as a phase, asks for one more before step 12, and saves before step 10,
+/// right after it was told of the evaluation there.
+fn told_of_evaluations(fails_at: Option<u64>) -> Told {
+    let react = |event: &Event, actions: &mut Actions<'_>| match event {
+        Event::Evaluated { step, .. } => actions.phase(&format!("told of {step}")),
+        _ => Ok(()),
+    };
+    let decide = move |context: &StepContext<'_>, actions: &mut Actions<'_>| match context.step {
+        step if fails_at == Some(step) => Err(Error::new("the moon is not right")),
+        10 => actions.checkpoint("told"),
+        12 => actions.evaluate(),
+        _ => Ok(()),
+    };
+    Told { react: Box::new(react), ..Told::to(decide) }
+}
+
+#[test]
+fn every_evaluation_is_told_once_whatever_the_checkpoint() {
+    let told = |bench: &Bench| -> Vec<(u64, String)> {
+        let decisions = bench.decisions().into_iter();
+        let phase = |decision| match decision {
+            Decision::PhaseStarted { step, label, .. } => Some((step.0, label)),
+            _ => None,
+        };
+        decisions.filter_map(phase).filter(|(_, label)| label.starts_with("told")).collect()
+    };
+    let whole = Bench::new();
+    run(&whole, told_of_evaluations(None), &AtomicBool::new(false)).expect("a good run");
+    let wanted = [(0, 0), (5, 5), (10, 10), (13, 12), (15, 15)];
+    assert_eq!(told(&whole), wanted.map(|(step, of)| (step, format!("told of {of}"))));
+    // It fails before the next checkpoint: what is newest is the named one, or that of the fault itself.
+    for fails_at in [10, 11, 13, 15] {
+        let bench = Bench::new();
+        run(&bench, told_of_evaluations(Some(fails_at)), &AtomicBool::new(false)).expect_err("it fails");
+        if fails_at == 11 {
+            let newest = &checkpoint::list(&bench.folder().checkpoints()).expect("a folder")[0];
+            assert!(newest.ends_with("00000011"), "{newest:?}");
+            std::fs::remove_dir_all(newest).expect("as if there had been no room for it");
+        }
+        run(&bench, told_of_evaluations(None), &AtomicBool::new(false)).expect("the rest of the run");
+        assert_eq!(told(&bench), told(&whole), "failed at {fails_at}");
+        assert!(result(&bench) == result(&whole), "failed at {fails_at}: another end");
+    }
 }

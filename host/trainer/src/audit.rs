@@ -84,6 +84,23 @@ impl PhaseStart {
     }
 }
 
+impl PhaseStart {
+    /// Looks at what is frozen once more: its AdamW state was changed on request, and counts from here on.
+    ///
+    /// # Errors
+    /// What the engine answers.
+    pub fn look_again(&mut self, engine: &dyn Engine, shape: &ModelShape) -> Result<(), EngineError> {
+        for (tensor, _) in shape.tensors(&engine.layers()) {
+            if let Some(before) =
+                self.fingerprints.get_mut(&tensor.to_string()).filter(|before| !before.trains)
+            {
+                *before = Fingerprint::take(engine, tensor, false)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Fingerprint {
     fn take(engine: &dyn Engine, tensor: TensorId, trains: bool) -> Result<Fingerprint, EngineError> {
         let moments = engine.moments(tensor)?;

@@ -14,8 +14,8 @@ pub(crate) struct Boundary<'a> {
     pub course: Course,
     /// The requests that were taken, in order.
     pub taken: Vec<Action>,
-    /// The requests that were refused, with the reason.
-    pub refused: Vec<(Action, String)>,
+    /// The requests that were refused, in words, with the reason.
+    pub refused: Vec<(String, String)>,
     rules: &'a Rules,
     step: Step,
     progress: f64,
@@ -38,12 +38,24 @@ impl ActionSink for Boundary<'_> {
         match &answer {
             Ok(_) => self.taken.push(action),
             Err(reason) if self.refused.len() < MOST_REQUESTS => {
-                self.refused.push((action, reason.to_string()))
+                self.refused.push((cut(format!("{action:?}")), cut(reason.to_string())));
             }
             Err(_) => {}
         }
         answer
     }
+}
+
+/// Longest text of a refused request that is written down, in bytes.
+const LONGEST_TEXT: usize = 500;
+
+fn cut(mut text: String) -> String {
+    if text.len() > LONGEST_TEXT {
+        let end = (0..=LONGEST_TEXT).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// Takes the judgement on an edit, and numbers.
@@ -59,7 +71,7 @@ impl ActionSink for Judgement {
     fn push(&mut self, action: Action) -> Result<Pushed> {
         match action {
             Action::Accept => self.rejected = None,
-            Action::Reject(reason) => self.rejected = Some(reason),
+            Action::Reject(reason) => self.rejected = Some(cut(reason)),
             Action::Metric { key, value } if value.is_finite() => self.metrics.push((key, value)),
             other => {
                 return Err(Error::new(format!(

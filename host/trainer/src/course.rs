@@ -184,8 +184,11 @@ impl Course {
     }
 
     fn remove(&mut self, layers: &[plugin_host::api::LayerId]) -> Result<()> {
-        for &layer in layers {
+        for (index, &layer) in layers.iter().enumerate() {
             self.find(layer)?;
+            if layers[..index].contains(&layer) {
+                return Err(Error::new(format!("block {layer} is to be removed twice")));
+            }
         }
         let mut trainable = self.trainable.clone();
         for layer in layers {
@@ -371,6 +374,7 @@ mod tests {
         let cases = [
             (insert(7, 1), "there is no block 7"),
             (insert(1, 0), "0 blocks are to be inserted"),
+            (Action::Remove(vec![layer(0), layer(0)]), "block 0 is to be removed twice"),
             (insert(1, 1_000_000_000), "1000000000 more blocks on 2 exceed the 3 that the plan announced"),
             (Action::Train(all_frozen), "nothing would train"),
             (Action::Train(Train::blocks_only(vec![layer(9)])), "there is no block 9"),

@@ -74,8 +74,9 @@ pub enum Decision {
     Refused {
         /// The coming step.
         step: Step,
-        /// The request.
-        request: Action,
+        /// The request in words, cut where it is long: what is refused may hold numbers that JSON has no
+        /// word for.
+        request: String,
         /// Why.
         reason: String,
     },

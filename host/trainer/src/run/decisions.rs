@@ -106,8 +106,11 @@ impl Run<'_> {
         let old = &self.state.course;
         let new_phase = relabelled || course.trainable != old.trainable || course.blocks != old.blocks;
         let phase_start = self.state.phase_start.clone();
+        let rules_alone = growth::changes_tensors(&requests) && !new_phase;
         if new_phase && self.state.step.0 > 0 {
             self.end_phase()?;
+        } else if rules_alone {
+            self.audit_before_rules()?;
         }
         let started = std::time::Instant::now();
         let carried_out = self.change_tensors(&course, &requests);
@@ -131,6 +134,8 @@ impl Run<'_> {
         self.step_cost = StepCost::of(&self.parts.config.model, &self.state.course, sequences);
         if new_phase {
             self.begin_phase()?;
+        } else if rules_alone {
+            self.look_again_after_rules()?;
         }
         self.do_errands(requests)
     }

@@ -42,6 +42,23 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// An AdamW rule may change what is frozen in the middle of a phase: it has to be intact up to there, and is
+    /// looked at again from there on.
+    pub(super) fn audit_before_rules(&mut self) -> Result<(), TrainError> {
+        let Some(start) = &self.state.phase_start else { return Ok(()) };
+        let (engine, shape) = (&*self.parts.engine, &self.parts.config.model);
+        let seconds = &mut self.state.costs.wall.growth_seconds;
+        let audit = timed(seconds, || start.audit(engine, shape, self.state.step))?;
+        if audit.frozen_bit_identical { Ok(()) } else { Err(frozen_changed(&audit.label)) }
+    }
+
+    pub(super) fn look_again_after_rules(&mut self) -> Result<(), TrainError> {
+        let Some(start) = &mut self.state.phase_start else { return Ok(()) };
+        let (engine, shape) = (&*self.parts.engine, &self.parts.config.model);
+        let seconds = &mut self.state.costs.wall.growth_seconds;
+        Ok(timed(seconds, || start.look_again(engine, shape))?)
+    }
+
     pub(super) fn end_phase(&mut self) -> Result<(), TrainError> {
         let Some(start) = self.state.phase_start.take() else { return Ok(()) };
         let (engine, shape, step) = (&*self.parts.engine, &self.parts.config.model, self.state.step);
@@ -57,10 +74,14 @@ impl Run<'_> {
         let label = audit.label.clone();
         self.logs.decisions.add(&Decision::PhaseEnded(audit))?;
         if !intact {
-            return Err(TrainError::Internal(format!("a frozen tensor changed in the phase `{label}`")));
+            return Err(frozen_changed(&label));
         }
         Ok(())
     }
+}
+
+fn frozen_changed(phase: &str) -> TrainError {
+    TrainError::Internal(format!("a frozen tensor changed in the phase `{phase}`"))
 }
 
 /// Where back-propagation may stop: `None` where gradients reach the embeddings.

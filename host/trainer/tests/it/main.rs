@@ -4,6 +4,8 @@
 mod bench;
 /// Bad plugins and failing devices: contained, saved, named.
 mod faults;
+/// Whatever plugins answer: contained.
+mod fuzz;
 /// Growth, freezing, rejection, and what the decision log says of them.
 mod growth;
 /// Going on from a checkpoint, as if nothing had happened.

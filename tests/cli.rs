@@ -597,7 +597,7 @@ fn a_device_that_is_not_there_is_no_reason_to_train_elsewhere() {
         &bench,
         &ran,
         &expect![[r#"
-        error: device `cuda` is not available: the engine `burn` was built without it; rebuild with `--features burn-cuda`, or choose the cpu
+        error: device `cuda` is not available: the engine `native` has no CUDA device yet; `--engine burn` of a binary built with `--features burn-cuda` has
         hint: use `--device cpu`, or make the device available; `sapwood doctor` tells
         exit 8
     "#]],

@@ -6,6 +6,8 @@ mod support;
 
 /// Libraries that are no plugins, and plugins that misbehave: refused or contained, and named.
 mod bad_plugins;
+/// In process: who crashed, exited or hung is named, by the same process where it can, else by the next.
+mod blame;
 /// Help and errors word by word: what, where, what to do, and the exit code.
 mod cli;
 /// Every file in configs/ is a whole study that can be planned.

@@ -3,6 +3,7 @@
 //! What a plugin is and how it crosses the border stands in `sapwood-plugin`, re-exported here as
 //! [`api`]. What is done with a strategy's requests is the trainer's.
 
+pub mod blame;
 pub mod conformance;
 mod error;
 pub mod isolation;

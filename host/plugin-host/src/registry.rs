@@ -11,6 +11,7 @@ use sapwood_plugin::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::blame::{Call, Watched, making};
 use crate::isolation::{Isolated, IsolatedInitializer, IsolatedReporter, IsolatedStrategy};
 use crate::{ChildProgram, Isolation, PluginError, SearchPath};
 
@@ -152,7 +153,11 @@ impl Registry {
     /// # Errors
     /// It is not there, is refused, or refuses its configuration; so below.
     pub fn strategy(&self, choice: &Choice) -> Result<Loaded<dyn GrowthStrategy>, PluginError> {
-        let here = |library: Library, id: &str, config: &str| library.strategy(id, config);
+        let here =
+            |library: Library, id: &str, config: &str| -> sapwood_plugin::Result<Box<dyn GrowthStrategy>> {
+                let made = making(Kind::Strategy, id, Call::New, || library.strategy(id, config))?;
+                Ok(Box::new(Watched::<dyn GrowthStrategy>::new(Kind::Strategy, id, made)))
+            };
         let apart = |isolated| -> sapwood_plugin::Result<Box<dyn GrowthStrategy>> {
             Ok(Box::new(IsolatedStrategy::new(isolated)))
         };
@@ -165,7 +170,11 @@ impl Registry {
     /// # Errors
     /// As for [`strategy`](Registry::strategy).
     pub fn initializer(&self, choice: &Choice) -> Result<Loaded<dyn LayerInitializer>, PluginError> {
-        let here = |library: Library, id: &str, config: &str| library.initializer(id, config);
+        let here =
+            |library: Library, id: &str, config: &str| -> sapwood_plugin::Result<Box<dyn LayerInitializer>> {
+                let made = making(Kind::Initializer, id, Call::New, || library.initializer(id, config))?;
+                Ok(Box::new(Watched::<dyn LayerInitializer>::new(Kind::Initializer, id, made)))
+            };
         let apart = |isolated| -> sapwood_plugin::Result<Box<dyn LayerInitializer>> {
             Ok(Box::new(IsolatedInitializer::new(isolated)?))
         };
@@ -178,7 +187,11 @@ impl Registry {
     /// # Errors
     /// As for [`strategy`](Registry::strategy).
     pub fn reporter(&self, choice: &Choice) -> Result<Loaded<dyn MetricReporter>, PluginError> {
-        let here = |library: Library, id: &str, config: &str| library.reporter(id, config);
+        let here =
+            |library: Library, id: &str, config: &str| -> sapwood_plugin::Result<Box<dyn MetricReporter>> {
+                let made = making(Kind::Reporter, id, Call::New, || library.reporter(id, config))?;
+                Ok(Box::new(Watched::<dyn MetricReporter>::new(Kind::Reporter, id, made)))
+            };
         let apart = |isolated| -> sapwood_plugin::Result<Box<dyn MetricReporter>> {
             Ok(Box::new(IsolatedReporter::new(isolated)))
         };
@@ -237,7 +250,10 @@ impl Registry {
         let sha256 = sha256_of(&path)?;
         let config = choice.config.to_string();
         let plugin = match choice.isolation {
-            Isolation::None => here(self.open(&path)?, &choice.id, &config),
+            Isolation::None => {
+                let library = making(kind, &choice.id, Call::Load, || self.open(&path))?;
+                here(library, &choice.id, &config)
+            }
             Isolation::Process => {
                 apart(Isolated::start(&self.child_program()?, &path, kind, &choice.id, &config)?)
             }

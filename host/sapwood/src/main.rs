@@ -3,6 +3,7 @@
 
 mod args;
 mod commands;
+mod culprits;
 mod engines;
 mod failure;
 mod log;
@@ -17,6 +18,9 @@ use failure::Failed;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let verbose = arguments.verbose;
+    if calls_plugins(&arguments.command) {
+        culprits::watch();
+    }
     let outcome = match arguments.command {
         Command::Study(args) => commands::study::study(&args, verbose),
         Command::Train(args) => commands::study::train(&args, verbose),
@@ -31,10 +35,23 @@ fn main() -> ExitCode {
         Command::Bench(args) => commands::bench::bench(&args),
         Command::Doctor(args) => commands::doctor::doctor(&args),
     };
+    plugin_host::blame::end();
     match outcome {
         Ok(code) => code,
         Err(failed) => failed.print(),
     }
+}
+
+/// Whether plugins run in this very process.
+fn calls_plugins(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Study(_)
+            | Command::Train(_)
+            | Command::Plan(_)
+            | Command::Parity(_)
+            | Command::Plugin(PluginCommand::Inspect(_))
+    )
 }
 
 /// What a command answers: an exit code, or a failure that is printed.

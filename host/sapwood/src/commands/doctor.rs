@@ -33,5 +33,13 @@ pub(crate) fn doctor(args: &PluginPath) -> Outcome {
             println!("  {} {refusal}\n    {}", found.path.display(), refusal.hint);
         }
     }
+    println!("\nplugins that ended a process");
+    let leftovers = plugin_host::blame::leftovers();
+    for leftover in &leftovers {
+        println!("  {leftover}");
+    }
+    if leftovers.is_empty() {
+        println!("  none since the last start");
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -91,6 +91,7 @@ fn run(
     let installed = ctrlc::set_handler(|| {
         if INTERRUPT.swap(true, Ordering::Relaxed) {
             // The second time: whatever is not saved by now is wanted less than an end.
+            plugin_host::blame::end();
             #[allow(clippy::exit)]
             std::process::exit(INTERRUPTED.into());
         }

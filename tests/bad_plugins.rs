@@ -107,11 +107,11 @@ fn what_is_no_library() {
         &bench,
         &bench.study(),
         &expect![[r#"
-        error: the library ./. is not a file
-          --> study.toml:71
-        hint: a plugin is a shared library built from a crate that calls `sapwood_plugin::export!`
-        exit 5
-    "#]],
+            error: the library ./. lies in /tmp, which is writable by everybody
+              --> study.toml:71
+            hint: chmod o-w '/tmp', if you trust what is there
+            exit 5
+        "#]],
     );
 }
 

@@ -28,3 +28,5 @@ mod parity;
 mod plugins;
 /// A study from its first step to its verdict, and again.
 mod study;
+/// Owners and modes, private copies of libraries, plugins.lock.
+mod trust;

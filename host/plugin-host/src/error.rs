@@ -63,6 +63,14 @@ pub enum PluginError {
         /// What it says.
         message: String,
     },
+    /// `plugins.lock` cannot be used.
+    #[error("{message}")]
+    Lock {
+        /// What is wrong with it.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
     /// The host's own part in it fails: a process, a folder.
     #[error("{message}")]
     Host {
@@ -75,7 +83,9 @@ impl PluginError {
     /// What to do.
     pub fn hint(&self) -> String {
         match self {
-            PluginError::NotFound { hint, .. } | PluginError::Refused { hint, .. } => hint.clone(),
+            PluginError::NotFound { hint, .. }
+            | PluginError::Refused { hint, .. }
+            | PluginError::Lock { hint, .. } => hint.clone(),
             PluginError::Ambiguous { .. } => "remove one of them, or name one with `library = \"…\"`".into(),
             PluginError::Host { .. } => {
                 "check the disk, the permissions and the limits of this machine".into()

@@ -7,12 +7,16 @@ pub mod blame;
 pub mod conformance;
 mod error;
 pub mod isolation;
+mod lock;
 mod registry;
 mod reporters;
 mod search;
+mod store;
+mod trust;
 
 pub use error::PluginError;
 pub use isolation::{ChildProgram, Isolation};
+pub use lock::PluginLock;
 pub use registry::{Choice, Found, Loaded, Provenance, Registry};
 pub use reporters::{ReporterEnd, Reporters};
 pub use sapwood_plugin as api;

@@ -9,11 +9,11 @@ use sapwood_plugin::{
     Descriptor, Error, GrowthStrategy, Kind, LayerInitializer, LibraryFacts, MetricReporter,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::blame::{Call, Watched, making};
 use crate::isolation::{Isolated, IsolatedInitializer, IsolatedReporter, IsolatedStrategy};
-use crate::{ChildProgram, Isolation, PluginError, SearchPath};
+use crate::store::{self, Kept};
+use crate::{ChildProgram, Isolation, PluginError, PluginLock, SearchPath, trust};
 
 /// A plugin as a study names it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,7 +87,9 @@ pub struct Found {
 
 impl Found {
     fn read(path: PathBuf) -> Found {
-        let facts = read_facts(&path).and_then(|facts| check_facts(&facts).map(|()| facts));
+        let facts = trust::check(&path)
+            .and_then(|()| read_facts(&path))
+            .and_then(|facts| check_facts(&facts).map(|()| facts));
         Found { path, facts }
     }
 
@@ -104,8 +106,17 @@ impl Found {
 pub struct Registry {
     folders: Vec<Vec<Found>>,
     search_path: SearchPath,
-    open: Mutex<HashMap<PathBuf, Library>>,
+    /// Libraries that a choice names by their file, as they were when they were first looked at.
+    named: Mutex<HashMap<PathBuf, Found>>,
+    pinned: Mutex<HashMap<PathBuf, Pinned>>,
+    lock: Option<PluginLock>,
     child_program: Option<ChildProgram>,
+}
+
+/// A library as it was when it was first needed; it stays that for the registry's life.
+struct Pinned {
+    kept: Kept,
+    opened: Option<Library>,
 }
 
 impl Registry {
@@ -113,13 +124,35 @@ impl Registry {
     pub fn scan(search_path: SearchPath) -> Registry {
         let folders =
             search_path.libraries().map(|files| files.into_iter().map(Found::read).collect()).collect();
-        Registry { folders, search_path, open: Mutex::default(), child_program: None }
+        Registry {
+            folders,
+            search_path,
+            named: Mutex::default(),
+            pinned: Mutex::default(),
+            lock: None,
+            child_program: None,
+        }
     }
 
     /// Has isolated plugins hosted by that program instead of this very binary.
     #[must_use]
     pub fn with_child_program(self, program: ChildProgram) -> Registry {
         Registry { child_program: Some(program), ..self }
+    }
+
+    /// From here on refuses every library that is not in the lock.
+    pub fn require(&mut self, lock: PluginLock) {
+        self.lock = Some(lock);
+    }
+
+    /// What a choice resolves to, with the hash of its bytes, without loading it.
+    ///
+    /// # Errors
+    /// As for [`resolve`](Registry::resolve).
+    pub fn provenance(&self, kind: Kind, choice: &Choice) -> Result<Provenance, PluginError> {
+        let (path, descriptor) = self.resolve(kind, choice)?;
+        let Kept { sha256, .. } = self.keep(&path)?;
+        Ok(Provenance { kind, id: choice.id.clone(), version: descriptor.version, sha256 })
     }
 
     /// All libraries, refused ones too, in the order of the search.
@@ -222,7 +255,7 @@ impl Registry {
     /// As for [`strategy`](Registry::strategy), but for the configuration.
     pub fn resolve(&self, kind: Kind, choice: &Choice) -> Result<(PathBuf, Descriptor), PluginError> {
         let id = &choice.id;
-        let named = choice.library.as_ref().map(|path| Found::read(path.clone()));
+        let named = choice.library.as_ref().map(|path| self.named(path));
         let found = match &named {
             Some(found) => found,
             None => self.find(kind, id)?,
@@ -247,7 +280,10 @@ impl Registry {
         apart: impl Fn(Isolated) -> sapwood_plugin::Result<Box<P>>,
     ) -> Result<(Provenance, Box<P>), PluginError> {
         let (path, descriptor) = self.resolve(kind, choice)?;
-        let sha256 = sha256_of(&path)?;
+        let Kept { sha256, copy } = self.keep(&path)?;
+        if let Some(lock) = &self.lock {
+            lock.check(&path, kind, &choice.id, &sha256)?;
+        }
         let config = choice.config.to_string();
         let plugin = match choice.isolation {
             Isolation::None => {
@@ -255,7 +291,7 @@ impl Registry {
                 here(library, &choice.id, &config)
             }
             Isolation::Process => {
-                apart(Isolated::start(&self.child_program()?, &path, kind, &choice.id, &config)?)
+                apart(Isolated::start(&self.child_program()?, &copy, kind, &choice.id, &config)?)
             }
         };
         let plugin = plugin.map_err(|error| bad_config(kind, &choice.id, &error))?;
@@ -271,13 +307,30 @@ impl Registry {
         }
     }
 
-    fn open(&self, path: &Path) -> Result<Library, PluginError> {
-        let mut libraries = self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(library) = libraries.get(path) {
-            return Ok(*library);
+    fn named(&self, path: &Path) -> Found {
+        let mut named = self.named.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        named.entry(path.to_path_buf()).or_insert_with(|| Found::read(path.to_path_buf())).clone()
+    }
+
+    fn keep(&self, path: &Path) -> Result<Kept, PluginError> {
+        let mut pinned = self.pinned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(pinned) = pinned.get(path) {
+            return Ok(pinned.kept.clone());
         }
-        let library = open(path).map_err(|refusal| refused(path, &refusal))?;
-        libraries.insert(path.to_path_buf(), library);
+        let kept = store::keep(path)?;
+        pinned.insert(path.to_path_buf(), Pinned { kept: kept.clone(), opened: None });
+        Ok(kept)
+    }
+
+    fn open(&self, path: &Path) -> Result<Library, PluginError> {
+        let kept = self.keep(path)?;
+        let mut pinned = self.pinned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let entry = pinned.entry(path.to_path_buf()).or_insert(Pinned { kept, opened: None });
+        if let Some(library) = entry.opened {
+            return Ok(library);
+        }
+        let library = open(&entry.kept.copy).map_err(|refusal| refused(path, &refusal))?;
+        entry.opened = Some(library);
         Ok(library)
     }
 
@@ -327,13 +380,4 @@ pub(crate) fn listed(plugins: &[Descriptor]) -> String {
     let all: Vec<String> =
         plugins.iter().map(|plugin| format!("the {} `{}`", plugin.kind, plugin.id)).collect();
     if all.is_empty() { "nothing".into() } else { all.join(", ") }
-}
-
-pub(crate) fn sha256_of(path: &Path) -> Result<String, PluginError> {
-    let bytes = std::fs::read(path).map_err(|error| PluginError::Refused {
-        path: path.to_path_buf(),
-        reason: format!("cannot be read: {error}"),
-        hint: "check the path and its permissions".into(),
-    })?;
-    Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }

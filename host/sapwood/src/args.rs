@@ -42,7 +42,7 @@ pub(crate) enum Command {
     /// Compare the arms of a study's folder and print the verdict again
     #[command(after_help = "Example: sapwood report runs/quickstart")]
     Report(ReportArgs),
-    /// List, inspect and validate plugins
+    /// List, inspect, validate and lock plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Replay recorded training runs of another implementation, and compare step by step
@@ -109,6 +109,9 @@ pub(crate) struct FileArgs {
     /// Set any key of the file, such as `schedule.rate=1e-3`; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+    /// Refuse every plugin that is not the one of `plugins.lock` beside the file
+    #[arg(long)]
+    pub(crate) locked: bool,
     #[command(flatten)]
     pub(crate) plugins: PluginPath,
 }
@@ -178,6 +181,21 @@ pub(crate) enum PluginCommand {
                       Exit codes: 0 all plugins passed · 5 the library is refused · 6 a plugin failed"
     )]
     Validate(ValidateArgs),
+    /// Write down which library each plugin of a study is, by sha256, for `--locked`
+    #[command(after_help = "Example: sapwood plugin lock configs/quickstart.toml --out quickstart.lock\n\n\
+                      `study`, `train` and `plan` take `--locked`: they then refuse any other library, with exit code 5")]
+    Lock(LockArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LockArgs {
+    /// The study's file
+    pub(crate) file: PathBuf,
+    /// Where to write [default: plugins.lock beside the file]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) plugins: PluginPath,
 }
 
 #[derive(Debug, Args)]

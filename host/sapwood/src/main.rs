@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Plugin(PluginCommand::List(args)) => commands::plugin::list(&args),
         Command::Plugin(PluginCommand::Inspect(args)) => commands::plugin::inspect(&args),
         Command::Plugin(PluginCommand::Validate(args)) => commands::plugin::validate::validate(&args),
+        Command::Plugin(PluginCommand::Lock(args)) => commands::plugin::lock::lock(&args),
         Command::PluginHost => commands::plugin::host(),
         Command::PluginQuestion(args) => commands::plugin::validate::question(&args),
         Command::Parity(args) => commands::parity::parity(&args, verbose),

@@ -94,7 +94,9 @@ impl TrainError {
     pub fn class(&self) -> ErrorClass {
         match self {
             TrainError::Config(_) | TrainError::OtherRun { .. } => ErrorClass::Config,
-            TrainError::Plugin(PluginError::BadConfig { .. }) => ErrorClass::Config,
+            TrainError::Plugin(PluginError::BadConfig { .. } | PluginError::Lock { .. }) => {
+                ErrorClass::Config
+            }
             TrainError::Data(_) => ErrorClass::Data,
             TrainError::Plugin(PluginError::Fault { .. }) => ErrorClass::PluginFault,
             TrainError::Plugin(PluginError::Host { .. }) => ErrorClass::Resource,

@@ -12,7 +12,8 @@ pub(crate) fn plan(args: &PlanArgs) -> Outcome {
     let source = Source::read(&args.file.file, &args.file.set)?;
     // A dry run computes nothing: any engine will do.
     let build = engines::builder(EngineArgs { engine: EngineName::Native, device: DeviceName::Cpu });
-    let lab = Lab::open(source, &args.file.plugins.plugin_path, &build)?;
+    let mut lab = Lab::open(source, &args.file.plugins.plugin_path, &build)?;
+    crate::commands::plugin::lock::require(&args.file, &mut lab)?;
     let arms = lab.plan()?;
     if args.json {
         let arms: Vec<serde_json::Value> = arms.iter().map(as_json).collect();

@@ -1,6 +1,7 @@
 //! `sapwood plugin list` and `inspect`; the commands that do more stand in files below.
 #![allow(clippy::print_stdout)]
 
+pub(crate) mod lock;
 pub(crate) mod validate;
 
 use std::path::Path;

@@ -1,0 +1,39 @@
+//! `sapwood plugin lock`, and what `--locked` does.
+#![allow(clippy::print_stdout)]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use plugin_host::PluginLock;
+use study::{Lab, Source};
+
+use crate::args::{DeviceName, EngineArgs, EngineName, FileArgs, LockArgs};
+use crate::failure::Failed;
+use crate::{Outcome, engines};
+
+pub(crate) fn lock(args: &LockArgs) -> Outcome {
+    let source = Source::read(&args.file, &[])?;
+    // Nothing is computed: any engine will do.
+    let build = engines::builder(EngineArgs { engine: EngineName::Native, device: DeviceName::Cpu });
+    let lab = Lab::open(source, &args.plugins.plugin_path, &build)?;
+    let lock = lab.lock()?;
+    let path = args.out.clone().unwrap_or_else(|| beside(&args.file));
+    lock.write(&path)?;
+    for plugin in &lock.plugins {
+        println!("{:<12} {:<24} {:<8} {}", plugin.kind.to_string(), plugin.id, plugin.version, plugin.sha256);
+    }
+    println!("written: {}", path.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// With `--locked`, holds a study to the lock beside its file.
+pub(crate) fn require(file: &FileArgs, lab: &mut Lab<'_>) -> Result<(), Failed> {
+    if file.locked {
+        lab.require(PluginLock::read(&beside(&file.file))?);
+    }
+    Ok(())
+}
+
+fn beside(study: &Path) -> PathBuf {
+    study.with_file_name("plugins.lock")
+}

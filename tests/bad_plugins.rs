@@ -126,9 +126,9 @@ fn what_is_no_library() {
         &bench,
         &bench.study(),
         &expect![[r#"
-            error: the library ./. lies in a folder that everybody can write to
+            error: the library ./. lies in /tmp, which is writable by everybody
               --> study.toml:71
-            hint: run `chmod o-w /tmp`, or move the plugin elsewhere
+            hint: chmod o-w '/tmp', if you trust what is there
             exit 5
         "#]],
     );

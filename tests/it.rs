@@ -6,6 +6,8 @@ mod support;
 
 /// Libraries that are no plugins, and plugins that misbehave: refused or contained, and named.
 mod bad_plugins;
+/// In process: who crashed, exited or hung is named, by the same process where it can, else by the next.
+mod blame;
 /// Help and errors word by word: what, where, what to do, and the exit code.
 mod cli;
 /// A strategy that is a program, in any language.
@@ -32,5 +34,5 @@ mod plugins;
 mod printing;
 /// A study from its first step to its verdict, and again.
 mod study;
-/// Places that others can write to, libraries that are replaced, studies that are locked.
+/// Owners and modes, private copies of libraries, plugins.lock.
 mod trust;

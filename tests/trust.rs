@@ -1,115 +1,228 @@
-//! Who may bring which plugin: places that others can write to, libraries that are replaced under a running
-//! study, and studies that are locked to certain bytes.
+//! Whose libraries are loaded, and that they stay what they were: owners and modes, private copies, plugins.lock.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::support::{self, Bench, Ran};
+use expect_test::{Expect, expect};
+use sha2::{Digest, Sha256};
 
-/// A study that finds `sapwood/baseline` in a folder of its own first.
-fn with_own_copy() -> Bench {
-    let bench = Bench::new();
-    fs::create_dir(bench.path("own")).expect("room");
-    copy_baseline(&bench.path("own/mine.so"));
+use crate::support::{self, Bench, Ran, json, misbehaving, refused, run_folders, same_results};
+
+/// A study whose second arm takes its strategy from `plugins/good.so`, a copy of the fixtures' library.
+fn bench() -> Bench {
+    let bench = Bench::with(&[
+        ("use = \"sapwood/stack\"", "use = \"fixture/strategy\"\nlibrary = \"plugins/good.so\""),
+        ("factor = 2\ngrow_after_steps = 15\noptimizer = \"copy\"\n", "does = \"nothing\"\n"),
+    ]);
+    fs::create_dir(bench.path("plugins")).expect("room");
+    fs::copy(misbehaving(), bench.path("plugins/good.so")).expect("room");
     bench
 }
 
-fn copy_baseline(to: &Path) {
-    let built = support::built_plugins().iter();
-    let mut built = built.filter(|path| path.to_string_lossy().contains("strategy_baseline"));
-    fs::copy(built.next().expect("it is built with all others"), to).expect("room");
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("it is ours");
 }
 
-/// The same library with a few bytes more: it loads as before and is another one all the same.
-fn change(library: &Path) {
-    let mut bytes = fs::read(library).expect("it is there");
-    bytes.extend(b"more");
-    fs::write(library, bytes).expect("room");
-}
-
-fn study(bench: &Bench, flags: &[&str]) -> Ran {
-    let all = ["study", "study.toml", "--out", "out", "--jobs", "1", "--plugin-path", "own"];
-    bench.sapwood(&[&all[..], flags].concat())
-}
-
-fn refused(ran: &Ran, words: &[&str]) {
-    assert_eq!(ran.code, Some(5), "{}", ran.said());
-    for word in words {
-        assert!(ran.stderr.contains(word), "`{word}` is missing:\n{}", ran.stderr);
-    }
+fn sha256(path: &Path) -> String {
+    format!("{:x}", Sha256::digest(fs::read(path).expect("it is there")))
 }
 
 #[test]
-fn a_locked_study_takes_the_locked_bytes_and_no_others() {
-    let bench = with_own_copy();
-    refused(
-        &study(&bench, &["--locked"]),
-        &["plugins.lock cannot be read", "run `sapwood plugin lock` first"],
+fn what_others_could_have_written_is_not_loaded() {
+    let check = |spoil: &dyn Fn(&Bench), expected: Expect| {
+        let bench = bench();
+        spoil(&bench);
+        refused(&bench, &bench.study(), &expected);
+        let listed = bench.sapwood(&["plugin", "list", "--plugin-path", "plugins"]).good();
+        assert!(listed.contains("passed over: plugins/good.so "), "{listed}");
+        assert!(!bench.is_marked(), "code of a refused library has run");
+    };
+    check(
+        &|bench| set_mode(&bench.path("plugins/good.so"), 0o646),
+        expect![[r#"
+        error: the library ./plugins/good.so is writable by everybody
+          --> study.toml:71
+        hint: chmod o-w 'TMP/plugins/good.so', if you trust what is there
+        exit 5
+    "#]],
     );
-    let locked = bench.sapwood(&["plugin", "lock", "study.toml", "--plugin-path", "own"]).good();
-    assert!(locked.contains("sapwood/baseline") && locked.contains("sapwood/copy"), "{locked}");
-    study(&bench, &["--locked"]).good();
-    change(&bench.path("own/mine.so"));
-    fs::remove_dir_all(bench.path("out")).expect("it was made");
-    let again = study(&bench, &["--locked"]);
-    refused(&again, &["is not the one that ", "plugins.lock names for the strategy `sapwood/baseline`"]);
-    assert!(!bench.path("out/runs").exists(), "nothing runs");
-    bench.sapwood(&["plugin", "lock", "study.toml", "--plugin-path", "own"]).good();
-    study(&bench, &["--locked"]).good();
+    check(
+        &|bench| set_mode(&bench.path("plugins"), 0o777),
+        expect![[r#"
+        error: the library ./plugins/good.so lies in TMP/plugins, which is writable by everybody
+          --> study.toml:71
+        hint: chmod o-w 'TMP/plugins', if you trust what is there
+        exit 5
+    "#]],
+    );
+    // A sticky bit does for folders above alone: in its own, anybody could put another library beside it.
+    check(
+        &|bench| set_mode(&bench.path("plugins"), 0o1777),
+        expect![[r#"
+        error: the library ./plugins/good.so lies in TMP/plugins, which is writable by everybody
+          --> study.toml:71
+        hint: chmod o-w 'TMP/plugins', if you trust what is there
+        exit 5
+    "#]],
+    );
+    check(
+        &|bench| set_mode(&bench.path(""), 0o777),
+        expect![[r#"
+        error: the library ./plugins/good.so lies below TMP, which is writable by everybody
+          --> study.toml:71
+        hint: chmod o-w 'TMP', if you trust what is there
+        exit 5
+    "#]],
+    );
 }
 
 #[test]
-fn a_plugin_that_the_lock_does_not_name_is_refused() {
-    let bench = with_own_copy();
+fn what_belongs_to_somebody_else_is_not_loaded() {
+    let bench = bench();
+    let library = bench.path("plugins/good.so");
+    if fs::metadata(&library).expect("it is there").uid() != 0 {
+        return support::left_out("root", "only root can give a file away");
+    }
+    chown(&library, Some(12345), None).expect("root can");
+    refused(
+        &bench,
+        &bench.study(),
+        &expect![[r#"
+        error: the library ./plugins/good.so is owned by user 12345, neither by you nor by root
+          --> study.toml:71
+        hint: copy the library into a folder of your own, if you trust it
+        exit 5
+    "#]],
+    );
+    chown(&library, Some(0), None).expect("root can");
+    chown(bench.path("plugins"), Some(12345), None).expect("root can");
+    refused(
+        &bench,
+        &bench.study(),
+        &expect![[r#"
+        error: the library ./plugins/good.so lies in TMP/plugins, which is owned by user 12345, neither by you nor by root
+          --> study.toml:71
+        hint: copy the library into a folder of your own, if you trust it
+        exit 5
+    "#]],
+    );
+    chown(bench.path("plugins"), Some(0), None).expect("root can");
+    bench.study().good();
+}
+
+#[test]
+fn runs_record_the_hash_of_what_they_used() {
+    let bench = bench();
+    bench.study().good();
+    let wanted = sha256(&bench.path("plugins/good.so"));
+    let runs = run_folders(&bench.path("out"));
+    let hashes = runs.iter().map(|run| json(&run.join("run.json"))["bound_to"]["plugins"].clone());
+    let ours = hashes.filter(|plugins| plugins[0]["id"] == "fixture/strategy");
+    let ours: Vec<String> =
+        ours.map(|plugins| plugins[0]["sha256"].as_str().expect("a hash").to_owned()).collect();
+    assert_eq!(ours, [wanted.clone(), wanted]);
+}
+
+/// Long enough to be caught at.
+const STUDY: [&str; 10] = [
+    "study",
+    "study.toml",
+    "--out",
+    "out",
+    "--jobs",
+    "1",
+    "--set",
+    "budget.steps=1500",
+    "--set",
+    "checkpoints.every_steps=500",
+];
+
+#[test]
+fn a_library_that_is_overwritten_during_a_study_disturbs_nobody() {
+    let (calm, disturbed) = (bench(), bench());
+    calm.sapwood(&STUDY).good();
+    let child = disturbed.start(&STUDY);
+    let first = disturbed.path("out/runs/whole/tokens/seed-1/metrics.jsonl");
+    let began = Instant::now();
+    while !fs::metadata(&first).is_ok_and(|facts| facts.len() > 0) {
+        assert!(began.elapsed() < Duration::from_secs(60), "the study does not begin");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // In place: of a library that is mapped, this changes the code that runs.
+    fs::write(disturbed.path("plugins/good.so"), vec![0xcc; 4096]).expect("it is ours");
+    let early = !disturbed.path("out/runs/stack").exists();
+    disturbed.end(child).good();
+    assert!(early, "the runs that use it had begun before it was overwritten, which proves nothing");
+    same_results(&calm.path("out"), &disturbed.path("out"));
+    // The next start sees what lies there now, and loses nothing.
+    let next = disturbed.sapwood(&STUDY);
+    assert_eq!(next.code, Some(5), "{}", next.said());
+}
+
+#[test]
+fn a_lock_holds_a_study_to_the_very_bytes() {
+    let bench = bench();
+    let locked = |bench: &Bench| -> Ran {
+        bench.sapwood(&["study", "study.toml", "--out", "out", "--jobs", "1", "--locked"])
+    };
+    refused(
+        &bench,
+        &locked(&bench),
+        &expect![[r#"
+        error: plugins.lock cannot be read: No such file or directory (os error 2)
+        hint: `sapwood plugin lock STUDY.toml` writes one
+        exit 3
+    "#]],
+    );
+
+    let printed = bench.sapwood(&["plugin", "lock", "study.toml"]).good();
+    let hash = sha256(&bench.path("plugins/good.so"));
+    assert!(printed.contains(&hash) && printed.ends_with("written: plugins.lock\n"), "{printed}");
+    let lock = json(&bench.path("plugins.lock"));
+    let ids: Vec<&str> = lock["plugins"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|plugin| plugin["id"].as_str())
+        .collect();
+    assert_eq!(ids, ["fixture/strategy", "sapwood/baseline", "sapwood/copy"]);
+    assert_eq!(lock["plugins"][0]["sha256"], hash);
+    bench.sapwood(&["plan", "study.toml", "--locked"]).good();
+
+    // A byte more at the end changes nothing that it does, but it is another library.
+    let mut bytes = fs::read(bench.path("plugins/good.so")).expect("it is there");
+    bytes.push(0);
+    fs::write(bench.path("plugins/good.so"), bytes).expect("it is ours");
+    let other = sha256(&bench.path("plugins/good.so"));
+    let mut ran = locked(&bench);
+    ran.stderr = ran.stderr.replace(&hash, "LOCKED").replace(&other, "OTHER");
+    refused(
+        &bench,
+        &ran,
+        &expect![[r#"
+        error: the library ./plugins/good.so is not the one of plugins.lock: its sha256 is OTHER, locked is LOCKED
+          --> study.toml:71
+        hint: get the library that was locked, or lock this one with `sapwood plugin lock`
+        exit 5
+    "#]],
+    );
+    bench.sapwood(&["plan", "study.toml"]).good();
+
+    // A plugin that the lock does not know.
     bench.sapwood(&["plugin", "lock", "study.toml"]).good();
     bench.add_to_study("\n[[reporters]]\nuse = \"sapwood/csv\"\n");
-    refused(&study(&bench, &["--locked"]), &["offers the reporter `sapwood/csv`, which ", "does not name"]);
-}
-
-#[test]
-fn a_lock_that_is_none_is_refused() {
-    let bench = with_own_copy();
-    bench.write("plugins.lock", "not = [a lock");
-    refused(&study(&bench, &["--locked"]), &["plugins.lock is no lock", "run `sapwood plugin lock` again"]);
-}
-
-/// The study goes on with the bytes that it has begun with, in runs that begin later too.
-#[test]
-fn a_library_that_is_replaced_under_a_running_study_disturbs_nothing() {
-    let expected = with_own_copy();
-    study(&expected, &[]).good();
-
-    let bench = with_own_copy();
-    let all = ["study", "study.toml", "--out", "out", "--jobs", "1", "--plugin-path", "own"];
-    let running = bench.start(&all);
-    let since = Instant::now();
-    while !bench.path("out/runs").exists() {
-        assert!(since.elapsed() < Duration::from_secs(60), "the study has not begun after a minute");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    fs::write(bench.path("own/mine.so"), b"no library any more").expect("room");
-    bench.end(running).good();
-    support::same_results(&expected.path("out"), &bench.path("out"));
-}
-
-#[cfg(unix)]
-#[test]
-fn what_everybody_can_change_is_not_loaded() {
-    use std::os::unix::fs::PermissionsExt;
-    let open_to_all = |place: &Path| {
-        fs::set_permissions(place, fs::Permissions::from_mode(0o777)).expect("it is ours");
-    };
-    let refusal = |place: &str| {
-        let bench = with_own_copy();
-        open_to_all(&bench.path(place));
-        bench.sapwood(&["plugin", "inspect", "own/mine.so"])
-    };
-    refused(&refusal("own/mine.so"), &["mine.so can be changed by everybody", "chmod o-w"]);
-    refused(&refusal("own"), &["mine.so lies in a folder that everybody can write to", "chmod o-w"]);
-
-    let bench = with_own_copy();
-    open_to_all(&bench.path("own"));
-    let listed = bench.sapwood(&["plugin", "list", "--plugin-path", "own"]).good();
-    assert!(listed.contains("passed over: own/mine.so lies in a folder"), "{listed}");
+    refused(
+        &bench,
+        &locked(&bench),
+        &expect![[r#"
+        error: the library BIN/libreport_csv.so offers the reporter `sapwood/csv`, which is not in plugins.lock
+          --> study.toml:76
+        hint: get the library that was locked, or lock this one with `sapwood plugin lock`
+        exit 5
+    "#]],
+    );
+    bench.sapwood(&["plugin", "lock", "study.toml"]).good();
+    locked(&bench).good();
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use plugin_host::api::{Action, ActionSink, Actions, Block, Error, LayerId, Pushed, Result, StepContext};
-use plugin_host::{ChildProgram, Choice, Isolation, Registry, SearchPath};
+use plugin_host::{ChildProgram, Choice, Isolation, Registry, SearchPath, blame};
 
 struct Nothing;
 
@@ -19,6 +19,9 @@ impl ActionSink for Nothing {
 fn silent_call(criterion: &mut Criterion) {
     let binary = std::env::current_exe().expect("a running benchmark has a file");
     let folders: Vec<PathBuf> = binary.ancestors().skip(1).take(2).map(PathBuf::from).collect();
+    // Watched as in the command line, crumbs and watchdog included.
+    let watched = blame::begin(blame::Blame { on_slow: |_| {}, on_hang: |_| 12, on_exit: |_| 11 });
+    watched.expect("a state folder");
     let host = folders.iter().map(|folder| folder.join("sapwood")).find(|host| host.is_file());
     measure(criterion, "before_step that decides nothing", &folders, Isolation::None, None);
     match host {
@@ -28,6 +31,7 @@ fn silent_call(criterion: &mut Criterion) {
         }
         None => println!("isolated: left out, `cargo build --release -p sapwood` was not run"),
     }
+    blame::end();
 }
 
 fn measure(

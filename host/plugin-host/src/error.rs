@@ -63,11 +63,9 @@ pub enum PluginError {
         /// What it says.
         message: String,
     },
-    /// The study's lock cannot be used.
-    #[error("the lock {} {message}", file.display())]
+    /// `plugins.lock` cannot be used.
+    #[error("{message}")]
     Lock {
-        /// The file.
-        file: PathBuf,
         /// What is wrong with it.
         message: String,
         /// What to do.

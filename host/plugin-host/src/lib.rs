@@ -3,6 +3,7 @@
 //! What a plugin is and how it crosses the border stands in `sapwood-plugin`, re-exported here as
 //! [`api`]. What is done with a strategy's requests is the trainer's.
 
+pub mod blame;
 pub mod conformance;
 mod error;
 pub mod isolation;
@@ -15,7 +16,7 @@ mod trust;
 
 pub use error::PluginError;
 pub use isolation::{ChildProgram, Isolation};
-pub use lock::Lock;
+pub use lock::PluginLock;
 pub use registry::{Choice, Found, Loaded, Provenance, Registry};
 pub use reporters::{ReporterEnd, Reporters};
 pub use sapwood_plugin as api;

@@ -1,104 +1,90 @@
-//! `plugins.lock`: which bytes each plugin of a study has. A locked study runs with these and no others.
+//! `plugins.lock`: which bytes each plugin of a study is, so that another machine, or next year, uses the same.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
 
 use sapwood_plugin::Kind;
 use serde::{Deserialize, Serialize};
 
 use crate::{PluginError, Provenance};
 
-/// The plugins of a study, as they were when it was locked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Lock {
-    /// In the order of kind and id.
-    #[serde(rename = "plugin", default)]
-    plugins: Vec<Locked>,
-    #[serde(skip)]
-    file: PathBuf,
-}
+/// Version of the file's format.
+const FORMAT: u32 = 1;
 
-/// One plugin.
+/// The content of a `plugins.lock`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Locked {
-    kind: Kind,
-    id: String,
-    version: String,
-    sha256: String,
+pub struct PluginLock {
+    /// Version of this format.
+    pub format: u32,
+    /// The plugins, each once, in order of kind and id.
+    pub plugins: Vec<Provenance>,
 }
 
-const AGAIN: &str = "get the library that was locked, or run `sapwood plugin lock` again to take this one";
-
-impl Lock {
-    /// Of these plugins, for that file.
-    pub fn of(plugins: impl IntoIterator<Item = Provenance>, file: &Path) -> Lock {
-        let by_name: BTreeMap<(u32, String), Locked> = plugins
-            .into_iter()
-            .map(|Provenance { kind, id, version, sha256 }| {
-                ((kind.number(), id.clone()), Locked { kind, id, version, sha256 })
-            })
-            .collect();
-        Lock { plugins: by_name.into_values().collect(), file: file.to_path_buf() }
+impl PluginLock {
+    /// Of these plugins.
+    pub fn new(mut plugins: Vec<Provenance>) -> PluginLock {
+        plugins.sort_by(|a, b| (a.kind, &a.id, &a.sha256).cmp(&(b.kind, &b.id, &b.sha256)));
+        plugins.dedup();
+        PluginLock { format: FORMAT, plugins }
     }
 
-    /// Reads the file.
+    /// Reads one.
     ///
     /// # Errors
-    /// It is not there, or is not what [`Lock::text`] writes.
-    pub fn read(file: &Path) -> Result<Lock, PluginError> {
-        let unreadable = |what: String, hint: &str| PluginError::Lock {
-            file: file.to_path_buf(),
-            message: what,
+    /// A file that is missing or no lock.
+    pub fn read(path: &Path) -> Result<PluginLock, PluginError> {
+        let hint = "`sapwood plugin lock STUDY.toml` writes one";
+        let broken = |error: &dyn std::fmt::Display| PluginError::Lock {
+            message: format!("{} cannot be read: {error}", path.display()),
             hint: hint.into(),
         };
-        let text = std::fs::read_to_string(file).map_err(|error| {
-            unreadable(format!("cannot be read: {error}"), "run `sapwood plugin lock` first")
-        })?;
-        let lock: Lock = toml::from_str(&text).map_err(|error| {
-            unreadable(format!("is no lock: {}", error.message()), "run `sapwood plugin lock` again")
-        })?;
-        Ok(Lock { file: file.to_path_buf(), ..lock })
+        let text = fs::read_to_string(path).map_err(|error| broken(&error))?;
+        let lock: PluginLock = serde_json::from_str(&text).map_err(|error| broken(&error))?;
+        if lock.format != FORMAT {
+            return Err(broken(&format!("it has format {}, this host reads {FORMAT}", lock.format)));
+        }
+        Ok(lock)
     }
 
-    /// The file's content.
+    /// Writes it, whole or not at all.
     ///
     /// # Errors
-    /// None that this type can bring about.
-    pub fn text(&self) -> Result<String, toml::ser::Error> {
-        const HEAD: &str = "# Which plugins this study runs with. Written by `sapwood plugin lock`; `--locked` refuses all others.\n\n";
-        toml::to_string(self).map(|text| format!("{HEAD}{text}"))
+    /// What the system says.
+    pub fn write(&self, path: &Path) -> Result<(), PluginError> {
+        let temporary = path.with_extension("lock.tmp");
+        let written = serde_json::to_string_pretty(self).map_err(std::io::Error::other).and_then(|text| {
+            let mut file = File::create(&temporary)?;
+            file.write_all(text.as_bytes())?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)
+        });
+        written.map_err(|error| PluginError::Host {
+            message: format!("{} cannot be written: {error}", path.display()),
+        })
     }
 
-    /// Refuses a plugin that the lock does not name, or names with other bytes.
+    /// Refuses a library that is not the one that is locked.
     ///
     /// # Errors
-    /// That.
-    pub fn check(&self, plugin: &Provenance, path: &Path) -> Result<(), PluginError> {
-        let locked = self.plugins.iter().find(|locked| locked.kind == plugin.kind && locked.id == plugin.id);
-        let reason = match locked {
-            Some(locked) if locked.sha256 == plugin.sha256 => return Ok(()),
-            Some(Locked { version, sha256, .. }) => format!(
-                "is not the one that {} names for the {} `{}`: it has sha256 {}…, version {}; locked is {}…, version {version}",
-                self.file.display(),
-                plugin.kind,
-                plugin.id,
-                short(&plugin.sha256),
-                plugin.version,
-                short(sha256),
-            ),
-            None => format!(
-                "offers the {} `{}`, which {} does not name",
-                plugin.kind,
-                plugin.id,
-                self.file.display()
-            ),
+    /// Another library, or none of that id in the lock.
+    pub(crate) fn check(&self, path: &Path, kind: Kind, id: &str, sha256: &str) -> Result<(), PluginError> {
+        let locked: Vec<&str> = (self.plugins.iter())
+            .filter(|plugin| plugin.kind == kind && plugin.id == id)
+            .map(|plugin| plugin.sha256.as_str())
+            .collect();
+        if locked.contains(&sha256) {
+            return Ok(());
+        }
+        let reason = match locked.first() {
+            None => format!("offers the {kind} `{id}`, which is not in plugins.lock"),
+            Some(locked) => {
+                format!("is not the one of plugins.lock: its sha256 is {sha256}, locked is {locked}")
+            }
         };
-        Err(PluginError::Refused { path: path.to_path_buf(), reason, hint: AGAIN.into() })
+        let hint = "get the library that was locked, or lock this one with `sapwood plugin lock`".into();
+        Err(PluginError::Refused { path: path.to_path_buf(), reason, hint })
     }
-}
-
-fn short(sha256: &str) -> &str {
-    sha256.get(..12).unwrap_or(sha256)
 }

@@ -10,9 +10,10 @@ use sapwood_plugin::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::blame::{Call, Watched, making};
 use crate::isolation::{Isolated, IsolatedInitializer, IsolatedReporter, IsolatedStrategy};
-use crate::store::{self, Copy};
-use crate::{ChildProgram, Isolation, Lock, PluginError, SearchPath, trust};
+use crate::store::{self, Kept};
+use crate::{ChildProgram, Isolation, PluginError, PluginLock, SearchPath, trust};
 
 /// A plugin as a study names it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,8 +87,9 @@ pub struct Found {
 
 impl Found {
     fn read(path: PathBuf) -> Found {
-        let facts = trust::check_place(&path).and_then(|()| read_facts(&path));
-        let facts = facts.and_then(|facts| check_facts(&facts).map(|()| facts));
+        let facts = trust::check(&path)
+            .and_then(|()| read_facts(&path))
+            .and_then(|facts| check_facts(&facts).map(|()| facts));
         Found { path, facts }
     }
 
@@ -104,11 +106,17 @@ impl Found {
 pub struct Registry {
     folders: Vec<Vec<Found>>,
     search_path: SearchPath,
-    /// What has been looked at so far, by its original: a study uses the same bytes to its end.
-    copies: Mutex<HashMap<PathBuf, Copy>>,
-    open: Mutex<HashMap<PathBuf, Library>>,
-    lock: Option<Lock>,
+    /// Libraries that a choice names by their file, as they were when they were first looked at.
+    named: Mutex<HashMap<PathBuf, Found>>,
+    pinned: Mutex<HashMap<PathBuf, Pinned>>,
+    lock: Option<PluginLock>,
     child_program: Option<ChildProgram>,
+}
+
+/// A library as it was when it was first needed; it stays that for the registry's life.
+struct Pinned {
+    kept: Kept,
+    opened: Option<Library>,
 }
 
 impl Registry {
@@ -119,23 +127,32 @@ impl Registry {
         Registry {
             folders,
             search_path,
-            copies: Mutex::default(),
-            open: Mutex::default(),
+            named: Mutex::default(),
+            pinned: Mutex::default(),
             lock: None,
             child_program: None,
         }
-    }
-
-    /// Refuses every plugin that the lock does not name with these very bytes.
-    #[must_use]
-    pub fn locked(self, lock: Lock) -> Registry {
-        Registry { lock: Some(lock), ..self }
     }
 
     /// Has isolated plugins hosted by that program instead of this very binary.
     #[must_use]
     pub fn with_child_program(self, program: ChildProgram) -> Registry {
         Registry { child_program: Some(program), ..self }
+    }
+
+    /// From here on refuses every library that is not in the lock.
+    pub fn require(&mut self, lock: PluginLock) {
+        self.lock = Some(lock);
+    }
+
+    /// What a choice resolves to, with the hash of its bytes, without loading it.
+    ///
+    /// # Errors
+    /// As for [`resolve`](Registry::resolve).
+    pub fn provenance(&self, kind: Kind, choice: &Choice) -> Result<Provenance, PluginError> {
+        let (path, descriptor) = self.resolve(kind, choice)?;
+        let Kept { sha256, .. } = self.keep(&path)?;
+        Ok(Provenance { kind, id: choice.id.clone(), version: descriptor.version, sha256 })
     }
 
     /// All libraries, refused ones too, in the order of the search.
@@ -169,7 +186,11 @@ impl Registry {
     /// # Errors
     /// It is not there, is refused, or refuses its configuration; so below.
     pub fn strategy(&self, choice: &Choice) -> Result<Loaded<dyn GrowthStrategy>, PluginError> {
-        let here = |library: Library, id: &str, config: &str| library.strategy(id, config);
+        let here =
+            |library: Library, id: &str, config: &str| -> sapwood_plugin::Result<Box<dyn GrowthStrategy>> {
+                let made = making(Kind::Strategy, id, Call::New, || library.strategy(id, config))?;
+                Ok(Box::new(Watched::<dyn GrowthStrategy>::new(Kind::Strategy, id, made)))
+            };
         let apart = |isolated| -> sapwood_plugin::Result<Box<dyn GrowthStrategy>> {
             Ok(Box::new(IsolatedStrategy::new(isolated)))
         };
@@ -182,7 +203,11 @@ impl Registry {
     /// # Errors
     /// As for [`strategy`](Registry::strategy).
     pub fn initializer(&self, choice: &Choice) -> Result<Loaded<dyn LayerInitializer>, PluginError> {
-        let here = |library: Library, id: &str, config: &str| library.initializer(id, config);
+        let here =
+            |library: Library, id: &str, config: &str| -> sapwood_plugin::Result<Box<dyn LayerInitializer>> {
+                let made = making(Kind::Initializer, id, Call::New, || library.initializer(id, config))?;
+                Ok(Box::new(Watched::<dyn LayerInitializer>::new(Kind::Initializer, id, made)))
+            };
         let apart = |isolated| -> sapwood_plugin::Result<Box<dyn LayerInitializer>> {
             Ok(Box::new(IsolatedInitializer::new(isolated)?))
         };
@@ -195,7 +220,11 @@ impl Registry {
     /// # Errors
     /// As for [`strategy`](Registry::strategy).
     pub fn reporter(&self, choice: &Choice) -> Result<Loaded<dyn MetricReporter>, PluginError> {
-        let here = |library: Library, id: &str, config: &str| library.reporter(id, config);
+        let here =
+            |library: Library, id: &str, config: &str| -> sapwood_plugin::Result<Box<dyn MetricReporter>> {
+                let made = making(Kind::Reporter, id, Call::New, || library.reporter(id, config))?;
+                Ok(Box::new(Watched::<dyn MetricReporter>::new(Kind::Reporter, id, made)))
+            };
         let apart = |isolated| -> sapwood_plugin::Result<Box<dyn MetricReporter>> {
             Ok(Box::new(IsolatedReporter::new(isolated)))
         };
@@ -226,7 +255,7 @@ impl Registry {
     /// As for [`strategy`](Registry::strategy), but for the configuration.
     pub fn resolve(&self, kind: Kind, choice: &Choice) -> Result<(PathBuf, Descriptor), PluginError> {
         let id = &choice.id;
-        let named = choice.library.as_ref().map(|path| Found::read(path.clone()));
+        let named = choice.library.as_ref().map(|path| self.named(path));
         let found = match &named {
             Some(found) => found,
             None => self.find(kind, id)?,
@@ -250,13 +279,19 @@ impl Registry {
         here: impl Fn(Library, &str, &str) -> sapwood_plugin::Result<Box<P>>,
         apart: impl Fn(Isolated) -> sapwood_plugin::Result<Box<P>>,
     ) -> Result<(Provenance, Box<P>), PluginError> {
-        let (path, provenance) = self.provenance(kind, choice)?;
-        let copy = self.copy(&path)?;
+        let (path, descriptor) = self.resolve(kind, choice)?;
+        let Kept { sha256, copy } = self.keep(&path)?;
+        if let Some(lock) = &self.lock {
+            lock.check(&path, kind, &choice.id, &sha256)?;
+        }
         let config = choice.config.to_string();
         let plugin = match choice.isolation {
-            Isolation::None => here(self.open(&path, &copy)?, &choice.id, &config),
+            Isolation::None => {
+                let library = making(kind, &choice.id, Call::Load, || self.open(&path))?;
+                here(library, &choice.id, &config)
+            }
             Isolation::Process => {
-                apart(Isolated::start(&self.child_program()?, &copy.path, kind, &choice.id, &config)?)
+                apart(Isolated::start(&self.child_program()?, &copy, kind, &choice.id, &config)?)
             }
         };
         let plugin = plugin.map_err(|error| bad_config(kind, &choice.id, &error))?;
@@ -296,14 +331,30 @@ impl Registry {
         }
     }
 
-    /// What is refused is named by the original's place.
-    fn open(&self, original: &Path, copy: &Copy) -> Result<Library, PluginError> {
-        let mut libraries = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(library) = libraries.get(&copy.path) {
-            return Ok(*library);
+    fn named(&self, path: &Path) -> Found {
+        let mut named = self.named.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        named.entry(path.to_path_buf()).or_insert_with(|| Found::read(path.to_path_buf())).clone()
+    }
+
+    fn keep(&self, path: &Path) -> Result<Kept, PluginError> {
+        let mut pinned = self.pinned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(pinned) = pinned.get(path) {
+            return Ok(pinned.kept.clone());
         }
-        let library = open(&copy.path).map_err(|refusal| refused(original, &refusal))?;
-        libraries.insert(copy.path.clone(), library);
+        let kept = store::keep(path)?;
+        pinned.insert(path.to_path_buf(), Pinned { kept: kept.clone(), opened: None });
+        Ok(kept)
+    }
+
+    fn open(&self, path: &Path) -> Result<Library, PluginError> {
+        let kept = self.keep(path)?;
+        let mut pinned = self.pinned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let entry = pinned.entry(path.to_path_buf()).or_insert(Pinned { kept, opened: None });
+        if let Some(library) = entry.opened {
+            return Ok(library);
+        }
+        let library = open(&entry.kept.copy).map_err(|refusal| refused(path, &refusal))?;
+        entry.opened = Some(library);
         Ok(library)
     }
 
@@ -353,13 +404,4 @@ pub(crate) fn listed(plugins: &[Descriptor]) -> String {
     let all: Vec<String> =
         plugins.iter().map(|plugin| format!("the {} `{}`", plugin.kind, plugin.id)).collect();
     if all.is_empty() { "nothing".into() } else { all.join(", ") }
-}
-
-pub(crate) fn sha256_of(path: &Path) -> Result<String, PluginError> {
-    let bytes = std::fs::read(path).map_err(|error| PluginError::Refused {
-        path: path.to_path_buf(),
-        reason: format!("cannot be read: {error}"),
-        hint: "check the path and its permissions".into(),
-    })?;
-    Ok(store::hash(&bytes))
 }

@@ -95,7 +95,7 @@ impl Running {
         let failure = if self.thread.is_finished() {
             self.thread.join().unwrap_or_else(|_| Some("panicked".into()))
         } else {
-            Some(format!("did not finish within {} s", FINISH_WITHIN.as_secs()))
+            Some(format!("the reporter `{}` did not finish within {} s", self.id, FINISH_WITHIN.as_secs()))
         };
         ReporterEnd { id: self.id, dropped_events, failure }
     }

@@ -1,121 +1,79 @@
-//! Copies of libraries under the hash of their bytes, in a folder of the user's own: what is loaded is what was
-//! looked at, and replacing the original under a running host changes nothing. Not here: loading.
+//! Private copies of libraries, named by their content: what is loaded is what was hashed, and a file that is
+//! replaced or overwritten during a run disturbs nobody.
 
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use crate::{PluginError, trust};
 
-/// A library as it was when it was looked at.
+/// A library as it was when it was first needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Copy {
-    /// Where the copy is.
-    pub(crate) path: PathBuf,
-    /// The hash of its bytes.
+pub(crate) struct Kept {
+    /// Hash of its bytes.
     pub(crate) sha256: String,
+    /// The private copy.
+    pub(crate) copy: PathBuf,
 }
 
-/// Copies a library, unless a copy is there.
+/// Copies a library, unless there is a copy of the same bytes.
 ///
 /// # Errors
-/// The library cannot be read, or there is no folder that the user alone can write to.
-pub(crate) fn copy(library: &Path) -> Result<Copy, PluginError> {
-    let bytes = std::fs::read(library).map_err(|error| PluginError::Refused {
-        path: library.to_path_buf(),
+/// A file that cannot be read, or no room for a copy.
+pub(crate) fn keep(path: &Path) -> Result<Kept, PluginError> {
+    let bytes = fs::read(path).map_err(|error| PluginError::Refused {
+        path: path.to_path_buf(),
         reason: format!("cannot be read: {error}"),
         hint: "check the path and its permissions".into(),
     })?;
-    let sha256 = hash(&bytes);
-    let failed = |error: io::Error| PluginError::Host {
-        message: format!("no copy of {} could be made: {error}", library.display()),
+    let sha256 = sha256_of(&bytes);
+    let folder = folder();
+    let copy = folder.join(format!("{sha256}{}", std::env::consts::DLL_SUFFIX));
+    let cannot = |error: io::Error| PluginError::Host {
+        message: format!(
+            "a private copy of {} cannot be made in {}: {error}",
+            path.display(),
+            folder.display()
+        ),
     };
-    let folder = folder().map_err(failed)?;
-    let path = folder.join(format!("{sha256}.{}", std::env::consts::DLL_EXTENSION));
-    // A copy that is not what its name says was cut short by a full disk, or worse.
-    let there = std::fs::read(&path).is_ok_and(|there| there == bytes) && trust::check_place(&path).is_ok();
-    if !there {
-        write(&folder, &path, &bytes).map_err(failed)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(cannot)?;
+    let is_there = fs::read(&copy).is_ok_and(|present| present == bytes);
+    if !is_there {
+        write(&folder, &copy, &bytes).map_err(cannot)?;
     }
-    Ok(Copy { path, sha256 })
+    trust::check(&copy).map_err(|refusal| PluginError::Refused {
+        path: copy.clone(),
+        reason: refusal.reason,
+        hint: refusal.hint,
+    })?;
+    Ok(Kept { sha256, copy })
 }
 
-/// Under a temporary name first, so that two hosts that copy at once do not meet half a file.
-fn write(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-    temporary.write_all(bytes)?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|error| error.error)?;
-    Ok(())
+/// Under a temporary name first, so that a copy is there whole or not at all.
+fn write(folder: &Path, copy: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = tempfile::Builder::new().prefix(".copy-").tempfile_in(folder)?.into_temp_path();
+    // The temporary file's own mode is 0600; libraries are mapped as code.
+    fs::remove_file(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o500).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    temporary.persist(copy).map_err(|error| error.error)
 }
 
-/// The user's cache, or where that cannot be written to, a folder of the user's among the temporary ones.
-fn folder() -> io::Result<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    let in_cache = cache.map(|cache| cache.join("sapwood/plugins")).filter(|folder| private(folder).is_ok());
-    match in_cache {
-        Some(folder) => Ok(folder),
-        None => {
-            let folder = std::env::temp_dir().join(format!("sapwood-plugins-{}", user()));
-            private(&folder)?;
-            Ok(folder)
-        }
-    }
-}
-
-/// Makes the folder if need be; it has to be one that the user alone writes to.
-fn private(folder: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)?;
-    // Any file of it stands for the folder; a link in its place would lead elsewhere.
-    if std::fs::symlink_metadata(folder)?.is_symlink() {
-        return Err(io::Error::other(format!("{} is a link", folder.display())));
-    }
-    trust::check_place(&folder.join("library")).map_err(|refusal| io::Error::other(refusal.reason))?;
-    tempfile::tempfile_in(folder).map(drop)
-}
-
-#[cfg(unix)]
-fn user() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
-
-#[cfg(not(unix))]
-fn user() -> u32 {
-    0
-}
-
-/// SHA-256 in hexadecimal.
-pub(crate) fn hash(bytes: &[u8]) -> String {
+/// A hash in hexadecimal digits.
+pub(crate) fn sha256_of(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_copy_has_the_bytes_that_were_read_and_is_made_again_where_it_has_others() {
-        let folder = tempfile::tempdir().expect("room");
-        let library = folder.path().join("a.so");
-        std::fs::write(&library, b"one").expect("room");
-        let first = copy(&library).expect("it can be read");
-        std::fs::write(&library, b"two").expect("room");
-        assert_eq!(std::fs::read(&first.path).expect("it is there"), b"one", "the original was replaced");
-        std::fs::write(&first.path, b"on").expect("room");
-        std::fs::write(&library, b"one").expect("room");
-        assert_eq!(copy(&library).expect("it can be read"), first);
-        assert_eq!(std::fs::read(&first.path).expect("it is there"), b"one");
-    }
-
-    #[test]
-    fn a_library_that_is_not_there_is_named() {
-        let error = copy(Path::new("/nowhere/lib.so")).expect_err("it is not there").to_string();
-        assert!(error.starts_with("the library /nowhere/lib.so cannot be read: "), "{error}");
+/// `XDG_CACHE_HOME`, else as its specification has it, else a folder of this user's below the temporary one.
+fn folder() -> PathBuf {
+    let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = named.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    match cache {
+        Some(cache) => cache.join("sapwood/plugins"),
+        None => std::env::temp_dir().join(format!("sapwood-{}/plugins", rustix::process::getuid().as_raw())),
     }
 }

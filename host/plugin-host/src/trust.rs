@@ -1,70 +1,63 @@
-//! Whether a place is one that only the user and the system's administrator can change: a library that somebody
-//! else could swap is not loaded. Not here: what is in the library.
+//! Whose files a library may come from: the user's own, or root's, where nobody else can put or change one.
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use sapwood_plugin::host::Refusal;
 
-/// Refuses a file that others than the user and root can change, by itself or through its folder.
+const WORLD_WRITABLE: u32 = 0o002;
+const STICKY: u32 = 0o1000;
+
+/// Refuses a file that somebody else could have put there, or could change. One that is not there is none of this
+/// question's.
 ///
 /// # Errors
-/// What is wrong, and how to mend it. A file that cannot be looked at is not refused here.
-#[cfg(unix)]
-pub(crate) fn check_place(path: &Path) -> Result<(), Refusal> {
-    use std::os::unix::fs::MetadataExt;
-
-    let check = |place: &Path, what: &str| {
-        let Ok(found) = std::fs::metadata(place) else { return Ok(()) };
-        check_owner_and_mode(place, what, found.uid(), found.mode())
-    };
-    // A link leads to a file in another folder: that is the one that counts.
-    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    check(&path, "can be changed by everybody")?;
-    path.parent().map_or(Ok(()), |folder| check(folder, "lies in a folder that everybody can write to"))
-}
-
-/// Other systems have other means; none is looked at.
-///
-/// # Errors
-/// None.
-#[cfg(not(unix))]
-pub(crate) fn check_place(_: &Path) -> Result<(), Refusal> {
-    Ok(())
-}
-
-#[cfg(unix)]
-fn check_owner_and_mode(place: &Path, what: &str, owner: u32, mode: u32) -> Result<(), Refusal> {
-    const WRITABLE_BY_OTHERS: u32 = 0o002;
-    let user = rustix::process::geteuid().as_raw();
-    if mode & WRITABLE_BY_OTHERS != 0 {
-        let hint = format!("run `chmod o-w {}`, or move the plugin elsewhere", place.display());
-        return Err(Refusal { reason: what.into(), hint });
+/// What is wrong with it or with a folder above it, and how to mend that.
+pub(crate) fn check(path: &Path) -> Result<(), Refusal> {
+    let Ok(real) = path.canonicalize() else { return Ok(()) };
+    check_one(&real, "is", Folder::No)?;
+    let named = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    // The folder that the name stands in, and, where that is a link, the one that it leads to.
+    let mut folders = vec![named.parent()];
+    if real.parent() != named.parent() {
+        folders.push(real.parent());
     }
-    if owner != user && owner != 0 {
-        let reason = format!("is under the control of another user (uid {owner} owns {})", place.display());
-        let hint = format!("make it yours (`chown {user}`), or copy the plugin to a folder of yours");
-        return Err(Refusal { reason, hint });
+    for folder in folders.into_iter().flatten() {
+        check_one(folder, &format!("lies in {}, which is", folder.display()), Folder::OfTheFile)?;
+        for above in folder.ancestors().skip(1) {
+            check_one(above, &format!("lies below {}, which is", above.display()), Folder::Above)?;
+        }
     }
     Ok(())
 }
 
-#[cfg(all(test, unix))]
-mod tests {
-    use super::*;
+#[derive(Clone, Copy, PartialEq)]
+enum Folder {
+    No,
+    OfTheFile,
+    /// There a sticky bit is enough: nobody can rename what is another's.
+    Above,
+}
 
-    #[test]
-    fn only_the_user_and_root_may_be_able_to_change_a_library() {
-        let user = rustix::process::geteuid().as_raw();
-        let refusal = |owner, mode| {
-            let checked =
-                check_owner_and_mode(Path::new("/x/lib.so"), "can be changed by everybody", owner, mode);
-            checked.map_err(|refusal| refusal.reason)
-        };
-        assert_eq!(refusal(user, 0o100_755), Ok(()));
-        assert_eq!(refusal(0, 0o100_775), Ok(()), "a group is chosen by its owner");
-        assert_eq!(refusal(user, 0o100_777), Err("can be changed by everybody".into()));
-        let other = user + 1;
-        let expected = format!("is under the control of another user (uid {other} owns /x/lib.so)");
-        assert_eq!(refusal(other, 0o100_755), Err(expected));
+fn check_one(path: &Path, what: &str, folder: Folder) -> Result<(), Refusal> {
+    let Ok(facts) = path.metadata() else { return Ok(()) };
+    let sticky = folder == Folder::Above && facts.mode() & STICKY != 0;
+    if facts.mode() & WORLD_WRITABLE != 0 && !sticky {
+        return Err(Refusal {
+            reason: format!("{what} writable by everybody"),
+            hint: format!("chmod o-w '{}', if you trust what is there", path.display()),
+        });
     }
+    if folder != Folder::Above && !is_ours(&facts) {
+        return Err(Refusal {
+            reason: format!("{what} owned by user {}, neither by you nor by root", facts.uid()),
+            hint: "copy the library into a folder of your own, if you trust it".into(),
+        });
+    }
+    Ok(())
+}
+
+fn is_ours(facts: &Metadata) -> bool {
+    facts.uid() == 0 || facts.uid() == rustix::process::geteuid().as_raw()
 }

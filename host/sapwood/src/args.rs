@@ -22,7 +22,11 @@ pub(crate) struct Arguments {
 const EXIT_CODES: &str = "\
 Exit codes: 0 good · 1 internal error · 2 wrong usage · 3 configuration · 4 data · 5 plugin refused · \
 6 plugin failed · 7 numbers went wrong · 8 disk, memory or device · 9 runs failed for several reasons · \
-10 parity out of tolerance · 130 interrupted (saved; run again to go on)";
+10 parity out of tolerance · 11 a plugin ended the process · 12 a plugin did not come back · \
+130 interrupted (saved; run again to go on)
+
+Environment: SAPWOOD_PLUGIN_PATH further folders with plugins · SAPWOOD_PLUGIN_TIMEOUT_SECONDS how long a call into a \
+plugin may take (60) · SAPWOOD_PLUGIN_MEMORY_MIB memory of an isolated plugin (4096) · RUST_LOG";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -38,7 +42,7 @@ pub(crate) enum Command {
     /// Compare the arms of a study's folder and print the verdict again
     #[command(after_help = "Example: sapwood report runs/quickstart")]
     Report(ReportArgs),
-    /// List, inspect and validate plugins
+    /// List, inspect, validate and lock plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Replay recorded training runs of another implementation, and compare step by step
@@ -105,7 +109,7 @@ pub(crate) struct FileArgs {
     /// Set any key of the file, such as `schedule.rate=1e-3`; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Refuse every plugin whose bytes are not those that `plugins.lock` beside the file names
+    /// Refuse every plugin that is not the one of `plugins.lock` beside the file
     #[arg(long)]
     pub(crate) locked: bool,
     #[command(flatten)]
@@ -177,16 +181,19 @@ pub(crate) enum PluginCommand {
                       Exit codes: 0 all plugins passed · 5 the library is refused · 6 a plugin failed"
     )]
     Validate(ValidateArgs),
-    /// Write down which bytes each plugin of a study has, for `--locked`
-    #[command(after_help = "Example: sapwood plugin lock mine.toml && sapwood study mine.toml --locked")]
+    /// Write down which library each plugin of a study is, by sha256, for `--locked`
+    #[command(after_help = "Example: sapwood plugin lock configs/quickstart.toml --out quickstart.lock\n\n\
+                      `study`, `train` and `plan` take `--locked`: they then refuse any other library, with exit code 5")]
     Lock(LockArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct LockArgs {
-    /// The studies' files; `plugins.lock` is written beside the first and names the plugins of all
-    #[arg(required = true)]
-    pub(crate) files: Vec<PathBuf>,
+    /// The study's file
+    pub(crate) file: PathBuf,
+    /// Where to write [default: plugins.lock beside the file]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) plugins: PluginPath,
 }

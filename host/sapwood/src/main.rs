@@ -3,6 +3,7 @@
 
 mod args;
 mod commands;
+mod culprits;
 mod engines;
 mod failure;
 mod log;
@@ -16,35 +17,43 @@ use args::{Arguments, Command, PluginCommand};
 use failure::Failed;
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::try_parse() {
-        Ok(arguments) => obey(arguments),
-        Err(said) => Ok(output::usage(&said)),
-    };
-    // A command that failed says why it did, not what could not be printed before.
-    let outcome = outcome.and_then(|code| output::flush().map(|()| code));
-    match outcome {
-        Ok(code) => code,
-        Err(failed) => failed.print(),
-    }
-}
-
-fn obey(arguments: Arguments) -> Outcome {
+    let arguments = Arguments::parse();
     let verbose = arguments.verbose;
-    match arguments.command {
+    if calls_plugins(&arguments.command) {
+        culprits::watch();
+    }
+    let outcome = match arguments.command {
         Command::Study(args) => commands::study::study(&args, verbose),
         Command::Train(args) => commands::study::train(&args, verbose),
         Command::Plan(args) => commands::plan::plan(&args),
         Command::Report(args) => commands::report::report(&args),
         Command::Plugin(PluginCommand::List(args)) => commands::plugin::list(&args),
         Command::Plugin(PluginCommand::Inspect(args)) => commands::plugin::inspect(&args),
-        Command::Plugin(PluginCommand::Lock(args)) => commands::plugin::lock::lock(&args),
         Command::Plugin(PluginCommand::Validate(args)) => commands::plugin::validate::validate(&args),
+        Command::Plugin(PluginCommand::Lock(args)) => commands::plugin::lock::lock(&args),
         Command::PluginHost => commands::plugin::host(),
         Command::PluginQuestion(args) => commands::plugin::validate::question(&args),
         Command::Parity(args) => commands::parity::parity(&args, verbose),
         Command::Bench(args) => commands::bench::bench(&args),
         Command::Doctor(args) => commands::doctor::doctor(&args),
+    };
+    plugin_host::blame::end();
+    match outcome {
+        Ok(code) => code,
+        Err(failed) => failed.print(),
     }
+}
+
+/// Whether plugins run in this very process.
+fn calls_plugins(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Study(_)
+            | Command::Train(_)
+            | Command::Plan(_)
+            | Command::Parity(_)
+            | Command::Plugin(PluginCommand::Inspect(_))
+    )
 }
 
 /// What a command answers: an exit code, or a failure that is printed.

@@ -8,10 +8,8 @@ use std::sync::OnceLock;
 use data::{Corpus, Needs};
 use engine::{Engine, EngineError, Flops, ModelShape, Tokens};
 use plugin_host::api::{GrowthStrategy, Kind, MetricReporter};
-use plugin_host::{Choice, Loaded, Lock, PluginError, Provenance, Registry, SearchPath};
-use trainer::{
-    ConfigError, InitialModel, Initializers, Rehearsal, RehearsedPhase, RunConfig, TrainError, rehearse,
-};
+use plugin_host::{Choice, Loaded, PluginError, PluginLock, Registry, SearchPath};
+use trainer::{ConfigError, InitialModel, Initializers, Rehearsal, RunConfig, TrainError, rehearse};
 
 use crate::StudyError;
 use crate::file::{StudyFile, from_folder, in_arm};
@@ -185,6 +183,34 @@ impl<'a> Lab<'a> {
         }
         let rehearsal = rehearse(longest, &mut strategy, &slots).map_err(|error| self.in_arm(arm, error))?;
         Ok(PlannedArm { arm: arm.to_owned(), rehearsal, memory: None, runs })
+    }
+
+    /// Every plugin that the study names, as it is found now.
+    ///
+    /// # Errors
+    /// One that is not there, or is refused.
+    pub fn lock(&self) -> Result<PluginLock, StudyError> {
+        let mut found = Vec::new();
+        let mut find = |kind, key: String, choice: &Choice| {
+            let provenance = self.registry.provenance(kind, &self.at_home(choice));
+            found.push(provenance.map_err(|error| self.at_choice(&key, error.into()))?);
+            Ok::<(), StudyError>(())
+        };
+        for (name, arm) in &self.file.arms {
+            find(Kind::Strategy, format!("arms.{name}.strategy"), &arm.strategy)?;
+            for (slot, choice) in &arm.initializers {
+                find(Kind::Initializer, format!("arms.{name}.initializers.{slot}"), choice)?;
+            }
+        }
+        for (index, choice) in self.file.reporters.iter().enumerate() {
+            find(Kind::Reporter, format!("reporters[{index}]"), choice)?;
+        }
+        Ok(PluginLock::new(found))
+    }
+
+    /// From here on refuses every plugin that is not in the lock.
+    pub fn require(&mut self, lock: PluginLock) {
+        self.registry.require(lock);
     }
 
     /// The strategy of a run.

@@ -110,10 +110,10 @@ impl TrainError {
     /// Its class.
     pub fn class(&self) -> ErrorClass {
         match self {
-            TrainError::Config(_) | TrainError::OtherRun { .. } | TrainError::OtherPlugin { .. } => {
+            TrainError::Config(_) | TrainError::OtherRun { .. } => ErrorClass::Config,
+            TrainError::Plugin(PluginError::BadConfig { .. } | PluginError::Lock { .. }) => {
                 ErrorClass::Config
             }
-            TrainError::Plugin(PluginError::BadConfig { .. }) => ErrorClass::Config,
             TrainError::Data(_) => ErrorClass::Data,
             TrainError::Plugin(PluginError::Fault { .. }) => ErrorClass::PluginFault,
             TrainError::Plugin(PluginError::Host { .. }) => ErrorClass::Resource,

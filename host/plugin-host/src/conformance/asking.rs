@@ -10,7 +10,8 @@ use sapwood_plugin::{Descriptor, Kind, LibraryFacts};
 
 use super::certificate::{Certificate, Examined, Outcome, Reply};
 use super::{Answer, Question, Said, questions};
-use crate::{PluginError, registry};
+use crate::store::{self, Kept};
+use crate::{PluginError, registry, trust};
 
 /// Where the answering side leaves its answer.
 pub(super) const ANSWER_FILE: &str = "answer.json";
@@ -48,19 +49,21 @@ pub fn examine(
     on_reply: &mut dyn FnMut(&Descriptor, &Reply),
 ) -> Result<Certificate, PluginError> {
     let refused = |refusal| registry::refused(library, &refusal);
-    let facts = read_facts(library).map_err(refused)?;
+    trust::check(library).map_err(refused)?;
+    // The certificate is about the bytes that were hashed, so these are examined.
+    let Kept { sha256, copy } = store::keep(library)?;
+    let facts = read_facts(&copy).map_err(refused)?;
     check_facts(&facts).map_err(refused)?;
-    let sha256 = registry::sha256_of(library)?;
     let chosen = chosen(library, &facts, id)?;
     let mut plugins = Vec::new();
     for plugin in chosen {
         let config = match config {
             Some(config) => config.clone(),
-            None => examiner.example(library, plugin)?,
+            None => examiner.example(&copy, plugin)?,
         };
         let mut replies = Vec::new();
         for question in examiner.asked(plugin.kind)? {
-            let reply = examiner.ask(library, plugin, &config, question)?;
+            let reply = examiner.ask(&copy, plugin, &config, question)?;
             on_reply(plugin, &reply);
             replies.push(reply);
         }

@@ -1,41 +1,39 @@
-//! `sapwood plugin lock`: which bytes each plugin of a study has.
+//! `sapwood plugin lock`, and what `--locked` does.
+#![allow(clippy::print_stdout)]
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use plugin_host::Lock;
+use plugin_host::PluginLock;
 use study::{Lab, Source};
-use trainer::ErrorClass;
-use trainer::folder::write_whole;
 
-use crate::args::{DeviceName, EngineArgs, EngineName, LockArgs};
+use crate::args::{DeviceName, EngineArgs, EngineName, FileArgs, LockArgs};
 use crate::failure::Failed;
-use crate::output::result_line;
 use crate::{Outcome, engines};
 
 pub(crate) fn lock(args: &LockArgs) -> Outcome {
+    let source = Source::read(&args.file, &[])?;
     // Nothing is computed: any engine will do.
     let build = engines::builder(EngineArgs { engine: EngineName::Native, device: DeviceName::Cpu });
-    let (mut plugins, mut file) = (Vec::new(), None);
-    for study in &args.files {
-        let lab = Lab::open(Source::read(study, &[])?, &args.plugins.plugin_path, &build)?;
-        plugins.extend(lab.provenances()?);
-        file.get_or_insert(lab.lock_file());
+    let lab = Lab::open(source, &args.plugins.plugin_path, &build)?;
+    let lock = lab.lock()?;
+    let path = args.out.clone().unwrap_or_else(|| beside(&args.file));
+    lock.write(&path)?;
+    for plugin in &lock.plugins {
+        println!("{:<12} {:<24} {:<8} {}", plugin.kind.to_string(), plugin.id, plugin.version, plugin.sha256);
     }
-    let internal = |what: String| Failed::new(ErrorClass::Internal, what, "please report this");
-    let file = file.ok_or_else(|| internal("no study was named".into()))?;
-    let text = Lock::of(plugins.iter().cloned(), &file).text();
-    write_whole(&file, text.map_err(|error| internal(error.to_string()))?.as_bytes())?;
-    plugins.sort_by(|a, b| (a.kind.number(), &a.id).cmp(&(b.kind.number(), &b.id)));
-    plugins.dedup();
-    for plugin in &plugins {
-        result_line!(
-            "{:<12} {:<24} {:<8} {}",
-            plugin.kind.to_string(),
-            plugin.id,
-            plugin.version,
-            plugin.sha256
-        );
-    }
-    result_line!("{} plugins in {}", plugins.len(), file.display());
+    println!("written: {}", path.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// With `--locked`, holds a study to the lock beside its file.
+pub(crate) fn require(file: &FileArgs, lab: &mut Lab<'_>) -> Result<(), Failed> {
+    if file.locked {
+        lab.require(PluginLock::read(&beside(&file.file))?);
+    }
+    Ok(())
+}
+
+fn beside(study: &Path) -> PathBuf {
+    study.with_file_name("plugins.lock")
 }

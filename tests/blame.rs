@@ -1,0 +1,152 @@
+//! What no host can catch, in process: the culprit is named, by the same process where that is possible and else by
+//! the next start and `doctor`, the exit code is its own, and what was saved last is intact.
+
+use expect_test::{Expect, expect};
+
+use crate::bad_plugins::{When, misbehaving_study_with};
+use crate::support::{Bench, Ran, files_below, json, misbehaving};
+
+/// A study that saves after five steps, whose plugin does something before step 9.
+fn bench(strategies: &[&str], initializers: &[&str]) -> Bench {
+    misbehaving_study_with("", strategies, initializers, When::Running)
+}
+
+/// What is printed, without the places where a study's text would differ from machine to machine.
+fn said(ran: &Ran) -> String {
+    let code = ran.code.map_or_else(|| "a signal".into(), |code| format!("exit {code}"));
+    format!("{}{code}\n", ran.stderr)
+}
+
+fn study(bench: &Bench) -> Ran {
+    bench.sapwood(&[
+        "study",
+        "study.toml",
+        "--out",
+        "out",
+        "--jobs",
+        "1",
+        "--set",
+        "checkpoints.every_steps=5",
+    ])
+}
+
+/// The last checkpoint can be read, and with the plugin repaired the same command goes on from it.
+fn goes_on(bench: &Bench, arm: &str) {
+    let run = bench.path(&format!("out/runs/{arm}/tokens/seed-1"));
+    assert_eq!(json(&run.join("checkpoints/00000005/state.json"))["step"], 5);
+    bench.write("out/repaired", "");
+    study(bench).good();
+    assert!(run.join("DONE").exists());
+}
+
+#[test]
+fn a_crash_is_told_of_by_doctor_and_once_by_the_next_start() {
+    let check = |bench: &Bench, arm: &str, expected: Expect| {
+        let crashed = study(bench);
+        assert_eq!(crashed.code, None, "a crash is a signal: {}", crashed.said());
+        let doctor = bench.sapwood(&["doctor"]).good();
+        let told = doctor.lines().skip_while(|line| *line != "plugins that ended a process").nth(1);
+        let told = told.expect("doctor tells").trim().to_owned() + "\n";
+        expected.assert_eq(&told);
+        bench.write("out/repaired", "");
+        let next = bench.sapwood(&["plan", "study.toml"]);
+        assert!(next.stderr.starts_with(&format!("warning: {told}")), "{}", next.said());
+        assert_eq!(bench.sapwood(&["plan", "study.toml"]).stderr, "", "it is told of once");
+        goes_on(bench, arm);
+        assert_eq!(
+            files_below(&bench.path("state")),
+            [""; 0].map(std::path::PathBuf::from),
+            "nothing is left"
+        );
+    };
+    check(
+        &bench(&["crashes"], &[]),
+        "strategy-crashes",
+        expect![[r#"
+        `sapwood study study.toml --out out --jobs 1 --set checkpoints.every_steps=5` in TMP ended while the strategy `fixture/strategy` was in `before_step`, step 9
+    "#]],
+    );
+    check(
+        &bench(&["aborts"], &[]),
+        "strategy-aborts",
+        expect![[r#"
+        `sapwood study study.toml --out out --jobs 1 --set checkpoints.every_steps=5` in TMP ended while the strategy `fixture/strategy` was in `before_step`, step 9
+    "#]],
+    );
+    check(
+        &bench(&[], &["crashes"]),
+        "initializer-crashes",
+        expect![[r#"
+        `sapwood study study.toml --out out --jobs 1 --set checkpoints.every_steps=5` in TMP ended while the initializer `fixture/initializer` was in `init`, block 1
+    "#]],
+    );
+}
+
+#[test]
+fn an_exit_is_caught_on_its_way_out() {
+    let check = |bench: &Bench, arm: &str, expected: Expect| {
+        expected.assert_eq(&said(&study(bench)));
+        goes_on(bench, arm);
+    };
+    check(
+        &bench(&["exits"], &[]),
+        "strategy-exits",
+        expect![[r#"
+        error: the strategy `fixture/strategy` was in `before_step`, step 9 when `exit()` was called, which no plugin may
+        hint: what was saved last is intact; write `isolation = "process"` beside its `use` and run the same command again: then the plugin ends its own process alone
+        exit 11
+    "#]],
+    );
+    check(
+        &bench(&[], &["exits"]),
+        "initializer-exits",
+        expect![[r#"
+        error: the initializer `fixture/initializer` was in `init`, block 1 when `exit()` was called, which no plugin may
+        hint: what was saved last is intact; write `isolation = "process"` beside its `use` and run the same command again: then the plugin ends its own process alone
+        exit 11
+    "#]],
+    );
+}
+
+#[test]
+fn what_hangs_is_warned_of_and_ended() {
+    let mut bench = bench(&["hangs"], &[]);
+    bench.set_variable("SAPWOOD_PLUGIN_TIMEOUT_SECONDS", "2");
+    expect![[r#"
+        warning: the strategy `fixture/strategy` was in `before_step`, step 9 for a second by now
+        error: the strategy `fixture/strategy` was in `before_step`, step 9 for more than 2 s; the process is ended
+        hint: raise SAPWOOD_PLUGIN_TIMEOUT_SECONDS if it needs that long; else what was saved last is intact; write `isolation = "process"` beside its `use` and run the same command again: then the plugin ends its own process alone
+        exit 12
+    "#]].assert_eq(&said(&study(&bench)));
+    goes_on(&bench, "strategy-hangs");
+}
+
+#[test]
+fn a_reporter_that_exits_or_crashes_is_named_and_one_that_hangs_is_left_behind() {
+    let with = |deed: &str| {
+        let mut bench = Bench::new();
+        bench.set_variable("SAPWOOD_PLUGIN_TIMEOUT_SECONDS", "1");
+        let library = misbehaving().display();
+        bench.add_to_study(&format!(
+            "\n[[reporters]]\nuse = \"fixture/reporter\"\nlibrary = \"{library}\"\nconfig = {{ does = \"{deed}\" }}\n"
+        ));
+        bench
+    };
+    expect![[r#"
+        error: the reporter `fixture/reporter` was in `event`, event 2 when `exit()` was called, which no plugin may
+        hint: what was saved last is intact; write `isolation = "process"` beside its `use` and run the same command again: then the plugin ends its own process alone
+        exit 11
+    "#]].assert_eq(&said(&study(&with("exits-in-event"))));
+    let crashing = with("crashes-in-event");
+    assert_eq!(study(&crashing).code, None);
+    let told = crashing.sapwood(&["doctor"]).good();
+    assert!(told.contains("the reporter `fixture/reporter` was in `event`, event "), "{told}");
+    let hanging = study(&with("hangs-in-event"));
+    expect![[r#"
+        warning: the reporter `fixture/reporter` was in `event`, event 2 for a second by now
+        warning: the reporter `fixture/reporter` did not finish within 10 s; the study went on without it
+        report: out/report/report.md
+        exit 0
+    "#]]
+    .assert_eq(&said(&hanging));
+}

@@ -621,13 +621,25 @@ fn the_folder_of_another_study_is_left_alone() {
 #[test]
 #[cfg(not(feature = "burn-cuda"))]
 fn a_device_that_is_not_there_is_no_reason_to_train_elsewhere() {
-    let bench = Bench::new();
-    let ran = bench.sapwood(&["study", "study.toml", "--out", "out", "--jobs", "1", "--device", "cuda"]);
-    refused(
-        &bench,
-        &ran,
-        &expect![[r#"
-        error: device `cuda` is not available: the engine `native` has no CUDA device yet; `--engine burn` of a binary built with `--features burn-cuda` has
+    let check = |engine: &str, expected: Expect| {
+        let bench = Bench::new();
+        let study = ["study", "study.toml", "--out", "out", "--jobs", "1", "--device", "cuda"];
+        refused(&bench, &bench.sapwood(&[&study[..], &["--engine", engine]].concat()), &expected);
+    };
+    for engine in ["native", "reference"] {
+        check(
+            engine,
+            expect![[r#"
+            error: device `cuda` is not available: the engine `native` has no CUDA device yet; `--engine burn` of a binary built with `--features burn-cuda` has
+            hint: use `--device cpu`, or make the device available; `sapwood doctor` tells
+            exit 8
+        "#]],
+        );
+    }
+    check(
+        "burn",
+        expect![[r#"
+        error: device `cuda` is not available: the engine `burn` was built without it; rebuild with `--features burn-cuda`, or choose the cpu
         hint: use `--device cpu`, or make the device available; `sapwood doctor` tells
         exit 8
     "#]],

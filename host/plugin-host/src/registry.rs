@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use sapwood_plugin::host::{Library, Refusal, check_facts, open, read_facts};
 use sapwood_plugin::{
@@ -245,7 +245,7 @@ impl Registry {
     /// # Errors
     /// As for [`strategy`](Registry::strategy).
     pub fn schema(&self, kind: Kind, id: &str, path: &Path) -> Result<String, PluginError> {
-        let library = self.open(path, &self.copy(path)?)?;
+        let library = self.open(path)?;
         library.schema(kind, id).map_err(|error| bad_config(kind, id, &error))
     }
 
@@ -295,31 +295,7 @@ impl Registry {
             }
         };
         let plugin = plugin.map_err(|error| bad_config(kind, &choice.id, &error))?;
-        Ok((provenance, plugin))
-    }
-
-    /// Where a plugin comes from, with what a result is bound to; none of its code runs.
-    ///
-    /// # Errors
-    /// As for [`resolve`](Registry::resolve), and a plugin that the lock refuses.
-    pub fn provenance(&self, kind: Kind, choice: &Choice) -> Result<(PathBuf, Provenance), PluginError> {
-        let (path, descriptor) = self.resolve(kind, choice)?;
-        let sha256 = self.copy(&path)?.sha256;
-        let provenance = Provenance { kind, id: choice.id.clone(), version: descriptor.version, sha256 };
-        if let Some(lock) = &self.lock {
-            lock.check(&provenance, &path)?;
-        }
-        Ok((path, provenance))
-    }
-
-    fn copy(&self, path: &Path) -> Result<Copy, PluginError> {
-        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(copy) = copies.get(path) {
-            return Ok(copy.clone());
-        }
-        let copy = store::copy(path)?;
-        copies.insert(path.to_path_buf(), copy.clone());
-        Ok(copy)
+        Ok((Provenance { kind, id: choice.id.clone(), version: descriptor.version, sha256 }, plugin))
     }
 
     fn child_program(&self) -> Result<ChildProgram, PluginError> {

@@ -17,12 +17,30 @@ use args::{Arguments, Command, PluginCommand};
 use failure::Failed;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let verbose = arguments.verbose;
+    let outcome = match Arguments::try_parse() {
+        Ok(arguments) => obey(arguments),
+        Err(said) => Ok(output::usage(&said)),
+    };
+    // A command that failed says why it did, not what could not be printed before.
+    let outcome = outcome.and_then(|code| output::flush().map(|()| code));
+    match outcome {
+        Ok(code) => code,
+        Err(failed) => failed.print(),
+    }
+}
+
+fn obey(arguments: Arguments) -> Outcome {
     if calls_plugins(&arguments.command) {
         culprits::watch();
     }
-    let outcome = match arguments.command {
+    let outcome = run(arguments);
+    plugin_host::blame::end();
+    outcome
+}
+
+fn run(arguments: Arguments) -> Outcome {
+    let verbose = arguments.verbose;
+    match arguments.command {
         Command::Study(args) => commands::study::study(&args, verbose),
         Command::Train(args) => commands::study::train(&args, verbose),
         Command::Plan(args) => commands::plan::plan(&args),
@@ -36,11 +54,6 @@ fn main() -> ExitCode {
         Command::Parity(args) => commands::parity::parity(&args, verbose),
         Command::Bench(args) => commands::bench::bench(&args),
         Command::Doctor(args) => commands::doctor::doctor(&args),
-    };
-    plugin_host::blame::end();
-    match outcome {
-        Ok(code) => code,
-        Err(failed) => failed.print(),
     }
 }
 

@@ -9,7 +9,9 @@ use data::{Corpus, Needs};
 use engine::{Engine, EngineError, Flops, ModelShape, Tokens};
 use plugin_host::api::{GrowthStrategy, Kind, MetricReporter};
 use plugin_host::{Choice, Loaded, PluginError, PluginLock, Registry, SearchPath};
-use trainer::{ConfigError, InitialModel, Initializers, Rehearsal, RunConfig, TrainError, rehearse};
+use trainer::{
+    ConfigError, InitialModel, Initializers, Rehearsal, RehearsedPhase, RunConfig, TrainError, rehearse,
+};
 
 use crate::StudyError;
 use crate::file::{StudyFile, from_folder, in_arm};
@@ -61,42 +63,6 @@ impl<'a> Lab<'a> {
         folders.extend(file.study.plugin_folders.iter().map(|folder| from_folder(source.folder(), folder)));
         let registry = Registry::scan(SearchPath::standard(&folders));
         Ok(Lab { file, source, corpus: OnceLock::new(), registry, build_engine })
-    }
-
-    /// The lock that belongs to a study: `plugins.lock` beside its file.
-    pub fn lock_file(&self) -> PathBuf {
-        self.source.folder().join("plugins.lock")
-    }
-
-    /// The same study, refusing every plugin that its lock does not name with these very bytes.
-    ///
-    /// # Errors
-    /// There is no lock, or it cannot be read.
-    pub fn locked(self) -> Result<Lab<'a>, StudyError> {
-        let lock = Lock::read(&self.lock_file()).map_err(TrainError::from)?;
-        Ok(Lab { registry: self.registry.locked(lock), ..self })
-    }
-
-    /// Every plugin that the study names, none of its code run.
-    ///
-    /// # Errors
-    /// One that is not there, or is refused.
-    pub fn provenances(&self) -> Result<Vec<Provenance>, StudyError> {
-        let mut named = Vec::new();
-        for (name, arm) in &self.file.arms {
-            named.push((Kind::Strategy, format!("arms.{name}.strategy"), &arm.strategy));
-            let slots = arm.initializers.iter();
-            named.extend(slots.map(|(slot, choice)| {
-                (Kind::Initializer, format!("arms.{name}.initializers.{slot}"), choice)
-            }));
-        }
-        let reporters = self.file.reporters.iter().enumerate();
-        named.extend(reporters.map(|(i, choice)| (Kind::Reporter, format!("reporters[{i}]"), choice)));
-        let provenance = |(kind, key, choice): (Kind, String, &Choice)| {
-            let found = self.registry.provenance(kind, &self.at_home(choice)).map_err(TrainError::from);
-            found.map(|(_, provenance)| provenance).map_err(|error| self.at_choice(&key, error))
-        };
-        named.into_iter().map(provenance).collect()
     }
 
     /// What is read; opened when it is first asked for, since a dry run needs none.

@@ -110,7 +110,9 @@ impl TrainError {
     /// Its class.
     pub fn class(&self) -> ErrorClass {
         match self {
-            TrainError::Config(_) | TrainError::OtherRun { .. } => ErrorClass::Config,
+            TrainError::Config(_) | TrainError::OtherRun { .. } | TrainError::OtherPlugin { .. } => {
+                ErrorClass::Config
+            }
             TrainError::Plugin(PluginError::BadConfig { .. } | PluginError::Lock { .. }) => {
                 ErrorClass::Config
             }

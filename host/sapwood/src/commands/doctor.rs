@@ -38,13 +38,13 @@ pub(crate) fn doctor(args: &PluginPath) -> Outcome {
             result_line!("  {} {refusal}\n    {}", found.path.display(), refusal.hint);
         }
     }
-    println!("\nplugins that ended a process");
+    result_line!("\nplugins that ended a process");
     let leftovers = plugin_host::blame::leftovers();
     for leftover in &leftovers {
-        println!("  {leftover}");
+        result_line!("  {leftover}");
     }
     if leftovers.is_empty() {
-        println!("  none since the last start");
+        result_line!("  none since the last start");
     }
     Ok(ExitCode::SUCCESS)
 }

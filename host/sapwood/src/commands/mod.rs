@@ -16,6 +16,7 @@ use crate::failure::Failed;
 /// The study that the arguments name, ready to run.
 fn open_study<'a>(args: &FileArgs, build: BuildEngine<'a>) -> Result<Lab<'a>, Failed> {
     let source = Source::read(&args.file, &args.set)?;
-    let lab = Lab::open(source, &args.plugins.plugin_path, build)?;
-    if args.locked { Ok(lab.locked()?) } else { Ok(lab) }
+    let mut lab = Lab::open(source, &args.plugins.plugin_path, build)?;
+    plugin::lock::require(args, &mut lab)?;
+    Ok(lab)
 }

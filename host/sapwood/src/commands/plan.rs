@@ -13,8 +13,7 @@ use crate::{Outcome, engines};
 pub(crate) fn plan(args: &PlanArgs) -> Outcome {
     // A dry run computes nothing: any engine will do.
     let build = engines::builder(EngineArgs { engine: EngineName::Native, device: DeviceName::Cpu });
-    let mut lab = Lab::open(source, &args.file.plugins.plugin_path, &build)?;
-    crate::commands::plugin::lock::require(&args.file, &mut lab)?;
+    let lab = open_study(&args.file, &build)?;
     let arms = lab.plan()?;
     if args.json {
         let arms: Vec<serde_json::Value> = arms.iter().map(as_json).collect();

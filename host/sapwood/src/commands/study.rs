@@ -16,8 +16,7 @@ use crate::{Outcome, engines, log};
 
 pub(crate) fn study(args: &StudyArgs, verbose: u8) -> Outcome {
     let build = engines::builder(args.engine);
-    let mut lab = Lab::open(source, &args.file.plugins.plugin_path, &build)?;
-    crate::commands::plugin::lock::require(&args.file, &mut lab)?;
+    let lab = open_study(&args.file, &build)?;
     let runs: Vec<RunConfig> = lab.plan()?.into_iter().flat_map(|arm| arm.runs).collect();
     let folder = folder(args.out.clone(), &lab);
     log::into_folder(&folder, verbose)?;
@@ -30,8 +29,7 @@ pub(crate) fn study(args: &StudyArgs, verbose: u8) -> Outcome {
 
 pub(crate) fn train(args: &TrainArgs, verbose: u8) -> Outcome {
     let build = engines::builder(args.engine);
-    let mut lab = Lab::open(source, &args.file.plugins.plugin_path, &build)?;
-    crate::commands::plugin::lock::require(&args.file, &mut lab)?;
+    let lab = open_study(&args.file, &build)?;
     let arm = chosen_arm(args, &lab)?;
     let seed = args.seed.unwrap_or(lab.file.study.seeds[0]);
     // A seed that the study does not name is a run like any other.

@@ -1,5 +1,4 @@
 //! `sapwood plugin lock`, and what `--locked` does.
-#![allow(clippy::print_stdout)]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,6 +8,7 @@ use study::{Lab, Source};
 
 use crate::args::{DeviceName, EngineArgs, EngineName, FileArgs, LockArgs};
 use crate::failure::Failed;
+use crate::output::result_line;
 use crate::{Outcome, engines};
 
 pub(crate) fn lock(args: &LockArgs) -> Outcome {
@@ -20,9 +20,15 @@ pub(crate) fn lock(args: &LockArgs) -> Outcome {
     let path = args.out.clone().unwrap_or_else(|| beside(&args.file));
     lock.write(&path)?;
     for plugin in &lock.plugins {
-        println!("{:<12} {:<24} {:<8} {}", plugin.kind.to_string(), plugin.id, plugin.version, plugin.sha256);
+        result_line!(
+            "{:<12} {:<24} {:<8} {}",
+            plugin.kind.to_string(),
+            plugin.id,
+            plugin.version,
+            plugin.sha256
+        );
     }
-    println!("written: {}", path.display());
+    result_line!("written: {}", path.display());
     Ok(ExitCode::SUCCESS)
 }
 

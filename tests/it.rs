@@ -32,6 +32,8 @@ mod parity;
 mod plugins;
 /// Standard output that somebody has closed, and one that is full.
 mod printing;
+/// Libraries that are signed, and studies that want them to be.
+mod signature;
 /// A study from its first step to its verdict, and again.
 mod study;
 /// Owners and modes, private copies of libraries, plugins.lock.

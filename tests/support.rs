@@ -119,6 +119,7 @@ impl Bench {
         let mut command = Command::new(SAPWOOD);
         command.args(args).current_dir(self.folder.path()).env_clear();
         command.env("SAPWOOD_TEST_MARK", self.path("mark"));
+        command.env("XDG_CONFIG_HOME", self.path("config"));
         command.env("XDG_CACHE_HOME", target_folder().join("test-cache"));
         // A process that a plugin ends here is told of by the next one here, and by no other test's.
         command.env("XDG_STATE_HOME", self.path("state"));

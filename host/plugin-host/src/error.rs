@@ -71,6 +71,14 @@ pub enum PluginError {
         /// What to do.
         hint: String,
     },
+    /// A key or a signature cannot be made or read.
+    #[error("{message}")]
+    Signature {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
     /// The host's own part in it fails: a process, a folder.
     #[error("{message}")]
     Host {
@@ -85,7 +93,8 @@ impl PluginError {
         match self {
             PluginError::NotFound { hint, .. }
             | PluginError::Refused { hint, .. }
-            | PluginError::Lock { hint, .. } => hint.clone(),
+            | PluginError::Lock { hint, .. }
+            | PluginError::Signature { hint, .. } => hint.clone(),
             PluginError::Ambiguous { .. } => "remove one of them, or name one with `library = \"…\"`".into(),
             PluginError::Host { .. } => {
                 "check the disk, the permissions and the limits of this machine".into()

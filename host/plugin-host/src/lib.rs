@@ -11,6 +11,7 @@ mod lock;
 mod registry;
 mod reporters;
 mod search;
+pub mod signature;
 mod store;
 mod trust;
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::blame::{Call, Watched, making};
 use crate::isolation::{Isolated, IsolatedInitializer, IsolatedReporter, IsolatedStrategy};
+use crate::signature::{self, TrustedKey};
 use crate::store::{self, Kept};
 use crate::{ChildProgram, Isolation, PluginError, PluginLock, SearchPath, trust};
 
@@ -110,6 +111,8 @@ pub struct Registry {
     named: Mutex<HashMap<PathBuf, Found>>,
     pinned: Mutex<HashMap<PathBuf, Pinned>>,
     lock: Option<PluginLock>,
+    /// Whose signatures are demanded, if any are.
+    signers: Option<Vec<TrustedKey>>,
     child_program: Option<ChildProgram>,
 }
 
@@ -130,6 +133,7 @@ impl Registry {
             named: Mutex::default(),
             pinned: Mutex::default(),
             lock: None,
+            signers: None,
             child_program: None,
         }
     }
@@ -143,6 +147,11 @@ impl Registry {
     /// From here on refuses every library that is not in the lock.
     pub fn require(&mut self, lock: PluginLock) {
         self.lock = Some(lock);
+    }
+
+    /// From here on refuses every library that none of these keys has signed.
+    pub fn require_signatures(&mut self, keys: Vec<TrustedKey>) {
+        self.signers = Some(keys);
     }
 
     /// What a choice resolves to, with the hash of its bytes, without loading it.
@@ -283,6 +292,13 @@ impl Registry {
         let Kept { sha256, copy } = self.keep(&path)?;
         if let Some(lock) = &self.lock {
             lock.check(&path, kind, &choice.id, &sha256)?;
+        }
+        if let Some(keys) = &self.signers {
+            // Of the copy, which is what is loaded.
+            let bytes = std::fs::read(&copy).map_err(|error| PluginError::Host {
+                message: format!("{} cannot be read: {error}", copy.display()),
+            })?;
+            signature::verify(&path, &bytes, keys)?;
         }
         let config = choice.config.to_string();
         let plugin = match choice.isolation {

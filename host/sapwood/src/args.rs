@@ -112,6 +112,9 @@ pub(crate) struct FileArgs {
     /// Refuse every plugin that is not the one of `plugins.lock` beside the file
     #[arg(long)]
     pub(crate) locked: bool,
+    /// Refuse every plugin that no key in ~/.config/sapwood/trusted-keys has signed
+    #[arg(long)]
+    pub(crate) signed: bool,
     #[command(flatten)]
     pub(crate) plugins: PluginPath,
 }
@@ -185,6 +188,37 @@ pub(crate) enum PluginCommand {
     #[command(after_help = "Example: sapwood plugin lock configs/quickstart.toml --out quickstart.lock\n\n\
                       `study`, `train` and `plan` take `--locked`: they then refuse any other library, with exit code 5")]
     Lock(LockArgs),
+    /// Sign a library, so that others can see that it is yours; or make a key to sign with
+    #[command(after_help = "Example: sapwood plugin sign --new-key ~/me.key\n         \
+                      sapwood plugin sign libmine.so --key ~/me.key")]
+    Sign(SignArgs),
+    /// Tell whose signature a library bears
+    #[command(after_help = "Example: sapwood plugin verify libmine.so --key me.key.pub\n\n\
+                      Without a key, those in ~/.config/sapwood/trusted-keys (*.pub) are tried, as `--signed` does.\n\
+                      Exit codes: 0 a good signature · 5 none")]
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SignArgs {
+    /// The library's file; the signature goes beside it, as FILE.minisig
+    #[arg(required_unless_present = "new_key", requires = "key")]
+    pub(crate) library: Option<PathBuf>,
+    /// The secret key, as `--new-key` or minisign makes it
+    #[arg(long, value_name = "FILE", conflicts_with = "new_key")]
+    pub(crate) key: Option<PathBuf>,
+    /// Make a secret key in this file, and its public one in FILE.pub
+    #[arg(long, value_name = "FILE", conflicts_with = "library")]
+    pub(crate) new_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The library's file; its signature lies beside it, as FILE.minisig
+    pub(crate) library: PathBuf,
+    /// The public key [default: all that are trusted]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

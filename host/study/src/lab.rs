@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use data::{Corpus, Needs};
 use engine::{Engine, EngineError, Flops, ModelShape, Tokens};
 use plugin_host::api::{GrowthStrategy, Kind, MetricReporter};
+use plugin_host::signature::TrustedKey;
 use plugin_host::{Choice, Loaded, PluginError, PluginLock, Registry, SearchPath};
 use trainer::{
     ConfigError, InitialModel, Initializers, Rehearsal, RehearsedPhase, RunConfig, TrainError, rehearse,
@@ -63,6 +64,11 @@ impl<'a> Lab<'a> {
         folders.extend(file.study.plugin_folders.iter().map(|folder| from_folder(source.folder(), folder)));
         let registry = Registry::scan(SearchPath::standard(&folders));
         Ok(Lab { file, source, corpus: OnceLock::new(), registry, build_engine })
+    }
+
+    /// From here on refuses every library that none of these keys has signed.
+    pub fn require_signatures(&mut self, keys: Vec<TrustedKey>) {
+        self.registry.require_signatures(keys);
     }
 
     /// What is read; opened when it is first asked for, since a dry run needs none.

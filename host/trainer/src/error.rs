@@ -113,9 +113,9 @@ impl TrainError {
             TrainError::Config(_) | TrainError::OtherRun { .. } | TrainError::OtherPlugin { .. } => {
                 ErrorClass::Config
             }
-            TrainError::Plugin(PluginError::BadConfig { .. } | PluginError::Lock { .. }) => {
-                ErrorClass::Config
-            }
+            TrainError::Plugin(
+                PluginError::BadConfig { .. } | PluginError::Lock { .. } | PluginError::Signature { .. },
+            ) => ErrorClass::Config,
             TrainError::Data(_) => ErrorClass::Data,
             TrainError::Plugin(PluginError::Fault { .. }) => ErrorClass::PluginFault,
             TrainError::Plugin(PluginError::Host { .. }) => ErrorClass::Resource,

@@ -18,5 +18,6 @@ fn open_study<'a>(args: &FileArgs, build: BuildEngine<'a>) -> Result<Lab<'a>, Fa
     let source = Source::read(&args.file, &args.set)?;
     let mut lab = Lab::open(source, &args.plugins.plugin_path, build)?;
     plugin::lock::require(args, &mut lab)?;
+    plugin::sign::require(args, &mut lab)?;
     Ok(lab)
 }

@@ -1,6 +1,7 @@
 //! `sapwood plugin list` and `inspect`; the commands that do more stand in files below.
 
 pub(crate) mod lock;
+pub(crate) mod sign;
 pub(crate) mod validate;
 
 use std::path::Path;

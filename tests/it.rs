@@ -26,6 +26,8 @@ mod outside;
 mod parity;
 /// Whatever lies in plugins/ is found, inspected and plain safe Rust, without being named.
 mod plugins;
+/// Libraries and hosts of two revisions of an interface, each with each.
+mod revisions;
 /// A study from its first step to its verdict, and again.
 mod study;
 /// Owners and modes, private copies of libraries, plugins.lock.

@@ -5,6 +5,7 @@
 
 pub mod conformance;
 mod error;
+mod install;
 pub mod isolation;
 mod lock;
 mod registry;
@@ -14,6 +15,7 @@ mod store;
 mod trust;
 
 pub use error::PluginError;
+pub use install::{Installed, Replaced, install};
 pub use isolation::{ChildProgram, Isolation};
 pub use lock::Lock;
 pub use registry::{Choice, Found, Loaded, Provenance, Registry};

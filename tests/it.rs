@@ -4,6 +4,8 @@
 /// A study of seconds, the binary run on it, plugins built for it.
 mod support;
 
+/// A plugin's way from `plugin new` to a study, as its author goes it.
+mod authors;
 /// Libraries that are no plugins, and plugins that misbehave: refused or contained, and named.
 mod bad_plugins;
 /// In process: who crashed, exited or hung is named, by the same process where it can, else by the next.

@@ -57,7 +57,7 @@ fn rust_files(below: &Path) -> Vec<PathBuf> {
 
 /// Every Rust file of the project, tests and fixtures included.
 fn all_rust_files() -> Vec<PathBuf> {
-    ["host", "plugin-api", "plugins", "tests"]
+    ["examples", "host", "plugin-api", "plugins", "tests"]
         .iter()
         .flat_map(|folder| rust_files(&root().join(folder)))
         .collect()

@@ -354,6 +354,27 @@ pub(crate) fn build_outside(folder: &Path, panic: Panic) -> PathBuf {
     target.join("release").join(library_name(&package_name(folder)))
 }
 
+/// What cargo needs of the environment, and where it builds for plugins' crates what they have in common: once.
+fn cargo_variables() -> Vec<(&'static str, String)> {
+    let kept = ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
+    let mut variables: Vec<(&'static str, String)> =
+        kept.iter().filter_map(|name| Some((*name, std::env::var(name).ok()?))).collect();
+    variables.push(("CARGO", env!("CARGO").into()));
+    variables.push(("CARGO_NET_OFFLINE", "true".into()));
+    variables.push(("CARGO_BUILD_BUILD_DIR", target_folder().join("test-crates").display().to_string()));
+    variables
+}
+
+/// Lets the binary, and what it starts, run cargo.
+pub(crate) fn lend_cargo(bench: &mut Bench) {
+    bench.variables.extend(cargo_variables());
+}
+
+/// The same for a program that a test starts by itself.
+pub(crate) fn with_cargo_variables(command: &mut Command) {
+    command.env_clear().envs(cargo_variables());
+}
+
 fn cargo(command: &str) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.arg(command);

@@ -6,6 +6,7 @@
 pub mod blame;
 pub mod conformance;
 mod error;
+mod install;
 pub mod isolation;
 mod lock;
 mod registry;
@@ -16,6 +17,7 @@ mod store;
 mod trust;
 
 pub use error::PluginError;
+pub use install::{Installed, Replaced, install};
 pub use isolation::{ChildProgram, Isolation};
 pub use lock::PluginLock;
 pub use registry::{Choice, Found, Loaded, Provenance, Registry};

@@ -98,7 +98,7 @@ impl Found {
         self.facts.as_ref().map(|facts| facts.plugins.as_slice()).unwrap_or_default()
     }
 
-    fn offers(&self, kind: Kind, id: &str) -> bool {
+    pub(crate) fn offers(&self, kind: Kind, id: &str) -> bool {
         self.plugins().iter().any(|plugin| plugin.kind == kind && plugin.id == id)
     }
 }

@@ -14,12 +14,17 @@ impl SearchPath {
         if let Some(path) = std::env::var_os("SAPWOOD_PLUGIN_PATH") {
             folders.extend(std::env::split_paths(&path).filter(|folder| !folder.as_os_str().is_empty()));
         }
-        folders.extend(user_data_folder().map(|data| data.join("sapwood/plugins")));
+        folders.extend(SearchPath::user_folder());
         let binary = std::env::current_exe().ok();
         if let Some(folder) = binary.as_deref().and_then(Path::parent) {
             folders.extend([folder.join("plugins"), folder.to_path_buf()]);
         }
         SearchPath(folders)
+    }
+
+    /// The folder of the user's own plugins, whether it is there or not; `None` where nothing says whose.
+    pub fn user_folder() -> Option<PathBuf> {
+        user_data_folder().map(|data| data.join("sapwood/plugins"))
     }
 
     /// The shared libraries of each folder that exists, in name order.

@@ -42,7 +42,7 @@ pub(crate) enum Command {
     /// Compare the arms of a study's folder and print the verdict again
     #[command(after_help = "Example: sapwood report runs/quickstart")]
     Report(ReportArgs),
-    /// List, inspect, validate and lock plugins
+    /// Write, build, validate, sign, install, list, inspect and lock plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Replay recorded training runs of another implementation, and compare step by step
@@ -170,6 +170,21 @@ pub(crate) struct ReportArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
+    /// Begin a plugin: a crate of its own, with a small one that works and its test
+    #[command(
+        after_help = "Example: sapwood plugin new plateau --kind strategy --sdk sapwood/plugin-api\n\n\
+                      Exit codes: 0 written · 3 the name, the folder or the --sdk will not do · 8 disk"
+    )]
+    New(NewArgs),
+    /// Build a plugin's crate, and show the library and its facts
+    #[command(after_help = "Example: sapwood plugin build plateau\n\n\
+                      Exit codes: 0 built · 3 no plugin's crate is there · 5 the library is refused · \
+                      6 it does not build · 8 there is no cargo")]
+    Build(BuildArgs),
+    /// Copy a library into the user's plugin folder, where every study finds it; runs none of its code
+    #[command(after_help = "Example: sapwood plugin install plateau/target/release/libplateau.so\n\n\
+                      Exit codes: 0 installed · 3 there is no user's folder · 5 the library is refused · 8 disk")]
+    Install(InstallArgs),
     /// List all plugins on the search path; runs none of their code
     #[command(after_help = "Example: sapwood plugin list --plugin-path ./plugins")]
     List(PluginPath),
@@ -219,6 +234,63 @@ pub(crate) struct VerifyArgs {
     /// The public key [default: all that are trusted]
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewArgs {
+    /// The crate's name, and the second half of the plugin's id
+    pub(crate) name: String,
+    /// What it is to be
+    #[arg(long, value_enum)]
+    pub(crate) kind: KindName,
+    /// The first half of the plugin's id
+    #[arg(long, default_value = "me")]
+    pub(crate) author: String,
+    /// The folder to make [default: NAME]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) path: Option<PathBuf>,
+    /// Depend on the sapwood-plugin in this folder (`plugin-api` of sapwood's sources) [default: by version]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) sdk: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KindName {
+    /// Decides when and where to grow, and what trains
+    Strategy,
+    /// Fills in the values of new blocks
+    Initializer,
+    /// Watches
+    Reporter,
+}
+
+impl KindName {
+    pub(crate) fn in_words(self) -> &'static str {
+        match self {
+            KindName::Strategy => "growth strategy",
+            KindName::Initializer => "layer initializer",
+            KindName::Reporter => "metric reporter",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// The crate's folder [default: this one]
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InstallArgs {
+    /// The library's file
+    pub(crate) library: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

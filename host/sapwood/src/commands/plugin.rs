@@ -1,6 +1,10 @@
 //! `sapwood plugin list` and `inspect`; the commands that do more stand in files below.
 
+pub(crate) mod build;
+mod facts;
+pub(crate) mod install;
 pub(crate) mod lock;
+pub(crate) mod new;
 pub(crate) mod sign;
 pub(crate) mod validate;
 

@@ -18,6 +18,8 @@ mod command;
 mod configs;
 /// The conformance suite: every plugin passes, every fault is found by name.
 mod conformance;
+/// The guide for authors, followed word by word.
+mod guide;
 /// `isolation = "process"`: the same bits, and what no host can catch in process ends a child and nothing else.
 mod isolation;
 /// Killed, interrupted, out of disk: run again, it ends as if nothing had happened.

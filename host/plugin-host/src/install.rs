@@ -55,7 +55,7 @@ pub fn install(library: &Path, folder: &Path) -> Result<Installed, PluginError> 
     let bytes = fs::read(library).map_err(failed)?;
     let replaced = what_is_at(&path);
     fs::create_dir_all(folder).map_err(failed)?;
-    trust::check(&path).map_err(|refusal| refused(&path, &refusal))?;
+    trust::check_folder(folder).map_err(|refusal| refused(&path, &refusal))?;
     let temporary = written_beside(folder, &bytes).map_err(failed)?;
     // Between the two looks the file may have been built anew: what is installed is what was looked at.
     let copied = read_facts(temporary.path()).and_then(|facts| check_facts(&facts).map(|()| facts));

@@ -23,11 +23,17 @@ pub(crate) fn check(path: &Path) -> Result<(), Refusal> {
     if real.parent() != named.parent() {
         folders.push(real.parent());
     }
-    for folder in folders.into_iter().flatten() {
-        check_one(folder, &format!("lies in {}, which is", folder.display()), Folder::OfTheFile)?;
-        for above in folder.ancestors().skip(1) {
-            check_one(above, &format!("lies below {}, which is", above.display()), Folder::Above)?;
-        }
+    folders.into_iter().flatten().try_for_each(check_folder)
+}
+
+/// The same of a folder that a file is to be put into.
+///
+/// # Errors
+/// As for [`check`].
+pub(crate) fn check_folder(folder: &Path) -> Result<(), Refusal> {
+    check_one(folder, &format!("lies in {}, which is", folder.display()), Folder::OfTheFile)?;
+    for above in folder.ancestors().skip(1) {
+        check_one(above, &format!("lies below {}, which is", above.display()), Folder::Above)?;
     }
     Ok(())
 }

@@ -165,3 +165,36 @@ fn a_reporter_that_leaks_or_prints_or_litters_is_found() {
     check("faulty/printing-reporter", &["prints-nothing-to-stdout"]);
     check("faulty/littering-reporter", &["writes-where-it-may"]);
 }
+
+const FUZZ: [&str; 4] = ["--question", "survives-fuzzing", "--json", "--fuzz"];
+
+#[test]
+fn every_plugin_survives_some_nonsense() {
+    let bench = Bench::new();
+    for library in built_plugins() {
+        let args = [&["plugin", "validate", text(library)], &FUZZ[..], &["1"]].concat();
+        let ran = bench.sapwood(&args);
+        assert_eq!(with_outcome(&certificate(&ran), "passed"), ["survives-fuzzing"], "{}", ran.said());
+    }
+}
+
+/// Nonsense finds the fault, and its seed finds it again at once.
+fn check_fuzz(id: &str, how: &str) {
+    let bench = Bench::new();
+    let ask = |seconds: &str, seed: &str| {
+        let args = ["plugin", "validate", text(faulty()), "--id", id];
+        let ran = bench.sapwood(&[&args[..], &FUZZ[..], &[seconds, "--seed", seed]].concat());
+        let said = certificate(&ran)["plugins"][0]["replies"][0]["said"].as_str().expect("words").to_owned();
+        assert_eq!(with_outcome(&certificate(&ran), "failed"), ["survives-fuzzing"], "{id}: {}", ran.said());
+        assert!(said.contains(how), "{id}: {said}");
+        said.strip_prefix("seed ").and_then(|rest| rest.split(':').next()).expect("a seed").to_owned()
+    };
+    let seed = ask("10", "1");
+    assert_eq!(ask("0", &seed), seed, "{id}: the seed is the case");
+}
+
+#[test]
+fn what_nonsense_breaks_is_found_by_its_seed() {
+    check_fuzz("faulty/brittle", "panicked");
+    check_fuzz("faulty/crumbling", "ended its process: signal: 6");
+}

@@ -323,6 +323,12 @@ pub(crate) struct ValidateArgs {
     /// Write the certificate into this file
     #[arg(long, value_name = "FILE")]
     pub(crate) certificate: Option<PathBuf>,
+    /// Beside the suite, tell each plugin nonsense for so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) fuzz: Option<u64>,
+    /// The first case of the nonsense; a failure names its own, to be tried again with `--fuzz 0`
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "fuzz")]
+    pub(crate) seed: u64,
     /// Seconds after which a question counts as never answered
     #[arg(long, default_value_t = 60, value_name = "N")]
     pub(crate) seconds: u64,
@@ -337,6 +343,8 @@ pub(crate) struct QuestionArgs {
     pub(crate) question: String,
     pub(crate) config: String,
     pub(crate) folder: PathBuf,
+    pub(crate) fuzz_seconds: Option<u64>,
+    pub(crate) fuzz_seed: Option<u64>,
 }
 
 #[derive(Debug, Args)]

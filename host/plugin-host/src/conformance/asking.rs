@@ -9,7 +9,7 @@ use sapwood_plugin::host::{check_facts, read_facts};
 use sapwood_plugin::{Descriptor, Kind, LibraryFacts};
 
 use super::certificate::{Certificate, Examined, Outcome, Reply};
-use super::{Answer, Question, Said, questions};
+use super::{Answer, Fuzz, Question, Said, fuzz, questions};
 use crate::store::{self, Kept};
 use crate::{PluginError, registry, trust};
 
@@ -32,6 +32,8 @@ pub struct Examiner {
     pub seconds_per_question: u64,
     /// The questions that are asked; all where none is named.
     pub only: Vec<String>,
+    /// Whether each plugin is fuzzed beside that, and how.
+    pub fuzz: Option<Fuzz>,
     /// Version of the host, for the certificate.
     pub version: String,
 }
@@ -94,6 +96,7 @@ fn chosen<'a>(
 impl Examiner {
     fn asked(&self, kind: Kind) -> Result<Vec<&'static Question>, PluginError> {
         let mut all = questions(kind);
+        all.extend(self.fuzz.map(|_| &fuzz::QUESTION));
         if let Some(unknown) =
             self.only.iter().find(|name| all.iter().all(|question| question.name != **name))
         {
@@ -148,7 +151,9 @@ impl Examiner {
         let began = Instant::now();
         let child = self.start(library, plugin, config, question, folder.path());
         let mut child = child.map_err(|error| cannot("start a process for the question", &error))?;
-        let ended = wait(&mut child, Duration::from_secs(self.seconds_per_question));
+        let fuzzing =
+            self.fuzz.filter(|_| question.name == fuzz::QUESTION.name).map_or(0, |fuzz| fuzz.seconds);
+        let ended = wait(&mut child, Duration::from_secs(self.seconds_per_question.saturating_add(fuzzing)));
         let answer = match fs::read(folder.path().join(ANSWER_FILE)) {
             Ok(bytes) if ended.as_ref().is_ok_and(|status| status.success()) => {
                 serde_json::from_slice(&bytes).unwrap_or_else(|error| Err(format!("no answer: {error}")))
@@ -174,6 +179,7 @@ impl Examiner {
             .args([&plugin.kind.to_string(), &plugin.id, question.name])
             .args([&config.to_string()])
             .arg(folder)
+            .args(self.fuzz.iter().flat_map(|fuzz| [fuzz.seconds.to_string(), fuzz.seed.to_string()]))
             .current_dir(inside)
             .stdin(Stdio::null())
             .stdout(File::create(folder.join(STDOUT_FILE))?)
@@ -188,6 +194,10 @@ impl Examiner {
         let how = match ended {
             Ok(status) => format!("ended its process: {status}"),
             Err(why) => why,
+        };
+        let how = match fs::read_to_string(folder.join(fuzz::CASE_FILE)) {
+            Ok(case) => format!("seed {case}: {how}"),
+            Err(_) => how,
         };
         if last.is_empty() { how } else { format!("{how} ({last})") }
     }

@@ -9,6 +9,7 @@ mod asking;
 mod certificate;
 mod configuration;
 mod facts;
+mod fuzz;
 mod initializer;
 mod process;
 mod reporter;
@@ -17,6 +18,7 @@ mod subject;
 
 pub use asking::{Examiner, examine};
 pub use certificate::{Certificate, Examined, Outcome, Reply};
+pub use fuzz::Fuzz;
 pub use subject::Subject;
 
 use sapwood_plugin::Kind;
@@ -71,7 +73,7 @@ pub fn questions(kind: Kind) -> Vec<&'static Question> {
 /// # Errors
 /// A question that there is not, or a folder that cannot be written.
 pub fn answer(subject: &Subject, name: &str) -> Result<(), String> {
-    let all = questions(subject.kind).into_iter().chain([&configuration::EXAMPLE]);
+    let all = questions(subject.kind).into_iter().chain([&configuration::EXAMPLE, &fuzz::QUESTION]);
     let asked = all.into_iter().find(|question| question.name == name);
     let question = asked.ok_or_else(|| format!("there is no question `{name}`"))?;
     let answer = (question.ask)(subject);

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use sapwood_plugin::host::{Library, open};
 use sapwood_plugin::{Error, GrowthStrategy, Kind, LayerInitializer, MetricReporter, Result};
 
+use super::Fuzz;
+
 /// The plugin under examination.
 #[derive(Clone, Debug)]
 pub struct Subject {
@@ -18,6 +20,8 @@ pub struct Subject {
     pub config: serde_json::Value,
     /// A folder of the question's own.
     pub folder: PathBuf,
+    /// For the question that fuzzes.
+    pub fuzz: Option<Fuzz>,
 }
 
 /// An instance of any kind.

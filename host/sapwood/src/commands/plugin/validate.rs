@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use plugin_host::api::Kind;
-use plugin_host::conformance::{self, Certificate, Examiner, Outcome, Reply, Subject, examine};
+use plugin_host::conformance::{self, Certificate, Examiner, Fuzz, Outcome, Reply, Subject, examine};
 use trainer::ErrorClass;
 use trainer::folder::write_json;
 
@@ -23,6 +23,7 @@ pub(crate) fn validate(args: &ValidateArgs) -> CommandOutcome {
         arguments: vec!["plugin-question".into()],
         seconds_per_question: args.seconds,
         only: args.question.clone(),
+        fuzz: args.fuzz.map(|seconds| Fuzz { seconds, seed: args.seed }),
         version: env!("CARGO_PKG_VERSION").into(),
     };
     let mut heading = String::new();
@@ -97,6 +98,7 @@ pub(crate) fn question(args: &QuestionArgs) -> CommandOutcome {
         id: args.id.clone(),
         config: parse_config(&args.config)?,
         folder: Path::new(&args.folder).to_path_buf(),
+        fuzz: args.fuzz_seconds.zip(args.fuzz_seed).map(|(seconds, seed)| Fuzz { seconds, seed }),
     };
     conformance::answer(&subject, &args.question).map_err(internal)?;
     Ok(ExitCode::SUCCESS)

@@ -30,6 +30,8 @@ mod layering;
 mod memory;
 /// A plugin from outside the workspace, and an initializer swapped by one word.
 mod outside;
+/// Libraries for several machines in one file.
+mod packs;
 /// Recorded PyTorch runs, replayed through the plugins.
 mod parity;
 /// Whatever lies in plugins/ is found, inspected and plain safe Rust, without being named.

@@ -95,12 +95,17 @@ fn parse_facts(text: &[u8]) -> std::result::Result<LibraryFacts, Refusal> {
     serde_json::from_value(facts).map_err(|error| broken(&error))
 }
 
+/// The target triple that this host is built for, and so its plugins.
+pub fn target() -> &'static str {
+    env!("SAPWOOD_PLUGIN_TARGET")
+}
+
 /// Refuses what this host cannot load, by the facts alone.
 ///
 /// # Errors
 /// Another target, epoch or layout, or `panic = "abort"`.
 pub fn check_facts(facts: &LibraryFacts) -> std::result::Result<(), Refusal> {
-    let target = env!("SAPWOOD_PLUGIN_TARGET");
+    let target = target();
     if facts.target != target {
         let reason = format!("is built for {}, this host for {target}", facts.target);
         return Err(Refusal::new(reason, "build the plugin for this machine"));

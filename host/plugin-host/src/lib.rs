@@ -9,6 +9,8 @@ mod error;
 mod install;
 pub mod isolation;
 mod lock;
+mod needs;
+pub mod pack;
 mod registry;
 mod reporters;
 mod search;

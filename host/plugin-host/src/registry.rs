@@ -14,7 +14,7 @@ use crate::blame::{Call, Watched, making};
 use crate::isolation::{Isolated, IsolatedInitializer, IsolatedReporter, IsolatedStrategy};
 use crate::signature::{self, TrustedKey};
 use crate::store::{self, Kept};
-use crate::{ChildProgram, Isolation, PluginError, PluginLock, SearchPath, trust};
+use crate::{ChildProgram, Isolation, PluginError, PluginLock, SearchPath, needs, trust};
 
 /// A plugin as a study names it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,7 +90,8 @@ impl Found {
     fn read(path: PathBuf) -> Found {
         let facts = trust::check(&path)
             .and_then(|()| read_facts(&path))
-            .and_then(|facts| check_facts(&facts).map(|()| facts));
+            .and_then(|facts| check_facts(&facts).map(|()| facts))
+            .and_then(|facts| needs::check_file(&path).map(|()| facts));
         Found { path, facts }
     }
 

@@ -185,6 +185,11 @@ pub(crate) enum PluginCommand {
     #[command(after_help = "Example: sapwood plugin install plateau/target/release/libplateau.so\n\n\
                       Exit codes: 0 installed · 3 there is no user's folder · 5 the library is refused · 8 disk")]
     Install(InstallArgs),
+    /// Put libraries for several machines into one file, which `install` takes the right one from
+    #[command(
+        after_help = "Example: sapwood plugin pack x86/libmine.so arm/libmine.so --out mine.sapwood-pack"
+    )]
+    Pack(PackArgs),
     /// List all plugins on the search path; runs none of their code
     #[command(after_help = "Example: sapwood plugin list --plugin-path ./plugins")]
     List(PluginPath),
@@ -285,8 +290,21 @@ pub(crate) struct BuildArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct PackArgs {
+    /// The libraries' files, one for each target
+    #[arg(required = true)]
+    pub(crate) libraries: Vec<PathBuf>,
+    /// The pack's file, NAME.sapwood-pack
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct InstallArgs {
-    /// The library's file
+    /// The library's file, or a pack's (NAME.sapwood-pack)
     pub(crate) library: PathBuf,
     /// Print JSON
     #[arg(long)]

@@ -52,6 +52,7 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Plugin(PluginCommand::Inspect(args)) => commands::plugin::inspect(&args),
         Command::Plugin(PluginCommand::Validate(args)) => commands::plugin::validate::validate(&args),
         Command::Plugin(PluginCommand::Lock(args)) => commands::plugin::lock::lock(&args),
+        Command::Plugin(PluginCommand::Pack(args)) => commands::plugin::pack::pack(&args),
         Command::Plugin(PluginCommand::Sign(args)) => commands::plugin::sign::sign(&args),
         Command::Plugin(PluginCommand::Verify(args)) => commands::plugin::sign::verify(&args),
         Command::PluginHost => commands::plugin::host(),

@@ -5,6 +5,7 @@ mod facts;
 pub(crate) mod install;
 pub(crate) mod lock;
 pub(crate) mod new;
+pub(crate) mod pack;
 pub(crate) mod sign;
 pub(crate) mod validate;
 
@@ -25,16 +26,17 @@ pub(crate) fn list(args: &PluginPath) -> Outcome {
     let registry = Registry::scan(SearchPath::standard(&args.plugin_path));
     for kind in Kind::ALL {
         let mut rows = Vec::new();
-        for found in registry.libraries() {
-            let plugins = found.facts.as_ref().map(|facts| facts.plugins.as_slice()).unwrap_or_default();
-            rows.extend(
-                plugins.iter().filter(|plugin| plugin.kind == kind).map(|plugin| (plugin, &found.path)),
-            );
+        for facts in registry.libraries().filter_map(|found| found.facts.as_ref().ok()) {
+            let revisions = facts.interfaces.iter().filter(|interface| interface.kind == kind);
+            let revision = revisions.map(|interface| interface.revision).max().unwrap_or_default();
+            let plugins = facts.plugins.iter().filter(|plugin| plugin.kind == kind);
+            rows.extend(plugins.map(|plugin| (plugin, revision)));
         }
         rows.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
         result_line!("{kind}");
-        for (plugin, _) in &rows {
-            result_line!("  {:<24} {:<8} {}", plugin.id, plugin.version, plugin.summary);
+        for (plugin, revision) in &rows {
+            let Descriptor { id, version, summary, .. } = plugin;
+            result_line!("  {id:<24} {version:<8} ABI {revision:<3} {summary}");
         }
         if rows.is_empty() {
             result_line!("  none");

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use plugin_host::pack;
 use plugin_host::{Installed, SearchPath, install as install_library};
 use trainer::ErrorClass;
 
@@ -17,7 +18,13 @@ pub(crate) fn install(args: &InstallArgs) -> Outcome {
         let message = "there is no user's data folder: neither XDG_DATA_HOME nor HOME is set";
         Failed::new(ErrorClass::Config, message, "set HOME to your home folder")
     })?;
-    let installed = install_library(&args.library, &folder)?;
+    let installed = if args.library.extension().is_some_and(|extension| extension == pack::EXTENSION) {
+        let unpacked = tempfile::tempdir()
+            .map_err(|error| Failed::new(ErrorClass::Resource, error, "make room for a temporary folder"))?;
+        install_library(&pack::unpack(&args.library, unpacked.path())?, &folder)?
+    } else {
+        install_library(&args.library, &folder)?
+    };
     if args.json {
         print_facts_json(&installed.path, &installed.facts, Some(&installed))?;
     } else {

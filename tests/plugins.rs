@@ -25,6 +25,25 @@ fn every_plugin_is_listed_and_says_what_it_takes() {
     }
 }
 
+#[test]
+fn list_and_inspect_say_as_json_what_they_say_in_words() {
+    let bench = Bench::new();
+    let json = |args: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&bench.sapwood(args).good()).expect("JSON was asked for")
+    };
+    let listed = json(&["plugin", "list", "--json"]);
+    let in_words = bench.sapwood(&["plugin", "list"]).good();
+    for library in listed.as_array().expect("libraries") {
+        for plugin in library["facts"]["plugins"].as_array().expect("none is passed over") {
+            let (kind, id) =
+                (plugin["kind"].as_str().expect("a kind"), plugin["id"].as_str().expect("an id"));
+            assert!(stands_below(&in_words, kind, id), "the {kind} {id} is not listed:\n{in_words}");
+            let inspected = json(&["plugin", "inspect", id, "--json"]);
+            assert!(inspected[0]["plugins"][0]["config_schema"]["$schema"].is_string(), "{inspected}");
+        }
+    }
+}
+
 /// Kind and id in a line like "strategy `a/b` 1.0.0 (MIT)".
 fn headline(line: &str) -> Option<(&str, &str)> {
     let (kind, rest) = line.split_once(" `")?;

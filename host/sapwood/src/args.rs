@@ -192,7 +192,7 @@ pub(crate) enum PluginCommand {
     Pack(PackArgs),
     /// List all plugins on the search path; runs none of their code
     #[command(after_help = "Example: sapwood plugin list --plugin-path ./plugins")]
-    List(PluginPath),
+    List(ListArgs),
     /// Show a plugin's facts and what its configuration takes
     #[command(
         after_help = "Example: sapwood plugin inspect sapwood/paper\n         sapwood plugin inspect ./libmine.so"
@@ -366,9 +366,21 @@ pub(crate) struct QuestionArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) plugins: PluginPath,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// A plugin's id (`author/name`) or a library's file
     pub(crate) plugin: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) plugins: PluginPath,
 }

@@ -38,8 +38,6 @@ mod parity;
 mod plugins;
 /// Standard output that somebody has closed, and one that is full.
 mod printing;
-/// Libraries and hosts of two revisions of an interface, each with each.
-mod revisions;
 /// Libraries that are signed, and studies that want them to be.
 mod signature;
 /// A study from its first step to its verdict, and again.

@@ -322,23 +322,6 @@ pub(crate) enum Panic {
     Aborts,
 }
 
-/// Builds a crate that is no member of the workspace, with features, and copies what comes of it to a name of its
-/// own, so that the next build does not replace it.
-pub(crate) fn build_outside_with(folder: &Path, features: &[&str], name: &str) -> PathBuf {
-    fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).expect("room for a lock file");
-    let target = target_folder().join("test-plugins");
-    let mut build = cargo("build");
-    build.current_dir(folder).args(["--release", "--offline", "--target-dir"]).arg(&target);
-    build.args(["--features", &features.join(",")]);
-    succeed(build);
-    let package = package_name(folder);
-    let is_library = manifest(folder).contains_key("lib");
-    let built = target.join("release").join(if is_library { library_name(&package) } else { package });
-    let kept = target.join("release").join(name);
-    fs::copy(&built, &kept).expect("it was built, and there is room");
-    kept
-}
-
 /// Builds a crate that is no member of the workspace; answers its library. The versions are the workspace's,
 /// so that nothing has to be fetched, and what crates have in common is built once.
 pub(crate) fn build_outside(folder: &Path, panic: Panic) -> PathBuf {

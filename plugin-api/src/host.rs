@@ -13,14 +13,13 @@ use abi_stable::library::lib_header_from_raw_library;
 use object::{Object, ObjectSection};
 
 use crate::abi::boundary;
+use crate::abi::export_parts::INTERFACE_FACTS;
 use crate::abi::initializer::HostInitializer;
 use crate::abi::reporter::HostReporter;
 use crate::abi::root::{ABI_EPOCH, FACTS_FORMAT, FACTS_SECTION, RootRef};
 use crate::abi::strategy::HostStrategy;
 use crate::abi::{initializer, reporter, strategy};
-use crate::{
-    Error, GrowthStrategy, InterfaceFacts, Kind, LayerInitializer, LibraryFacts, MetricReporter, Result,
-};
+use crate::{Error, GrowthStrategy, Kind, LayerInitializer, LibraryFacts, MetricReporter, Result};
 
 /// Why a file is not loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,56 +124,29 @@ pub fn check_facts(facts: &LibraryFacts) -> std::result::Result<(), Refusal> {
     Ok(())
 }
 
-/// What this host knows of a kind: revisions with their layouts, the newest last.
-fn known(kind: Kind) -> Vec<(u32, u64)> {
-    match kind {
-        Kind::Strategy => vec![(strategy::REVISION, strategy::LAYOUT)],
-        Kind::Initializer => vec![(initializer::REVISION, initializer::LAYOUT)],
-        #[cfg(feature = "test-revision-2")]
-        Kind::Reporter => {
-            let second = (reporter::second::REVISION, reporter::second::LAYOUT);
-            vec![(reporter::REVISION, reporter::LAYOUT), second]
-        }
-        #[cfg(not(feature = "test-revision-2"))]
-        Kind::Reporter => vec![(reporter::REVISION, reporter::LAYOUT)],
-    }
-}
-
-/// The newest revision that the library and this host have with the same layout.
-pub fn shared_revision(facts: &LibraryFacts, kind: Kind) -> Option<u32> {
-    let is_offered = |&(revision, layout): &(u32, u64)| {
-        let same = |theirs: &&InterfaceFacts| theirs.kind == kind && theirs.revision == revision;
-        facts.interfaces.iter().find(same).is_some_and(|theirs| theirs.layout == format!("{layout:016x}"))
-    };
-    known(kind).into_iter().rev().find(is_offered).map(|(revision, _)| revision)
-}
-
 fn check_layout(facts: &LibraryFacts, kind: Kind) -> std::result::Result<(), Refusal> {
-    if shared_revision(facts, kind).is_some() {
-        return Ok(());
+    let ours = own_layout(kind);
+    let theirs = facts.interfaces.iter().find(|interface| interface.kind == kind && interface.revision == 1);
+    match theirs {
+        Some(theirs) if theirs.layout == ours => Ok(()),
+        theirs => {
+            let theirs = theirs.map_or("none", |theirs| theirs.layout.as_str());
+            let reason = format!(
+                "has another layout of the {kind} interface, revision 1: {theirs}, where this host has {ours}; \
+                 it was built against sapwood-plugin {} by {}",
+                facts.sdk, facts.rustc
+            );
+            Err(Refusal::new(reason, REBUILD))
+        }
     }
-    let known = known(kind);
-    let built = format!("it was built against sapwood-plugin {} by {}", facts.sdk, facts.rustc);
-    let theirs: Vec<&InterfaceFacts> =
-        facts.interfaces.iter().filter(|interface| interface.kind == kind).collect();
-    let other = theirs.iter().find_map(|theirs| {
-        known.iter().find(|(revision, _)| *revision == theirs.revision).map(|known| (theirs, known))
-    });
-    if let Some((theirs, (revision, ours))) = other {
-        let reason = format!(
-            "has another layout of the {kind} interface, revision {revision}: {}, where this host has {ours:016x}; {built}",
-            theirs.layout
-        );
-        return Err(Refusal::new(reason, REBUILD));
+}
+
+fn own_layout(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Strategy => INTERFACE_FACTS[1],
+        Kind::Initializer => INTERFACE_FACTS[3],
+        Kind::Reporter => INTERFACE_FACTS[5],
     }
-    let numbers = |revisions: Vec<u32>| {
-        let numbers: Vec<String> = revisions.iter().map(ToString::to_string).collect();
-        if numbers.is_empty() { "no revision".to_owned() } else { format!("revision {}", numbers.join(", ")) }
-    };
-    let offered = numbers(theirs.iter().map(|theirs| theirs.revision).collect());
-    let ours = numbers(known.iter().map(|(revision, _)| *revision).collect());
-    let reason = format!("has the {kind} interface in {offered}, where this host knows {ours}; {built}");
-    Err(Refusal::new(reason, "update sapwood, or build the plugin against an older sapwood-plugin"))
 }
 
 /// A loaded library; never unloaded.
@@ -266,15 +238,6 @@ impl Library {
     /// # Errors
     /// As for [`strategy`](Library::strategy).
     pub fn reporter(&self, id: &str, config: &str) -> Result<Box<dyn MetricReporter>> {
-        #[cfg(feature = "test-revision-2")]
-        {
-            let (revision, layout) = (reporter::second::REVISION, reporter::second::LAYOUT);
-            // SAFETY: as below.
-            let table = unsafe { self.table::<reporter::second::Table2>(Kind::Reporter, revision, layout) };
-            if let Ok(table) = table {
-                return Ok(Box::new(HostReporter::create_second(table, id, config)?));
-            }
-        }
         // SAFETY: `table` checks size and layout of what it casts.
         let table =
             unsafe { self.table::<reporter::Table>(Kind::Reporter, reporter::REVISION, reporter::LAYOUT) };

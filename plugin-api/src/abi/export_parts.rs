@@ -122,10 +122,7 @@ extern "C" fn interface(kind: u32, revision: u32) -> RawInterface {
     match (kind, revision) {
         (1, strategy::REVISION) => of(&strategy::TABLE, strategy::LAYOUT),
         (2, initializer::REVISION) => of(&initializer::TABLE, initializer::LAYOUT),
-        #[cfg(not(feature = "test-revision-2-only"))]
         (3, reporter::REVISION) => of(&reporter::TABLE, reporter::LAYOUT),
-        #[cfg(feature = "test-revision-2")]
-        (3, reporter::second::REVISION) => of(&reporter::second::TABLE, reporter::second::LAYOUT),
         _ => RawInterface { table: std::ptr::null(), size: 0, layout: 0 },
     }
 }
@@ -161,11 +158,8 @@ pub const COMMON_FACTS: &str = concat!(
 const STRATEGY_LAYOUT: [u8; 16] = layout::hexadecimal(strategy::LAYOUT);
 const INITIALIZER_LAYOUT: [u8; 16] = layout::hexadecimal(initializer::LAYOUT);
 const REPORTER_LAYOUT: [u8; 16] = layout::hexadecimal(reporter::LAYOUT);
-#[cfg(feature = "test-revision-2")]
-const REPORTER_LAYOUT_2: [u8; 16] = layout::hexadecimal(reporter::second::LAYOUT);
 
-/// The interfaces of this version of the crate, as the facts hold them: every revision that is offered.
-#[cfg(not(any(feature = "test-revision-2", feature = "test-revision-2-only")))]
+/// The interfaces of this version of the crate, as the facts hold them.
 pub const INTERFACE_FACTS: [&str; 7] = [
     "\"interfaces\":[{\"kind\":\"strategy\",\"revision\":1,\"layout\":\"",
     text(&STRATEGY_LAYOUT),
@@ -173,24 +167,6 @@ pub const INTERFACE_FACTS: [&str; 7] = [
     text(&INITIALIZER_LAYOUT),
     "\"},{\"kind\":\"reporter\",\"revision\":1,\"layout\":\"",
     text(&REPORTER_LAYOUT),
-    "\"}],",
-];
-
-/// With the second revision of the reporter's interface that tests make up.
-#[cfg(all(feature = "test-revision-2", not(feature = "test-revision-2-only")))]
-pub const INTERFACE_FACTS: [&str; 5] = [
-    "\"interfaces\":[{\"kind\":\"reporter\",\"revision\":1,\"layout\":\"",
-    text(&REPORTER_LAYOUT),
-    "\"},{\"kind\":\"reporter\",\"revision\":2,\"layout\":\"",
-    text(&REPORTER_LAYOUT_2),
-    "\"}],",
-];
-
-/// With that revision alone, as if the first had been given up.
-#[cfg(feature = "test-revision-2-only")]
-pub const INTERFACE_FACTS: [&str; 3] = [
-    "\"interfaces\":[{\"kind\":\"reporter\",\"revision\":2,\"layout\":\"",
-    text(&REPORTER_LAYOUT_2),
     "\"}],",
 ];
 

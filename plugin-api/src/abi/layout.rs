@@ -12,21 +12,6 @@ pub const fn hash_bytes(bytes: &[u8], start: u64) -> u64 {
     hash
 }
 
-/// The same over text, spaces and line breaks left out: compilers differ in where they put them when they print a
-/// type.
-pub const fn hash_text(text: &str, start: u64) -> u64 {
-    let bytes = text.as_bytes();
-    let mut hash = start;
-    let mut i = 0;
-    while i < bytes.len() {
-        if !bytes[i].is_ascii_whitespace() {
-            hash = hash_bytes(&[bytes[i]], hash);
-        }
-        i += 1;
-    }
-    hash
-}
-
 /// Folds numbers into a hash, at compile time.
 pub const fn hash_numbers(numbers: &[u64], start: u64) -> u64 {
     let mut hash = start;
@@ -71,7 +56,7 @@ macro_rules! crossing {
             /// Hash of names, types, offsets and size.
             pub const LAYOUT: u64 = {
                 let names = concat!(stringify!($name), "{", $(stringify!($field), ":", stringify!($kind), ",",)* "}");
-                let hash = $crate::abi::layout::hash_text(names, $crate::abi::layout::START);
+                let hash = $crate::abi::layout::hash_bytes(names.as_bytes(), $crate::abi::layout::START);
                 let numbers = &[
                     $( std::mem::offset_of!(Self, $field) as u64, )*
                     std::mem::size_of::<Self>() as u64,
@@ -79,11 +64,6 @@ macro_rules! crossing {
                 ];
                 $crate::abi::layout::hash_numbers(numbers, hash)
             };
-
-            /// Every field: name, type, offset in bytes.
-            #[doc(hidden)]
-            pub const FIELDS: &'static [(&'static str, &'static str, usize)] =
-                &[ $( (stringify!($field), stringify!($kind), std::mem::offset_of!(Self, $field)), )* ];
         }
     };
 }

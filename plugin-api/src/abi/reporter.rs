@@ -69,38 +69,6 @@ extern "C" fn destroy(instance: Instance) {
     unsafe { ReporterSlot::drop_instance(instance) }
 }
 
-/// A second revision, made up by tests to prove the rule by which a real one will be added: the first stays as it
-/// is, and the new table stands beside it.
-#[cfg(feature = "test-revision-2")]
-pub mod second {
-    use super::*;
-
-    /// The revision that this module describes.
-    pub const REVISION: u32 = 2;
-
-    /// Hash of everything that crosses through this interface.
-    pub const LAYOUT: u64 = hash_numbers(&[Table2::LAYOUT, super::LAYOUT], super::super::layout::START);
-
-    crossing! {
-        /// The functions of a reporter, and one more.
-        pub struct Table2 {
-            /// Those of the first revision.
-            pub first: Table,
-            /// Answers a number that the first revision does not have.
-            pub pulse: extern "C" fn(Instance) -> RawResult<u64>,
-        }
-    }
-
-    /// The table of this library.
-    pub static TABLE: Table2 =
-        Table2 { first: Table { create, start, event, flush, finish, destroy }, pulse };
-
-    extern "C" fn pulse(instance: Instance) -> RawResult<u64> {
-        // SAFETY: see `start`.
-        unsafe { ReporterSlot::call(instance, |reporter| reporter.flush().map(|()| 2)) }
-    }
-}
-
 // ---------------------------------------------------------------- the host's half
 
 /// A reporter of a loaded library.
@@ -108,9 +76,6 @@ pub mod second {
 pub(crate) struct HostReporter {
     table: &'static Table,
     instance: Instance,
-    /// What the second revision has beyond the first.
-    #[cfg(feature = "test-revision-2")]
-    pulse: Option<extern "C" fn(Instance) -> RawResult<u64>>,
 }
 
 // SAFETY: the instance is a boxed `MetricReporter`, which is `Send`, and `&mut self` keeps calls apart.
@@ -126,23 +91,7 @@ mod host_half {
     impl HostReporter {
         pub(crate) fn create(table: &'static Table, id: &str, config: &str) -> Result<HostReporter> {
             let instance = from_raw((table.create)(id.into(), config.into()))?;
-            Ok(HostReporter {
-                table,
-                instance,
-                #[cfg(feature = "test-revision-2")]
-                pulse: None,
-            })
-        }
-
-        #[cfg(feature = "test-revision-2")]
-        pub(crate) fn create_second(
-            table: &'static super::second::Table2,
-            id: &str,
-            config: &str,
-        ) -> Result<HostReporter> {
-            let mut made = HostReporter::create(&table.first, id, config)?;
-            made.pulse = Some(table.pulse);
-            Ok(made)
+            Ok(HostReporter { table, instance })
         }
     }
 
@@ -164,11 +113,6 @@ mod host_half {
         }
 
         fn flush(&mut self) -> Result<()> {
-            #[cfg(feature = "test-revision-2")]
-            if let Some(pulse) = self.pulse {
-                let number = from_raw(pulse(self.instance))?;
-                return if number == 2 { Ok(()) } else { Err(crate::Error::new("no pulse")) };
-            }
             from_raw((self.table.flush)(self.instance))
         }
 

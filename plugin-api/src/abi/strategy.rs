@@ -1,7 +1,6 @@
 //! The growth strategy's interface, revision 1: the table, and both halves of it.
 
 use std::ffi::c_void;
-use std::mem::offset_of;
 
 use abi_stable::std_types::{ROption, RSlice, RStr, RString};
 
@@ -27,16 +26,8 @@ pub const LAYOUT: u64 = hash_numbers(
         RawTrain::LAYOUT,
         RawOptimizer::LAYOUT,
         size_of::<Block>() as u64,
-        offset_of!(Block, id) as u64,
-        offset_of!(Block, born_at_step) as u64,
-        offset_of!(Block, trains) as u64,
         size_of::<LossPoint>() as u64,
-        offset_of!(LossPoint, step) as u64,
-        offset_of!(LossPoint, loss_nats_per_token) as u64,
         size_of::<Evaluation>() as u64,
-        offset_of!(Evaluation, step) as u64,
-        offset_of!(Evaluation, tokens) as u64,
-        offset_of!(Evaluation, loss_nats_per_token) as u64,
     ],
     super::layout::START,
 );
@@ -168,21 +159,21 @@ crossing! {
     }
 }
 
-pub(super) mod schedule {
-    pub(in crate::abi) const SHIFT: u32 = 1;
-    pub(in crate::abi) const REWARM: u32 = 2;
-    pub(in crate::abi) const RESTART: u32 = 3;
-    pub(in crate::abi) const EXTEND: u32 = 4;
-    pub(in crate::abi) const DECAY_NOW: u32 = 5;
+mod schedule {
+    pub(super) const SHIFT: u32 = 1;
+    pub(super) const REWARM: u32 = 2;
+    pub(super) const RESTART: u32 = 3;
+    pub(super) const EXTEND: u32 = 4;
+    pub(super) const DECAY_NOW: u32 = 5;
 }
 
-pub(super) mod tell {
-    pub(in crate::abi) const EVALUATE: u32 = 1;
-    pub(in crate::abi) const CHECKPOINT: u32 = 2;
-    pub(in crate::abi) const STOP: u32 = 3;
-    pub(in crate::abi) const PHASE: u32 = 4;
-    pub(in crate::abi) const ACCEPT: u32 = 5;
-    pub(in crate::abi) const REJECT: u32 = 6;
+mod tell {
+    pub(super) const EVALUATE: u32 = 1;
+    pub(super) const CHECKPOINT: u32 = 2;
+    pub(super) const STOP: u32 = 3;
+    pub(super) const PHASE: u32 = 4;
+    pub(super) const ACCEPT: u32 = 5;
+    pub(super) const REJECT: u32 = 6;
 }
 
 // ---------------------------------------------------------------- the plugin's half

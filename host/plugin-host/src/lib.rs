@@ -8,6 +8,7 @@ mod error;
 mod install;
 pub mod isolation;
 mod lock;
+mod log;
 mod registry;
 mod reporters;
 mod search;

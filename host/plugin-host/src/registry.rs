@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::isolation::{Isolated, IsolatedInitializer, IsolatedReporter, IsolatedStrategy};
 use crate::store::{self, Copy};
-use crate::{ChildProgram, Isolation, Lock, PluginError, SearchPath, trust};
+use crate::{ChildProgram, Isolation, Lock, PluginError, SearchPath, log, trust};
 
 /// A plugin as a study names it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -302,6 +302,7 @@ impl Registry {
         if let Some(library) = libraries.get(&copy.path) {
             return Ok(*library);
         }
+        log::into_host_log();
         let library = open(&copy.path).map_err(|refusal| refused(original, &refusal))?;
         libraries.insert(copy.path.clone(), library);
         Ok(library)

@@ -54,6 +54,26 @@ fn library(name: &str) -> String {
     format!("{name}/target/release/{DLL_PREFIX}{}{DLL_SUFFIX}", name.replace('-', "_"))
 }
 
+/// The examples as they stand, whatever they are called.
+#[test]
+fn every_example_passes_validation() {
+    let entries = fs::read_dir(support::root().join("examples")).expect("there are examples").flatten();
+    let crates = entries.map(|entry| entry.path()).filter(|path| path.join("Cargo.toml").is_file());
+    let mut kinds = Vec::new();
+    for folder in crates {
+        let library = support::build_outside(&folder, support::Panic::Unwinds);
+        let ran =
+            Bench::new().sapwood(&["plugin", "validate", library.to_str().expect("plain text"), "--json"]);
+        let certificate: serde_json::Value = serde_json::from_str(&ran.good()).expect("JSON was asked for");
+        let plugin = &certificate["plugins"][0]["plugin"];
+        let name = folder.file_name().and_then(|name| name.to_str()).expect("plain text");
+        assert_eq!(plugin["id"], format!("example/{name}"));
+        kinds.push(plugin["kind"].as_str().expect("a kind").to_owned());
+    }
+    kinds.sort();
+    assert_eq!(kinds, ["initializer", "reporter", "strategy"], "one of each kind");
+}
+
 #[test]
 fn one_of_each_kind_is_begun_built_validated_installed_and_trained_with() {
     let bench = workshop();

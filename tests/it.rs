@@ -14,6 +14,8 @@ mod blame;
 mod cli;
 /// A strategy that is a program, in any language.
 mod command;
+/// Frozen revisions: a golden library, a newer plugin in this host, this plugin in a newer host.
+mod compat;
 /// Every file in configs/ is a whole study that can be planned.
 mod configs;
 /// The conformance suite: every plugin passes, every fault is found by name.

@@ -337,6 +337,17 @@ pub(crate) fn build_outside(folder: &Path, panic: Panic) -> PathBuf {
     target.join("release").join(library_name(&package_name(folder)))
 }
 
+/// Builds a crate that is no member of the workspace into a folder of its own below the target folder, with further
+/// arguments; answers the folder of what came of it.
+pub(crate) fn build_outside_into(folder: &Path, target: &str, arguments: &[&str]) -> PathBuf {
+    fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).expect("room for a lock file");
+    let target = target_folder().join(target);
+    let mut build = cargo("build");
+    build.current_dir(folder).args(["--release", "--offline", "--target-dir"]).arg(&target).args(arguments);
+    succeed(build);
+    target.join("release")
+}
+
 /// What cargo needs of the environment, and where it builds for plugins' crates what they have in common: once.
 fn cargo_variables() -> Vec<(&'static str, String)> {
     let kept = ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];

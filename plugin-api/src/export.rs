@@ -46,7 +46,7 @@ macro_rules! export {
                 "\"},",
             )+ ];
             const PANIC: &str = if cfg!(panic = "unwind") { "\"panic\":\"unwind\"," } else { "\"panic\":\"abort\"," };
-            const INTERFACES: &[&str] = &$crate::__private::INTERFACE_FACTS;
+            const INTERFACES: &[&str] = $crate::__private::INTERFACE_FACTS;
             const LEN: usize = $crate::__private::total_len(&["{", $crate::__private::COMMON_FACTS, PANIC])
                 + $crate::__private::total_len(INTERFACES)
                 + $crate::__private::total_len(&["\"plugins\":["])

@@ -7,19 +7,20 @@
 use std::ffi::c_void;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use abi_stable::library::RawLibrary;
 use abi_stable::library::lib_header_from_raw_library;
+use abi_stable::std_types::RStr;
 use object::{Object, ObjectSection};
 
 use crate::abi::boundary;
-use crate::abi::export_parts::INTERFACE_FACTS;
 use crate::abi::initializer::HostInitializer;
 use crate::abi::reporter::HostReporter;
-use crate::abi::root::{ABI_EPOCH, FACTS_FORMAT, FACTS_SECTION, RootRef};
+use crate::abi::root::{ABI_EPOCH, FACTS_FORMAT, FACTS_SECTION, RawHost, RootRef};
 use crate::abi::strategy::HostStrategy;
 use crate::abi::{initializer, reporter, strategy};
-use crate::{Error, GrowthStrategy, Kind, LayerInitializer, LibraryFacts, MetricReporter, Result};
+use crate::{Error, GrowthStrategy, Kind, LayerInitializer, Level, LibraryFacts, MetricReporter, Result};
 
 /// Why a file is not loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,33 +120,74 @@ pub fn check_facts(facts: &LibraryFacts) -> std::result::Result<(), Refusal> {
         return Err(Refusal::new(reason, "build the plugin with panic = \"unwind\""));
     }
     for plugin in &facts.plugins {
-        check_layout(facts, plugin.kind)?;
+        common_revision(facts, plugin.kind)?;
     }
     Ok(())
 }
 
-fn check_layout(facts: &LibraryFacts, kind: Kind) -> std::result::Result<(), Refusal> {
-    let ours = own_layout(kind);
-    let theirs = facts.interfaces.iter().find(|interface| interface.kind == kind && interface.revision == 1);
-    match theirs {
-        Some(theirs) if theirs.layout == ours => Ok(()),
-        theirs => {
-            let theirs = theirs.map_or("none", |theirs| theirs.layout.as_str());
+/// The revision through which a library's plugins of a kind are called: the newest that both sides know.
+///
+/// # Errors
+/// There is none, or the two sides have different layouts of it.
+pub fn common_revision(facts: &LibraryFacts, kind: Kind) -> std::result::Result<u32, Refusal> {
+    let built = format!("it was built against sapwood-plugin {} by {}", facts.sdk, facts.rustc);
+    let offered = |revision: u32| {
+        facts.interfaces.iter().find(|offered| offered.kind == kind && offered.revision == revision)
+    };
+    let known = known_revisions(kind);
+    let newest = known.iter().find_map(|known| offered(known.0).map(|offered| (known, offered)));
+    match newest {
+        Some((known, offered)) if offered.layout == hexadecimal(known.1) => Ok(known.0),
+        Some((known, offered)) => {
+            let (revision, theirs, ours) = (known.0, &offered.layout, hexadecimal(known.1));
             let reason = format!(
-                "has another layout of the {kind} interface, revision 1: {theirs}, where this host has {ours}; \
-                 it was built against sapwood-plugin {} by {}",
-                facts.sdk, facts.rustc
+                "has another layout of the {kind} interface, revision {revision}: {theirs}, where this host has {ours}; {built}"
             );
             Err(Refusal::new(reason, REBUILD))
+        }
+        None => {
+            let theirs: Vec<u32> = (facts.interfaces.iter().filter(|offered| offered.kind == kind))
+                .map(|offered| offered.revision)
+                .collect();
+            let known: Vec<u32> = known.iter().map(|known| known.0).collect();
+            let reason = format!(
+                "offers the {kind} interface in revision {}, this host knows {}; {built}",
+                listed(&theirs),
+                listed(&known)
+            );
+            let hint = if theirs.iter().min() > known.iter().max() {
+                "use a newer sapwood, or build the plugin against this host's `sapwood-plugin`"
+            } else {
+                REBUILD
+            };
+            Err(Refusal::new(reason, hint))
         }
     }
 }
 
-fn own_layout(kind: Kind) -> &'static str {
+/// Revisions with the hashes of their layouts, the newest first.
+fn known_revisions(kind: Kind) -> &'static [(u32, u64)] {
     match kind {
-        Kind::Strategy => INTERFACE_FACTS[1],
-        Kind::Initializer => INTERFACE_FACTS[3],
-        Kind::Reporter => INTERFACE_FACTS[5],
+        #[cfg(feature = "next-revision")]
+        Kind::Strategy => &[
+            (crate::abi::strategy_next::REVISION, crate::abi::strategy_next::LAYOUT),
+            (strategy::REVISION, strategy::LAYOUT),
+        ],
+        #[cfg(not(feature = "next-revision"))]
+        Kind::Strategy => &[(strategy::REVISION, strategy::LAYOUT)],
+        Kind::Initializer => &[(initializer::REVISION, initializer::LAYOUT)],
+        Kind::Reporter => &[(reporter::REVISION, reporter::LAYOUT)],
+    }
+}
+
+fn hexadecimal(hash: u64) -> String {
+    format!("{hash:016x}")
+}
+
+fn listed(revisions: &[u32]) -> String {
+    match revisions {
+        [] => "none".into(),
+        revisions => revisions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
     }
 }
 
@@ -170,9 +212,40 @@ pub fn open(path: &Path) -> std::result::Result<Library, Refusal> {
     // SAFETY: the header is only read while the library is loaded, which is for ever.
     let header = unsafe { lib_header_from_raw_library(raw) }.map_err(|error| condensed(&error))?;
     let root = header.init_root_module::<RootRef>().map_err(|error| condensed(&error))?;
-    let attached = root.attach_host()().into_result();
+    let host: &'static RawHost = Box::leak(Box::new(offer_to(&path)));
+    let attached = root.attach_host()(std::ptr::from_ref(host).cast()).into_result();
     attached.map_err(|reason| Refusal::new(format!("refuses this host: {reason}"), REBUILD))?;
     Ok(Library { root })
+}
+
+/// What a library is offered; its log lines come back under its file's name.
+fn offer_to(library: &Path) -> RawHost {
+    let name = library.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name: &'static String = Box::leak(Box::new(name));
+    RawHost { size: size_of::<RawHost>() as u64, context: std::ptr::from_ref(name).cast(), log: take_line }
+}
+
+extern "C" fn take_line(context: *const c_void, level: u32, text: RStr<'_>) {
+    let Some(receiver) = LOG.get() else { return };
+    // SAFETY: the library passes back what `offer_to` gave it, a name that is never dropped.
+    let library = unsafe { &*context.cast::<String>() };
+    // A number that this version does not know comes from a newer plugin: its line is not lost.
+    let level = Level::ALL.into_iter().find(|known| known.number() == level).unwrap_or(Level::Information);
+    // Nothing of the host's may unwind into a plugin.
+    let _ = contained(|| {
+        receiver(library, level, text.as_str());
+        Ok(())
+    });
+}
+
+/// Takes a line of a plugin's: the library's name, how much it matters, the text.
+pub type LogReceiver = fn(library: &str, level: Level, text: &str);
+
+static LOG: OnceLock<LogReceiver> = OnceLock::new();
+
+/// Says who takes the lines that plugins log; the first one stays. Without any they are dropped.
+pub fn receive_log(receiver: LogReceiver) {
+    LOG.get_or_init(|| receiver);
 }
 
 /// A bare file name would be looked up in the system's folders.
@@ -216,10 +289,28 @@ impl Library {
     /// # Errors
     /// What the plugin says of its configuration, or a library without it.
     pub fn strategy(&self, id: &str, config: &str) -> Result<Box<dyn GrowthStrategy>> {
+        Ok(Box::new(HostStrategy::create(self.strategy_table()?, id, config)?))
+    }
+
+    #[cfg(feature = "next-revision")]
+    fn strategy_table(&self) -> Result<&'static strategy::Table> {
+        use crate::abi::strategy_next::{LAYOUT, REVISION, Table};
         // SAFETY: `table` checks size and layout of what it casts.
-        let table =
-            unsafe { self.table::<strategy::Table>(Kind::Strategy, strategy::REVISION, strategy::LAYOUT) };
-        Ok(Box::new(HostStrategy::create(table?, id, config)?))
+        match unsafe { self.table::<Table>(Kind::Strategy, REVISION, LAYOUT) } {
+            Ok(next) if (next.revision)() == u64::from(REVISION) => Ok(&next.first),
+            Ok(next) => Err(Error::new(format!("revision {REVISION} answers as {}", (next.revision)()))),
+            Err(_) => self.first_strategy_table(),
+        }
+    }
+
+    #[cfg(not(feature = "next-revision"))]
+    fn strategy_table(&self) -> Result<&'static strategy::Table> {
+        self.first_strategy_table()
+    }
+
+    fn first_strategy_table(&self) -> Result<&'static strategy::Table> {
+        // SAFETY: `table` checks size and layout of what it casts.
+        unsafe { self.table::<strategy::Table>(Kind::Strategy, strategy::REVISION, strategy::LAYOUT) }
     }
 
     /// Makes an initializer.

@@ -9,6 +9,7 @@ mod error;
 mod install;
 pub mod isolation;
 mod lock;
+mod log;
 mod needs;
 pub mod pack;
 mod registry;

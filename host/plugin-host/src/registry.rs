@@ -14,7 +14,7 @@ use crate::blame::{Call, Watched, making};
 use crate::isolation::{Isolated, IsolatedInitializer, IsolatedReporter, IsolatedStrategy};
 use crate::signature::{self, TrustedKey};
 use crate::store::{self, Kept};
-use crate::{ChildProgram, Isolation, PluginError, PluginLock, SearchPath, needs, trust};
+use crate::{ChildProgram, Isolation, PluginError, PluginLock, SearchPath, log, needs, trust};
 
 /// A plugin as a study names it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -346,6 +346,7 @@ impl Registry {
         if let Some(library) = entry.opened {
             return Ok(library);
         }
+        log::into_host_log();
         let library = open(&entry.kept.copy).map_err(|refusal| refused(path, &refusal))?;
         entry.opened = Some(library);
         Ok(library)

@@ -1,12 +1,15 @@
 //! What [`export!`](crate::export) expands to calls of: the list of a library's plugins, the root's
 //! functions, and the facts as text at compile time.
 
+use std::ffi::c_void;
 use std::sync::OnceLock;
 
 use abi_stable::std_types::{RResult, RStr, RString};
 
 use super::boundary::{self, catch};
 use super::root::{ABI_EPOCH, RawInterface};
+#[cfg(feature = "next-revision")]
+use super::strategy_next;
 use super::{initializer, layout, reporter, strategy};
 use crate::{Error, GrowthStrategy, Kind, LayerInitializer, MetricReporter, Plugin, Result};
 
@@ -121,6 +124,8 @@ extern "C" fn interface(kind: u32, revision: u32) -> RawInterface {
     }
     match (kind, revision) {
         (1, strategy::REVISION) => of(&strategy::TABLE, strategy::LAYOUT),
+        #[cfg(feature = "next-revision")]
+        (1, strategy_next::REVISION) => of(&strategy_next::TABLE, strategy_next::LAYOUT),
         (2, initializer::REVISION) => of(&initializer::TABLE, initializer::LAYOUT),
         (3, reporter::REVISION) => of(&reporter::TABLE, reporter::LAYOUT),
         _ => RawInterface { table: std::ptr::null(), size: 0, layout: 0 },
@@ -139,9 +144,13 @@ extern "C" fn schema(kind: u32, id: RStr<'_>) -> RResult<RString, RString> {
     }
 }
 
-extern "C" fn attach_host() -> RResult<(), RString> {
+extern "C" fn attach_host(host: *const c_void) -> RResult<(), RString> {
     boundary::install_panic_hook();
-    RResult::ROk(())
+    // SAFETY: the host passes a `RawHost` that lives for ever.
+    match unsafe { super::log::attach(host) } {
+        Ok(()) => RResult::ROk(()),
+        Err(error) => RResult::RErr(error.to_string().into()),
+    }
 }
 
 /// The part of the facts that is the same in every library of this version of the crate.
@@ -160,14 +169,24 @@ const INITIALIZER_LAYOUT: [u8; 16] = layout::hexadecimal(initializer::LAYOUT);
 const REPORTER_LAYOUT: [u8; 16] = layout::hexadecimal(reporter::LAYOUT);
 
 /// The interfaces of this version of the crate, as the facts hold them.
-pub const INTERFACE_FACTS: [&str; 7] = [
+pub const INTERFACE_FACTS: &[&str] = &[
     "\"interfaces\":[{\"kind\":\"strategy\",\"revision\":1,\"layout\":\"",
     text(&STRATEGY_LAYOUT),
     "\"},{\"kind\":\"initializer\",\"revision\":1,\"layout\":\"",
     text(&INITIALIZER_LAYOUT),
     "\"},{\"kind\":\"reporter\",\"revision\":1,\"layout\":\"",
     text(&REPORTER_LAYOUT),
+    NEXT_INTERFACE[0],
+    NEXT_INTERFACE[1],
     "\"}],",
+];
+
+#[cfg(not(feature = "next-revision"))]
+const NEXT_INTERFACE: [&str; 2] = ["", ""];
+#[cfg(feature = "next-revision")]
+const NEXT_INTERFACE: [&str; 2] = [
+    "\"},{\"kind\":\"strategy\",\"revision\":2,\"layout\":\"",
+    text(&layout::hexadecimal(strategy_next::LAYOUT)),
 ];
 
 const fn text(digits: &'static [u8; 16]) -> &'static str {

@@ -5,7 +5,7 @@ use abi_stable::std_types::{RSlice, RSliceMut, RStr};
 #[cfg(feature = "host")]
 use super::boundary::from_raw;
 use super::boundary::{Instance, RawFault, RawResult, Slot, outcome};
-use super::layout::hash_numbers;
+use super::layout::{Described, hash_numbers};
 use super::strategy::{RawSaved, moments_number};
 #[cfg(feature = "host")]
 use crate::MomentsRule;
@@ -30,6 +30,16 @@ pub const LAYOUT: u64 = hash_numbers(
     ],
     super::layout::START,
 );
+
+/// Everything that crosses through this interface beside its table.
+pub const CROSSING: [Described; 6] = [
+    RawFault::DESCRIBED,
+    RawSaved::DESCRIBED,
+    RawInitContext::DESCRIBED,
+    RawBlock::DESCRIBED,
+    RawTensor::DESCRIBED,
+    RawTensorMut::DESCRIBED,
+];
 
 crossing! {
     /// The functions of an initializer.

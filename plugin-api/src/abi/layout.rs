@@ -12,6 +12,36 @@ pub const fn hash_bytes(bytes: &[u8], start: u64) -> u64 {
     hash
 }
 
+/// FNV-1a over what a name consists of, at compile time. How a compiler spaces a type that it prints differs from
+/// version to version, so spaces, commas and brackets do not count.
+pub const fn hash_names(text: &str, start: u64) -> u64 {
+    let bytes = text.as_bytes();
+    let mut hash = start;
+    let mut i = 0;
+    while i < bytes.len() {
+        if bytes[i].is_ascii_alphanumeric() || matches!(bytes[i], b'_' | b'&' | b'*') {
+            hash = hash_bytes(&[bytes[i]], hash);
+        }
+        i += 1;
+    }
+    hash
+}
+
+/// A struct that crosses, as the test that guards the frozen revisions prints it.
+#[derive(Clone, Copy, Debug)]
+pub struct Described {
+    /// Its name.
+    pub name: &'static str,
+    /// Name, type and offset of each field, in order.
+    pub fields: &'static [(&'static str, &'static str, usize)],
+    /// Its size in bytes.
+    pub size: usize,
+    /// Its alignment in bytes.
+    pub align: usize,
+    /// Hash of all that.
+    pub layout: u64,
+}
+
 /// Folds numbers into a hash, at compile time.
 pub const fn hash_numbers(numbers: &[u64], start: u64) -> u64 {
     let mut hash = start;
@@ -54,16 +84,45 @@ macro_rules! crossing {
 
         impl $(<$life>)? $name $(<$life>)? {
             /// Hash of names, types, offsets and size.
-            pub const LAYOUT: u64 = {
-                let names = concat!(stringify!($name), "{", $(stringify!($field), ":", stringify!($kind), ",",)* "}");
-                let hash = $crate::abi::layout::hash_bytes(names.as_bytes(), $crate::abi::layout::START);
-                let numbers = &[
-                    $( std::mem::offset_of!(Self, $field) as u64, )*
-                    std::mem::size_of::<Self>() as u64,
-                    std::mem::align_of::<Self>() as u64,
-                ];
-                $crate::abi::layout::hash_numbers(numbers, hash)
-            };
+            pub const LAYOUT: u64 = Self::DESCRIBED.layout;
+
+            /// What the hash is of.
+            pub const DESCRIBED: $crate::abi::layout::Described = described!(Self, $name { $($field: $kind,)* });
         }
+    };
+}
+
+/// Describes a struct that crosses and is declared elsewhere, as authors see it. A field whose type is another one
+/// does not compile.
+macro_rules! described {
+    ($this:ty, $name:ident { $( $field:ident : $kind:ty, )* }) => {{
+        let names = concat!(stringify!($name), "{", $(stringify!($field), ":", stringify!($kind), ",",)* "}");
+        let hash = $crate::abi::layout::hash_names(names, $crate::abi::layout::START);
+        let numbers = &[
+            $( std::mem::offset_of!($this, $field) as u64, )*
+            std::mem::size_of::<$this>() as u64,
+            std::mem::align_of::<$this>() as u64,
+        ];
+        $crate::abi::layout::Described {
+            name: stringify!($name),
+            fields: &[ $( (stringify!($field), stringify!($kind), std::mem::offset_of!($this, $field)), )* ],
+            size: std::mem::size_of::<$this>(),
+            align: std::mem::align_of::<$this>(),
+            layout: $crate::abi::layout::hash_numbers(numbers, hash),
+        }
+    }};
+}
+
+/// Describes a struct of authors' own, with a proof that its fields have these types.
+macro_rules! authors_struct {
+    ($constant:ident = $name:ident { $( $field:ident : $kind:ty, )* }) => {
+        #[doc = concat!("[`", stringify!($name), "`], which crosses as it is.")]
+        pub const $constant: $crate::abi::layout::Described = {
+            const fn fields_have_these_types(value: &$name) {
+                $( let _: &$kind = &value.$field; )*
+            }
+            let _ = fields_have_these_types;
+            described!($name, $name { $($field: $kind,)* })
+        };
     };
 }

@@ -1,5 +1,6 @@
-//! What crosses between host and plugin. Nothing here is for authors, and nothing here is frozen yet:
-//! until it is, host and plugin must come from the same version of this crate, and loading says so.
+//! What crosses between host and plugin. Nothing here is for authors. Revision 1 of every interface is frozen: what
+//! stands here is never changed, a later revision stands beside it (`plugin-api/ABI.md` has the rule, and
+//! `tests/abi_snapshot.rs` fails where it is broken).
 //!
 //! Each kind stands in one file with both halves: the plugin's, which catches panics, and the host's,
 //! which gives the author's trait back. Values are `repr(C)` structs of fixed-width numbers, borrowed
@@ -14,6 +15,9 @@ pub mod boundary;
 #[doc(hidden)]
 pub mod export_parts;
 pub mod initializer;
+pub(crate) mod log;
 pub mod reporter;
 pub mod root;
 pub mod strategy;
+#[cfg(feature = "next-revision")]
+pub mod strategy_next;

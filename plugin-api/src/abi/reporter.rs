@@ -4,7 +4,7 @@
 use abi_stable::std_types::RStr;
 
 use super::boundary::{Instance, RawFault, RawResult, Slot, outcome};
-use super::layout::hash_numbers;
+use super::layout::{Described, hash_numbers};
 use crate::MetricReporter;
 
 /// The revision that this file describes.
@@ -12,6 +12,9 @@ pub const REVISION: u32 = 1;
 
 /// Hash of everything that crosses through this interface.
 pub const LAYOUT: u64 = hash_numbers(&[Table::LAYOUT, RawFault::LAYOUT], super::layout::START);
+
+/// Everything that crosses through this interface beside its table.
+pub const CROSSING: [Described; 1] = [RawFault::DESCRIBED];
 
 crossing! {
     /// The functions of a reporter.

@@ -1,4 +1,4 @@
-//! The root of a library: the one symbol that a host looks up, tiny and meant to stay for ever.
+//! The root of a library: the one symbol that a host looks up, tiny and frozen for ever.
 
 use std::ffi::c_void;
 
@@ -29,9 +29,9 @@ pub struct Root {
     pub interface: extern "C" fn(kind: u32, revision: u32) -> RawInterface,
     /// The JSON schema of a plugin's configuration.
     pub schema: extern "C" fn(kind: u32, id: RStr<'_>) -> RResult<RString, RString>,
-    /// Called once, before any other function.
+    /// Called once, before any other function, with a [`RawHost`]. An untyped pointer, since that one may grow.
     #[sabi(last_prefix_field)]
-    pub attach_host: extern "C" fn() -> RResult<(), RString>,
+    pub attach_host: extern "C" fn(host: *const c_void) -> RResult<(), RString>,
 }
 
 /// A function table, with what the host needs to know before it believes it.
@@ -44,6 +44,19 @@ pub struct RawInterface {
     pub size: u64,
     /// Hash of the layout of all that crosses through it.
     pub layout: u64,
+}
+
+crossing! {
+    /// What a host offers to a library, for as long as the process lives. Later versions add fields at the end, and
+    /// `size` says how many there are: a library uses none beyond it.
+    pub struct RawHost {
+        /// Bytes of this struct, as the host has it.
+        pub size: u64,
+        /// The host's own; passed back with every call.
+        pub context: *const c_void,
+        /// (Context, level, text): a line for the host's log; 1 error, 2 warning, 3 information, 4 detail.
+        pub log: extern "C" fn(*const c_void, u32, RStr<'_>),
+    }
 }
 
 impl RootModule for RootRef {

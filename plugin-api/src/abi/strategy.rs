@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use abi_stable::std_types::{ROption, RSlice, RStr, RString};
 
 use super::boundary::{Instance, RawFault, RawResult, Slot, from_raw, outcome};
-use super::layout::hash_numbers;
+use super::layout::{Described, hash_numbers};
 use crate::{
     Above, Action, ActionSink, Actions, Block, Evaluation, GrowthStrategy, LayerId, LossPoint, MomentsRule,
     OptimizerChange, OptimizerRule, Pushed, Result, Saved, ScheduleChange, StepContext, Which,
@@ -25,12 +25,30 @@ pub const LAYOUT: u64 = hash_numbers(
         RawInsert::LAYOUT,
         RawTrain::LAYOUT,
         RawOptimizer::LAYOUT,
-        size_of::<Block>() as u64,
-        size_of::<LossPoint>() as u64,
-        size_of::<Evaluation>() as u64,
+        BLOCK.layout,
+        LOSS_POINT.layout,
+        EVALUATION.layout,
     ],
     super::layout::START,
 );
+
+authors_struct! { BLOCK = Block { id: LayerId, born_at_step: u64, trains: u64, } }
+authors_struct! { LOSS_POINT = LossPoint { step: u64, loss_nats_per_token: f64, } }
+authors_struct! { EVALUATION = Evaluation { step: u64, tokens: u64, loss_nats_per_token: f64, } }
+
+/// Everything that crosses through this interface beside its table.
+pub const CROSSING: [Described; 10] = [
+    RawFault::DESCRIBED,
+    RawSaved::DESCRIBED,
+    RawContext::DESCRIBED,
+    RawSink::DESCRIBED,
+    RawInsert::DESCRIBED,
+    RawTrain::DESCRIBED,
+    RawOptimizer::DESCRIBED,
+    BLOCK,
+    LOSS_POINT,
+    EVALUATION,
+];
 
 /// Stands for "above the embedding" where a layer's identity is expected.
 const EMBEDDING: u64 = u64::MAX;
@@ -176,10 +194,28 @@ mod tell {
     pub(super) const REJECT: u32 = 6;
 }
 
+/// The numbers of requests and of changes of the schedule, by name.
+pub const NUMBERS: [(&str, u32); 11] = [
+    ("schedule shift", schedule::SHIFT),
+    ("schedule rewarm", schedule::REWARM),
+    ("schedule restart", schedule::RESTART),
+    ("schedule extend", schedule::EXTEND),
+    ("schedule decay now", schedule::DECAY_NOW),
+    ("tell evaluate", tell::EVALUATE),
+    ("tell checkpoint", tell::CHECKPOINT),
+    ("tell stop", tell::STOP),
+    ("tell phase", tell::PHASE),
+    ("tell accept", tell::ACCEPT),
+    ("tell reject", tell::REJECT),
+];
+
 // ---------------------------------------------------------------- the plugin's half
 
 /// The table of this library.
-pub static TABLE: Table = Table { create, plan, before_step, on_event, save, restore, destroy };
+pub static TABLE: Table = FUNCTIONS;
+
+/// The same as a value, for a later revision's table to take from.
+pub(super) const FUNCTIONS: Table = Table { create, plan, before_step, on_event, save, restore, destroy };
 
 type StrategySlot = Slot<dyn GrowthStrategy>;
 

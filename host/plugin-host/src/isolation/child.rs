@@ -14,6 +14,7 @@ use sapwood_plugin::{
 use super::message::{Answer, Context, Init, Reply, Request, State};
 use super::pipe::{Pipe, Silence};
 use super::tensors;
+use crate::log;
 
 type HostPipe = Pipe<File, File>;
 
@@ -31,6 +32,7 @@ pub fn serve() -> std::result::Result<(), String> {
     let (from, to) = private_streams().map_err(|error| format!("cannot take over the pipes: {error}"))?;
     end_with_the_host(&from);
     let mut pipe = Pipe::new(File::from(to), File::from(from));
+    log::into_waiting();
     let Some(first) = next(&mut pipe)? else { return Ok(()) };
     let mut plugin = match opened(first) {
         Ok((plugin, copies_moments)) => {
@@ -81,8 +83,12 @@ fn next(pipe: &mut HostPipe) -> std::result::Result<Option<Request>, String> {
     }
 }
 
+/// What was logged goes before what is answered.
 fn send(pipe: &mut HostPipe, reply: &Reply) -> std::result::Result<(), String> {
-    pipe.send(reply).map_err(|silence| format!("the host does not listen: {silence:?}"))
+    let lines = log::take_waiting().into_iter();
+    let mut lines = lines.map(|(library, level, text)| Reply::Logged(library, level, text));
+    let sent = lines.try_for_each(|line| pipe.send(&line)).and_then(|()| pipe.send(reply));
+    sent.map_err(|silence| format!("the host does not listen: {silence:?}"))
 }
 
 fn opened(request: Request) -> Result<(Plugin, bool)> {

@@ -46,6 +46,8 @@ pub(super) enum Reply {
     Failed(Fault),
     /// A strategy asks for something, and waits for a [`Request::Pushed`].
     Push(Action),
+    /// The plugin has logged a line, and goes on: library, level, text.
+    Logged(String, u32, String),
 }
 
 /// What the host answers to a strategy's request.

@@ -15,7 +15,7 @@ use super::message::{Context, Reply, Request};
 use super::pipe::{Pipe, Silence};
 use super::tensors::SharedTensors;
 use super::{ChildProgram, call_limit, memory_limit_bytes};
-use crate::{PluginError, registry};
+use crate::{PluginError, log, registry};
 
 /// How long making a plugin may take, the loading of its library included.
 const OPEN_WITHIN: Duration = Duration::from_secs(60);
@@ -103,11 +103,14 @@ impl Isolated {
 
     fn receive(&mut self) -> Result<Reply> {
         let limit = self.limit;
-        let Some(pipe) = &mut self.pipe else { return Err(gone()) };
-        match pipe.receive(Some(limit)) {
-            Ok(Reply::Failed(fault)) => Err(fault.into()),
-            Ok(reply) => Ok(reply),
-            Err(silence) => Err(self.lost(&silence)),
+        loop {
+            let Some(pipe) = &mut self.pipe else { return Err(gone()) };
+            match pipe.receive(Some(limit)) {
+                Ok(Reply::Logged(library, level, text)) => log::record(&library, log::level(level), &text),
+                Ok(Reply::Failed(fault)) => return Err(fault.into()),
+                Ok(reply) => return Ok(reply),
+                Err(silence) => return Err(self.lost(&silence)),
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a strategy can ask of the host. A request is answered at once: taken, or refused with the reason.
 
+mod well_formed;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{LayerId, Result};

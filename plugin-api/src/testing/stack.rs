@@ -1,16 +1,14 @@
 //! The stack of a simulated run, and the host's rules: what a strategy may ask for, and with which words it is
-//! refused. The host's own copy of these rules stands in its trainer; a test there compares the two.
+//! refused. The host's rules about its own stack stand in its trainer; a test there compares the two.
 
 use std::collections::BTreeSet;
 
 use super::small_model::{BLOCK_CLASSES, SHARED_CLASSES};
 use crate::{
-    Above, Action, Block, Error, Insert, LayerId, OptimizerChange, Plan, Pushed, Result, RunFacts,
-    ScheduleChange, Train, Which,
+    Above, Action, Block, Error, Insert, LayerId, OptimizerChange, Plan, Pushed, Result, RunFacts, Train,
+    Which,
 };
 
-/// Longest label, key or name that a strategy may use, in bytes.
-const LONGEST_TEXT: usize = 128;
 /// Deepest stack that a host allows, in multiples of the model's layers.
 const MOST_DEPTH_FACTOR: usize = 8;
 
@@ -59,31 +57,20 @@ impl Stack {
     /// # Errors
     /// The reason of the refusal.
     pub(super) fn decide(&mut self, action: &Action, step: u64) -> Result<Pushed> {
+        action.check_well_formed()?;
         match action {
             Action::Insert(insert) => return self.insert(insert, step),
             Action::Remove(layers) => self.remove(layers)?,
             Action::Train(train) => self.train(train)?,
             Action::Optimizer(rule) => {
                 self.check_which(&rule.which)?;
-                self.check_change(&rule.which, &rule.change)?;
-            }
-            Action::Schedule(change) => check_schedule(change)?,
-            Action::Checkpoint(name) => check_file_name(name)?,
-            Action::Stop(reason) => {
-                check_text("a reason", reason)?;
-                self.stopped = Some(reason.clone());
-            }
-            Action::Phase(label) => {
-                check_text("a phase's label", label)?;
-                self.phase.clone_from(label);
-            }
-            Action::Metric { key, value } => {
-                check_text("a metric's key", key)?;
-                if !value.is_finite() {
-                    return Err(Error::new(format!("the metric `{key}` is {value}")));
+                if let OptimizerChange::CopyFrom(source) = rule.change {
+                    self.find(source)?;
                 }
             }
-            Action::Evaluate => {}
+            Action::Stop(reason) => self.stopped = Some(reason.clone()),
+            Action::Phase(label) => self.phase.clone_from(label),
+            Action::Schedule(_) | Action::Checkpoint(_) | Action::Metric { .. } | Action::Evaluate => {}
             Action::Accept | Action::Reject(_) => {
                 return Err(Error::new("there is no edit to accept or reject at this moment"));
             }
@@ -98,9 +85,6 @@ impl Stack {
         };
         let Insert { count, slot, sources, .. } = insert;
         let (count, depth, deepest) = (*count, self.blocks.len(), self.deepest);
-        if count == 0 {
-            return Err(Error::new("0 blocks are to be inserted"));
-        }
         if count > deepest.saturating_sub(depth) {
             return Err(Error::new(format!(
                 "{count} more blocks on {depth} exceed the {deepest} that the plan announced"
@@ -108,9 +92,6 @@ impl Stack {
         }
         if !self.slots.contains(slot) {
             return Err(Error::new(format!("the plan announced no initializer slot `{slot}`")));
-        }
-        if !sources.is_empty() && sources.len() != count {
-            return Err(Error::new(format!("{} sources are named for {count} new blocks", sources.len())));
         }
         for &source in sources {
             self.find(source)?;
@@ -165,25 +146,6 @@ impl Stack {
         }
     }
 
-    fn check_change(&self, which: &Which, change: &OptimizerChange) -> Result<()> {
-        match *change {
-            OptimizerChange::Scale { first, second } => {
-                let good = first.is_finite() && second.is_finite() && second >= 0.0;
-                if !good {
-                    return Err(Error::new(format!("moments cannot be scaled by {first} and {second}")));
-                }
-            }
-            OptimizerChange::CopyFrom(source) => {
-                self.find(source)?;
-                if !matches!(which, Which::Layers(_)) {
-                    return Err(Error::new("moments are copied from a block to blocks alone"));
-                }
-            }
-            OptimizerChange::Reset | OptimizerChange::SetUpdates(_) => {}
-        }
-        Ok(())
-    }
-
     fn find(&self, layer: LayerId) -> Result<usize> {
         let position = self.blocks.iter().position(|block| block.id == layer);
         position.ok_or_else(|| Error::new(format!("there is no block {layer}")))
@@ -193,30 +155,4 @@ impl Stack {
 fn check_class(class: &str) -> Result<()> {
     let known = BLOCK_CLASSES.iter().any(|(name, _)| *name == class) || SHARED_CLASSES.contains(&class);
     if known { Ok(()) } else { Err(Error::new(format!("there is no tensor class `{class}`"))) }
-}
-
-fn check_schedule(change: &ScheduleChange) -> Result<()> {
-    let good = match *change {
-        ScheduleChange::Shift(share) => share.is_finite() && share.abs() <= 1.0,
-        ScheduleChange::Rewarm(steps) => steps > 0,
-        ScheduleChange::Restart => true,
-        ScheduleChange::Extend(factor) => factor > 0.0 && factor <= 1e6,
-        ScheduleChange::DecayNow(share) => share > 0.0 && share <= 1.0,
-    };
-    if good { Ok(()) } else { Err(Error::new(format!("the schedule cannot be changed by {change:?}"))) }
-}
-
-fn check_text(what: &str, text: &str) -> Result<()> {
-    if text.len() > LONGEST_TEXT {
-        return Err(Error::new(format!("{what} has {} bytes; the host takes {LONGEST_TEXT}", text.len())));
-    }
-    Ok(())
-}
-
-fn check_file_name(name: &str) -> Result<()> {
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(good) {
-        return Err(Error::new(format!("`{name}` cannot name a checkpoint: letters, digits, - and _ can")));
-    }
-    Ok(())
 }

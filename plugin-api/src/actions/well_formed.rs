@@ -1,0 +1,95 @@
+//! What is wrong with a request whatever the run: the host's rules and the test bench's begin with these.
+
+use super::{Action, Insert, OptimizerChange, OptimizerRule, ScheduleChange, Which};
+use crate::{Error, LayerId, Result};
+
+/// Longest label, key or reason, in bytes.
+const LONGEST_TEXT: usize = 128;
+/// Longest name of a checkpoint, in bytes: it becomes a file's name.
+const LONGEST_FILE_NAME: usize = 64;
+
+impl Action {
+    /// Whether the request makes sense in itself; what it asks of the run's stack is not looked at.
+    ///
+    /// # Errors
+    /// The reason for which every host refuses it.
+    pub fn check_well_formed(&self) -> Result<()> {
+        match self {
+            Action::Insert(insert) => check_insert(insert),
+            Action::Remove(layers) => check_removed_once(layers),
+            Action::Optimizer(rule) => check_rule(rule),
+            Action::Schedule(change) => check_schedule(change),
+            Action::Checkpoint(name) => check_file_name(name),
+            Action::Stop(reason) => check_text("a reason", reason),
+            Action::Phase(label) => check_text("a phase's label", label),
+            Action::Metric { key, value } => {
+                check_text("a metric's key", key)?;
+                if value.is_finite() { Ok(()) } else { refuse(format!("the metric `{key}` is {value}")) }
+            }
+            Action::Train(_) | Action::Evaluate | Action::Accept | Action::Reject(_) => Ok(()),
+        }
+    }
+}
+
+fn refuse(reason: impl Into<String>) -> Result<()> {
+    Err(Error::new(reason.into()))
+}
+
+fn check_insert(insert: &Insert) -> Result<()> {
+    let (count, sources) = (insert.count, insert.sources.len());
+    if count == 0 {
+        return refuse("0 blocks are to be inserted");
+    }
+    if sources != 0 && sources != count {
+        return refuse(format!("{sources} sources are named for {count} new blocks"));
+    }
+    Ok(())
+}
+
+fn check_removed_once(layers: &[LayerId]) -> Result<()> {
+    let twice = layers.iter().enumerate().find(|(index, layer)| layers[..*index].contains(layer));
+    match twice {
+        Some((_, layer)) => refuse(format!("block {layer} is to be removed twice")),
+        None => Ok(()),
+    }
+}
+
+fn check_rule(rule: &OptimizerRule) -> Result<()> {
+    match rule.change {
+        OptimizerChange::Scale { first, second }
+            if !first.is_finite() || !second.is_finite() || second < 0.0 =>
+        {
+            refuse(format!("moments cannot be scaled by {first} and {second}"))
+        }
+        OptimizerChange::CopyFrom(_) if !matches!(rule.which, Which::Layers(_)) => {
+            refuse("moments are copied from a block to blocks alone")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_schedule(change: &ScheduleChange) -> Result<()> {
+    let good = match *change {
+        ScheduleChange::Shift(share) => share.is_finite() && share.abs() <= 1.0,
+        ScheduleChange::Rewarm(steps) => steps > 0,
+        ScheduleChange::Restart => true,
+        ScheduleChange::Extend(factor) => factor > 0.0 && factor <= 1e6,
+        ScheduleChange::DecayNow(share) => share > 0.0 && share <= 1.0,
+    };
+    if good { Ok(()) } else { refuse(format!("the schedule cannot be changed by {change:?}")) }
+}
+
+fn check_text(what: &str, text: &str) -> Result<()> {
+    if text.len() > LONGEST_TEXT {
+        return refuse(format!("{what} has {} bytes; the host takes {LONGEST_TEXT}", text.len()));
+    }
+    Ok(())
+}
+
+fn check_file_name(name: &str) -> Result<()> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if name.is_empty() || name.len() > LONGEST_FILE_NAME || !name.bytes().all(good) {
+        return refuse(format!("`{name}` cannot name a checkpoint: letters, digits, - and _ can"));
+    }
+    Ok(())
+}

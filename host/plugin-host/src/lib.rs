@@ -18,6 +18,7 @@ mod search;
 pub mod signature;
 mod store;
 mod trust;
+mod whole_file;
 
 pub use error::PluginError;
 pub use install::{Installed, Replaced, install};

@@ -1,12 +1,13 @@
 //! `plugins.lock`: which bytes each plugin of a study is, so that another machine, or next year, uses the same.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 
 use sapwood_plugin::Kind;
 use serde::{Deserialize, Serialize};
 
+use crate::whole_file::write_whole;
 use crate::{PluginError, Provenance};
 
 /// Version of the file's format.
@@ -53,14 +54,8 @@ impl PluginLock {
     /// # Errors
     /// What the system says.
     pub fn write(&self, path: &Path) -> Result<(), PluginError> {
-        let temporary = path.with_extension("lock.tmp");
-        let written = serde_json::to_string_pretty(self).map_err(std::io::Error::other).and_then(|text| {
-            let mut file = File::create(&temporary)?;
-            file.write_all(text.as_bytes())?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)
-        });
+        let written = serde_json::to_string_pretty(self).map_err(std::io::Error::other);
+        let written = written.and_then(|text| write_whole(path, |file| writeln!(file, "{text}")));
         written.map_err(|error| PluginError::Host {
             message: format!("{} cannot be written: {error}", path.display()),
         })

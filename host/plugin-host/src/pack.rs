@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::needs::{self, Glibc};
 use crate::registry::refused;
 use crate::store::sha256_of;
+use crate::whole_file::write_whole;
 use crate::{PluginError, trust};
 
 /// How a pack's file ends.
@@ -109,21 +110,19 @@ fn inside(target: &str, library: &PackedLibrary) -> String {
 }
 
 fn write(pack: &Pack, contents: &[(String, Vec<u8>)], to: &Path) -> io::Result<()> {
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-    let mut archive = tar::Builder::new(GzEncoder::new(&mut temporary, Compression::default()));
     let manifest = serde_json::to_vec_pretty(pack)?;
-    let files = contents.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
-    for (name, bytes) in [(MANIFEST, manifest.as_slice())].into_iter().chain(files) {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(0o644);
-        archive.append_data(&mut header, name, bytes)?;
-    }
-    archive.into_inner()?.finish()?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(to).map_err(|error| error.error)?;
-    Ok(())
+    write_whole(to, |file| {
+        let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::default()));
+        let files = contents.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+        for (name, bytes) in [(MANIFEST, manifest.as_slice())].into_iter().chain(files) {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, name, bytes)?;
+        }
+        archive.into_inner()?.finish()?;
+        Ok(())
+    })
 }
 
 /// What a pack holds, by its manifest.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use minisign::{KeyPair, PublicKey, PublicKeyBox, SecretKey, SecretKeyBox, SignatureBox};
 
 use crate::PluginError;
+use crate::whole_file::write_whole;
 
 /// A key that the user trusts.
 pub struct TrustedKey {
@@ -114,7 +115,7 @@ pub fn sign(library: &Path, secret: &Path) -> Result<PathBuf, PluginError> {
     let signature = minisign::sign(None, &key, file, Some(&comment), Some("signature of a sapwood plugin"));
     let signature = signature.map_err(|error| failed(&error))?.into_string();
     let path = with_more(library, "minisig");
-    write_whole(&path, signature.as_bytes()).map_err(|error| failed(&error))?;
+    write_whole(&path, |file| file.write_all(signature.as_bytes())).map_err(|error| failed(&error))?;
     Ok(path)
 }
 
@@ -163,15 +164,6 @@ fn with_more(path: &Path, extension: &str) -> PathBuf {
     name.push(".");
     name.push(extension);
     name.into()
-}
-
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-    temporary.write_all(bytes)?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }
 
 #[cfg(test)]

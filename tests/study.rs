@@ -34,6 +34,9 @@ fn a_study_ends_with_a_verdict_in_the_terminal_and_in_two_files() {
     }
     assert!(printed.to_lowercase().contains("verdict") && markdown.to_lowercase().contains("verdict"));
     assert!(!report["verdict"].is_null(), "{report:#}");
+    for row in ["| whole | sapwood/baseline | ", "| stack | sapwood/stack | ", "| stack | sapwood/copy | "] {
+        assert!(markdown.contains(row), "no time is told for {row} in\n{markdown}");
+    }
     // Two seeds are fewer than an interval that says anything takes, and the verdict has to say so.
     assert!(report["verdict"].to_string().contains("too-few-seeds"), "{:#}", report["verdict"]);
     assert_eq!(bench.sapwood(&["report", "out"]).good(), printed, "`report` says what `study` said");

@@ -63,7 +63,9 @@ fn measure(
         evaluations: &[],
     };
     criterion.bench_function(name, |bencher| {
-        bencher.iter(|| strategy.plugin.before_step(&context, &mut Actions::new(&mut Nothing)));
+        bencher.iter(|| {
+            strategy.call(|strategy| strategy.before_step(&context, &mut Actions::new(&mut Nothing)))
+        });
     });
 }
 

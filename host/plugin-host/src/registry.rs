@@ -14,7 +14,9 @@ use crate::blame::{Call, Watched, making};
 use crate::isolation::{Isolated, IsolatedInitializer, IsolatedReporter, IsolatedStrategy};
 use crate::signature::{self, TrustedKey};
 use crate::store::{self, Kept};
-use crate::{ChildProgram, Isolation, PluginError, PluginLock, SearchPath, log, needs, trust};
+use crate::{
+    ChildProgram, Isolation, Loaded, PluginError, PluginLock, Provenance, SearchPath, log, needs, trust,
+};
 
 /// A plugin as a study names it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,41 +42,6 @@ fn empty_table() -> serde_json::Value {
 
 fn is_empty_table(value: &serde_json::Value) -> bool {
     value.as_object().is_some_and(serde_json::Map::is_empty)
-}
-
-/// What a result is bound to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Provenance {
-    /// The kind.
-    pub kind: Kind,
-    /// The id.
-    pub id: String,
-    /// The plugin's own version.
-    pub version: String,
-    /// Hash of the library's bytes; empty for a plugin that is part of this binary (tests).
-    pub sha256: String,
-}
-
-/// A plugin, ready to be called, and where it comes from.
-pub struct Loaded<P: ?Sized> {
-    /// Where it comes from.
-    pub provenance: Provenance,
-    /// The plugin.
-    pub plugin: Box<P>,
-}
-
-impl<P: ?Sized> Loaded<P> {
-    /// A plugin that is part of this binary.
-    pub fn built_in(kind: Kind, id: &str, plugin: Box<P>) -> Loaded<P> {
-        let (id, version, sha256) = (id.to_owned(), String::new(), String::new());
-        Loaded { provenance: Provenance { kind, id, version, sha256 }, plugin }
-    }
-
-    /// Blames this plugin for an error in that call.
-    pub fn fault(&self, call: &str, error: &Error) -> PluginError {
-        let Provenance { kind, id, .. } = self.provenance.clone();
-        PluginError::Fault { kind, id, call: call.into(), message: error.to_string() }
-    }
 }
 
 /// A library on the search path: its facts, or why it is refused.
@@ -205,7 +172,7 @@ impl Registry {
             Ok(Box::new(IsolatedStrategy::new(isolated)))
         };
         let (provenance, plugin) = self.make(Kind::Strategy, choice, here, apart)?;
-        Ok(Loaded { provenance, plugin })
+        Ok(Loaded::new(provenance, plugin))
     }
 
     /// Loads an initializer.
@@ -222,7 +189,7 @@ impl Registry {
             Ok(Box::new(IsolatedInitializer::new(isolated)?))
         };
         let (provenance, plugin) = self.make(Kind::Initializer, choice, here, apart)?;
-        Ok(Loaded { provenance, plugin })
+        Ok(Loaded::new(provenance, plugin))
     }
 
     /// Loads a reporter.
@@ -239,7 +206,7 @@ impl Registry {
             Ok(Box::new(IsolatedReporter::new(isolated)))
         };
         let (provenance, plugin) = self.make(Kind::Reporter, choice, here, apart)?;
-        Ok(Loaded { provenance, plugin })
+        Ok(Loaded::new(provenance, plugin))
     }
 
     /// The facts of one file.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sapwood_plugin::{MetricReporter, RunEvent, SessionFacts};
 
-use crate::Loaded;
+use crate::{Loaded, PluginError, TimeSpent};
 
 /// Step events that wait at most; beyond, they are dropped and counted.
 const QUEUE_CAPACITY: usize = 1024;
@@ -24,7 +24,7 @@ pub struct Reporters {
 struct Running {
     id: String,
     queue: Arc<Queue>,
-    thread: JoinHandle<Option<String>>,
+    thread: JoinHandle<Served>,
 }
 
 #[derive(Default)]
@@ -41,8 +41,15 @@ struct State {
     dead: bool,
 }
 
+/// What a reporter's thread leaves.
+struct Served {
+    /// Why the reporter left the study, if it did.
+    failure: Option<String>,
+    spent: TimeSpent,
+}
+
 /// How a reporter's work ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ReporterEnd {
     /// The reporter.
     pub id: String,
@@ -50,6 +57,8 @@ pub struct ReporterEnd {
     pub dropped_events: u64,
     /// Why it left the study, if it did.
     pub failure: Option<String>,
+    /// What its calls have taken, beside training; `None` where it never came back.
+    pub spent: Option<TimeSpent>,
 }
 
 impl Reporters {
@@ -92,12 +101,16 @@ impl Running {
             std::thread::sleep(Duration::from_millis(2));
         }
         let dropped_events = self.queue.lock().dropped;
-        let failure = if self.thread.is_finished() {
-            self.thread.join().unwrap_or_else(|_| Some("panicked".into()))
+        let (failure, spent) = if self.thread.is_finished() {
+            match self.thread.join() {
+                Ok(Served { failure, spent }) => (failure, Some(spent)),
+                Err(_) => (Some(format!("the reporter `{}` panicked", self.id)), None),
+            }
         } else {
-            Some(format!("the reporter `{}` did not finish within {} s", self.id, FINISH_WITHIN.as_secs()))
+            let (id, limit) = (&self.id, FINISH_WITHIN.as_secs());
+            (Some(format!("the reporter `{id}` did not finish within {limit} s")), None)
         };
-        ReporterEnd { id: self.id, dropped_events, failure }
+        ReporterEnd { id: self.id, dropped_events, failure, spent }
     }
 }
 
@@ -146,31 +159,31 @@ impl Queue {
 
 struct Closed;
 
-/// The reporter's thread; answers why the reporter left, if it did.
-fn serve(mut reporter: Loaded<dyn MetricReporter>, session: &SessionFacts, queue: &Queue) -> Option<String> {
-    let outcome = serve_all(&mut *reporter.plugin, session, queue);
-    let (call, error) = outcome.err()?;
-    queue.die();
-    let fault = reporter.fault(call, &error);
-    tracing::warn!("{fault}; the study goes on without it");
-    Some(fault.to_string())
+/// The reporter's thread.
+fn serve(mut reporter: Loaded<dyn MetricReporter>, session: &SessionFacts, queue: &Queue) -> Served {
+    let failure = serve_all(&mut reporter, session, queue).err().map(|fault| {
+        queue.die();
+        tracing::warn!("{fault}; the study goes on without it");
+        fault.to_string()
+    });
+    Served { failure, spent: reporter.take_time_spent() }
 }
 
 fn serve_all(
-    reporter: &mut dyn MetricReporter,
+    reporter: &mut Loaded<dyn MetricReporter>,
     session: &SessionFacts,
     queue: &Queue,
-) -> Result<(), (&'static str, sapwood_plugin::Error)> {
-    reporter.start(session).map_err(|error| ("start", error))?;
+) -> Result<(), PluginError> {
+    reporter.ask("start", |reporter| reporter.start(session))?;
     loop {
         match queue.next() {
-            Ok(Some(event)) => reporter.event(&event).map_err(|error| ("event", error))?,
-            Ok(None) => reporter.flush().map_err(|error| ("flush", error))?,
+            Ok(Some(event)) => reporter.ask("event", |reporter| reporter.event(&event))?,
+            Ok(None) => reporter.ask("flush", |reporter| reporter.flush())?,
             Err(Closed) => break,
         }
     }
-    reporter.flush().map_err(|error| ("flush", error))?;
-    reporter.finish().map_err(|error| ("finish", error))
+    reporter.ask("flush", |reporter| reporter.flush())?;
+    reporter.ask("finish", |reporter| reporter.finish())
 }
 
 #[cfg(test)]
@@ -238,6 +251,9 @@ mod tests {
         assert_eq!(events.last(), Some(&stopped()));
         assert_eq!(events.len() as u64 + ends[0].dropped_events, 5001);
         assert!(ends[0].dropped_events > 0 && ends[0].failure.is_none());
+        // Start, every event that it saw, a flush at the end, finish; and a flush for every idle second.
+        let calls = ends[0].spent.expect("it came back").calls;
+        assert!(calls >= events.len() as u64 + 3, "{calls} calls");
     }
 
     #[test]

@@ -87,12 +87,13 @@ fn a_strategy_plans_decides_saves_and_goes_on() {
     let config = serde_json::json!({ "factor": 2, "grow_after_steps": 5, "optimizer": "reset", "schedule": "restart" });
     let mut strategy =
         registry().strategy(&choice("sapwood/stack", config)).expect("it is there and takes this");
-    let plan = strategy.plugin.plan(&facts()).expect("a model that it can stack");
+    let plan = strategy.call(|plugin| plugin.plan(&facts())).expect("a model that it can stack");
     assert_eq!((plan.initial_depth, plan.deepest, plan.slots), (2, 4, vec!["new_blocks".to_owned()]));
     let blocks = [0, 1].map(|id| Block { id: LayerId(id), born_at_step: 0, trains: 1 });
     let mut sink = Taking::default();
     for step in 0..6 {
-        let asked = strategy.plugin.before_step(&context(step, &blocks), &mut Actions::new(&mut sink));
+        let asked =
+            strategy.call(|plugin| plugin.before_step(&context(step, &blocks), &mut Actions::new(&mut sink)));
         asked.expect("nothing is refused");
     }
     let kinds: Vec<String> = sink.0.iter().map(|action| format!("{action:?}")).collect();
@@ -101,11 +102,11 @@ fn a_strategy_plans_decides_saves_and_goes_on() {
     assert_eq!(insert.sources, [LayerId(0), LayerId(1)]);
     assert_eq!(insert.moments, MomentsRule::Zero);
     let event = Event::Evaluated { step: 6, loss_nats_per_token: 2.0 };
-    strategy.plugin.on_event(&event, &mut Actions::new(&mut sink)).expect("it does not mind");
-    let saved = strategy.plugin.save().expect("it has no state");
-    strategy.plugin.restore(&saved).expect("what it saved");
+    strategy.call(|plugin| plugin.on_event(&event, &mut Actions::new(&mut sink))).expect("it does not mind");
+    let saved = strategy.call(|plugin| plugin.save()).expect("it has no state");
+    strategy.call(|plugin| plugin.restore(&saved)).expect("what it saved");
     let wrong = plugin_host::api::Saved { version: 99, bytes: vec![] };
-    let error = strategy.plugin.restore(&wrong).expect_err("another version");
+    let error = strategy.call(|plugin| plugin.restore(&wrong)).expect_err("another version");
     assert_eq!(error.message(), "the saved state has version 99, this plugin reads 0");
 }
 
@@ -120,9 +121,10 @@ fn an_error_and_a_refusal_come_back_as_they_were() {
     let config = serde_json::json!({ "factor": 3, "grow_after_steps": 5, "optimizer": "copy" });
     let mut strategy =
         registry().strategy(&choice("sapwood/stack", config)).expect("it is there and takes this");
-    let error = strategy.plugin.plan(&facts()).expect_err("3 does not divide 4");
+    let error = strategy.call(|plugin| plugin.plan(&facts())).expect_err("3 does not divide 4");
     assert_eq!((error.message(), error.field()), ("a factor of 3 does not divide 4 layers", Some("factor")));
-    let asked = strategy.plugin.before_step(&context(0, &[]), &mut Actions::new(&mut Refusing));
+    let asked =
+        strategy.call(|plugin| plugin.before_step(&context(0, &[]), &mut Actions::new(&mut Refusing)));
     assert_eq!(asked.expect_err("the refusal goes up").message(), "not today");
 }
 
@@ -145,7 +147,7 @@ fn a_configuration_that_does_not_fit_names_its_key() {
 fn an_initializer_fills_in_what_it_is_given() {
     let mut initializer =
         registry().initializer(&choice("sapwood/zero-out", serde_json::json!({}))).expect("it is there");
-    assert_eq!(initializer.plugin.moments(), MomentsRule::Zero);
+    assert_eq!(initializer.call(|plugin| plugin.moments()), MomentsRule::Zero);
     let shape = [2u64, 2];
     let view = |class, role, values| TensorView { class, role, shape: &shape, values };
     let source = [
@@ -170,11 +172,12 @@ fn an_initializer_fills_in_what_it_is_given() {
         TensorMut { class: "a", role: Role::WEIGHT, shape: &shape, values: &mut a },
         TensorMut { class: "b", role: Role::BRANCH_OUTPUT_WEIGHT, shape: &shape, values: &mut b },
     ];
-    let claim = initializer.plugin.init(&context, &mut target).expect("a source is there");
+    let claim = initializer.call(|plugin| plugin.init(&context, &mut target)).expect("a source is there");
     assert_eq!((claim, a, b), (Claim::Exact, [1.0, 2.0, 3.0, 4.0], [0.0; 4]));
     let nowhere = InitContext { source: Some(LayerId(7)), ..context };
     let mut target = [TensorMut { class: "a", role: Role::WEIGHT, shape: &shape, values: &mut a }];
-    let error = initializer.plugin.init(&nowhere, &mut target).expect_err("there is no block 7");
+    let error =
+        initializer.call(|plugin| plugin.init(&nowhere, &mut target)).expect_err("there is no block 7");
     assert_eq!(error.message(), "the source block 7 did not stand before this growth");
 }
 
@@ -184,15 +187,15 @@ fn a_reporter_sees_every_event() {
         registry().reporter(&choice("sapwood/csv", serde_json::json!({}))).expect("it is there");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let session = SessionFacts { study: "s".into(), folder: folder.path().into(), runs: 1, terminal: false };
-    reporter.plugin.start(&session).expect("nothing to do");
+    reporter.call(|plugin| plugin.start(&session)).expect("nothing to do");
     let run = "a/tokens/seed-1".to_owned();
     let started =
         RunEvent::RunStarted { run: run.clone(), folder: folder.path().into(), first_step: 0, most_steps: 1 };
-    reporter.plugin.event(&started).expect("room for the tables");
+    reporter.call(|plugin| plugin.event(&started)).expect("room for the tables");
     let evaluated = RunEvent::Evaluated { run, step: 0, tokens: 0, loss_nats_per_token: 5.5 };
-    reporter.plugin.event(&evaluated).expect("room for a row");
-    reporter.plugin.flush().expect("room");
-    reporter.plugin.finish().expect("room");
+    reporter.call(|plugin| plugin.event(&evaluated)).expect("room for a row");
+    reporter.call(|plugin| plugin.flush()).expect("room");
+    reporter.call(|plugin| plugin.finish()).expect("room");
     let text = std::fs::read_to_string(folder.path().join("evaluations.csv")).expect("the table");
     assert_eq!(text, "step,tokens,loss_nats_per_token\n0,0,5.5\n");
 }

@@ -1,8 +1,10 @@
 //! What a run has cost so far. The trainer counts; no plugin reports its own.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use engine::{FlopTerms, Flops, ModelShape, Tokens, step_flops, step_flops_li2024};
+use plugin_host::TimeSpent;
 use serde::{Deserialize, Serialize};
 
 use crate::course::Course;
@@ -35,6 +37,9 @@ pub struct WallTime {
     pub plugin_seconds: f64,
     /// Checkpoints.
     pub checkpoint_seconds: f64,
+    /// What the calls of each plugin took of all that, by its id.
+    #[serde(default)]
+    pub plugins: BTreeMap<String, TimeSpent>,
 }
 
 impl WallTime {
@@ -51,6 +56,7 @@ impl WallTime {
             growth_seconds: mean(|wall| wall.growth_seconds),
             plugin_seconds: mean(|wall| wall.plugin_seconds),
             checkpoint_seconds: mean(|wall| wall.checkpoint_seconds),
+            plugins: mean_of_plugins(runs),
         })
     }
 
@@ -63,6 +69,19 @@ impl WallTime {
             + self.plugin_seconds
             + self.checkpoint_seconds
     }
+}
+
+/// A run that never called a plugin counts as one that spent no time in it.
+fn mean_of_plugins(runs: &[WallTime]) -> BTreeMap<String, TimeSpent> {
+    let mut sums: BTreeMap<String, TimeSpent> = BTreeMap::new();
+    for (id, spent) in runs.iter().flat_map(|wall| &wall.plugins) {
+        *sums.entry(id.clone()).or_default() += *spent;
+    }
+    for spent in sums.values_mut() {
+        spent.calls = (spent.calls as f64 / runs.len() as f64).round() as u64;
+        spent.seconds /= runs.len() as f64;
+    }
+    sums
 }
 
 /// What one step costs as long as nothing is decided.

@@ -113,7 +113,7 @@ impl Gardener<'_> {
             engine.edit(edit)?;
             let initializer = self.initializer(&insert.slot)?;
             let rule = match insert.moments {
-                MomentsRule::FromInitializer => initializer.plugin.moments(),
+                MomentsRule::FromInitializer => initializer.call(|initializer| initializer.moments()),
                 named => named,
             };
             let id = initializer.provenance.id.clone();
@@ -172,8 +172,7 @@ impl Gardener<'_> {
             })
             .collect();
         let initializer = self.initializer(slot)?;
-        let claim = initializer.plugin.init(&context, &mut target);
-        let claim = claim.map_err(|error| initializer.fault("init", &error))?;
+        let claim = initializer.ask("init", |initializer| initializer.init(&context, &mut target))?;
         for (spec, values) in specs.iter().zip(&values) {
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
                 let what = format!(

@@ -68,14 +68,15 @@ pub(crate) fn plan(
     config: &RunConfig,
     slots: &BTreeSet<String>,
 ) -> Result<Plan, TrainError> {
-    let plan = strategy.plugin.plan(&run_facts(config)).map_err(|error| match error.field() {
-        Some(field) => TrainError::from(ConfigError::new(
-            format!("strategy.config.{field}"),
-            format!("the strategy `{}` refuses this run: {}", config.strategy.id, error.message()),
-            format!("`sapwood plugin inspect {}` prints what it takes", config.strategy.id),
-        )),
-        None => strategy.fault("plan", &error).into(),
-    })?;
+    let plan =
+        strategy.call(|strategy| strategy.plan(&run_facts(config))).map_err(|error| match error.field() {
+            Some(field) => TrainError::from(ConfigError::new(
+                format!("strategy.config.{field}"),
+                format!("the strategy `{}` refuses this run: {}", config.strategy.id, error.message()),
+                format!("`sapwood plugin inspect {}` prints what it takes", config.strategy.id),
+            )),
+            None => strategy.fault("plan", &error).into(),
+        })?;
     for slot in &plan.slots {
         if !slots.contains(slot) {
             let id = &config.strategy.id;
@@ -181,11 +182,9 @@ impl<'a> Rehearsing<'a> {
         };
         let mut actions = Actions::new(&mut boundary);
         if let Some(event) = untold {
-            let told = strategy.plugin.on_event(&event, &mut actions);
-            told.map_err(|error| strategy.fault("on_event", &error))?;
+            strategy.ask("on_event", |strategy| strategy.on_event(&event, &mut actions))?;
         }
-        let asked = strategy.plugin.before_step(&context, &mut actions);
-        asked.map_err(|error| strategy.fault("before_step", &error))?;
+        strategy.ask("before_step", |strategy| strategy.before_step(&context, &mut actions))?;
         let Boundary { course, taken, .. } = boundary;
         self.decided = true;
         if taken.is_empty() || self.rejects(strategy, &course)? {
@@ -236,8 +235,9 @@ impl<'a> Rehearsing<'a> {
             others_bit_identical: true,
         };
         let mut judgement = Judgement::default();
-        let judged = strategy.plugin.on_event(&Event::Edited(receipt), &mut Actions::new(&mut judgement));
-        judged.map_err(|error| strategy.fault("on_event", &error))?;
+        strategy.ask("on_event", |strategy| {
+            strategy.on_event(&Event::Edited(receipt), &mut Actions::new(&mut judgement))
+        })?;
         Ok(judgement.rejected.is_some())
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use plugin_host::TimeSpent;
 use study::{Executed, Execution, Lab, execute, run_folder};
 use trainer::{ConfigError, ErrorClass, RunConfig};
 
@@ -110,6 +111,9 @@ fn run(
         note_line!("hint: {}", error.hint());
     }
     for reporter in &executed.reporters {
+        if let Some(TimeSpent { calls, seconds }) = reporter.spent {
+            tracing::info!("the reporter {}: {calls} calls, {seconds:.3} s beside training", reporter.id);
+        }
         if let Some(failure) = &reporter.failure {
             note_line!("warning: {failure}; the study went on without it");
         }

@@ -1,6 +1,8 @@
 //! What a report shows, in which order: headings, tables and lists as plain cells. How they are laid out
 //! is the terminal's and Markdown's.
 
+use plugin_host::TimeSpent;
+
 use crate::statistics::{FEWEST_FOR_A_VERDICT, Interval, Summary};
 use crate::verdict::{
     ArmRole, ArmRuns, CostToReach, Judgement, LeftOut, LossDifference, Outcome, RunStatus, at_most_known,
@@ -62,6 +64,12 @@ pub(super) fn sections(judgement: &Judgement) -> Vec<Section> {
             "Mean seconds of a finished run. Runs go side by side: not comparable between arms.",
             wall_times(judgement),
         ),
+        section(
+            "Time in plugins",
+            "Mean of a finished run, part of the times above: a strategy's calls stand under strategy, growth and \
+             checkpoints, an initializer's under growth and checkpoints.",
+            plugin_times(judgement),
+        ),
         section("Runs without a result", "", Content::List(failed(judgement))),
         section("Seeds left out of a comparison", "", Content::List(left_out(judgement))),
     ];
@@ -85,6 +93,20 @@ fn wall_times(judgement: &Judgement) -> Content {
         Some(std::iter::once(runs.arm.clone()).chain(cells).collect())
     });
     Content::Table { header, rows: rows.collect() }
+}
+
+fn plugin_times(judgement: &Judgement) -> Content {
+    let header = vec!["arm", "plugin", "calls", "seconds", "microseconds a call"];
+    let of_arm = |runs: &ArmRuns| {
+        let plugins = runs.mean_wall.iter().flat_map(|wall| &wall.plugins);
+        let row = |(id, spent): (&String, &TimeSpent)| {
+            let each = 1e6 * spent.seconds / spent.calls.max(1) as f64;
+            let (calls, seconds) = (spent.calls.to_string(), format!("{:.3}", spent.seconds));
+            vec![runs.arm.clone(), id.clone(), calls, seconds, format!("{each:.1}")]
+        };
+        plugins.map(row).collect::<Vec<_>>()
+    };
+    Content::Table { header, rows: judgement.runs.iter().flat_map(of_arm).collect() }
 }
 
 fn by_arm(judgement: &Judgement) -> Vec<String> {

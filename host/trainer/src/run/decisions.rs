@@ -80,13 +80,9 @@ impl Run<'_> {
         let mut seconds = 0.0;
         let asked = timed(&mut seconds, || {
             for event in &events {
-                strategy
-                    .plugin
-                    .on_event(event, &mut actions)
-                    .map_err(|error| strategy.fault("on_event", &error))?;
+                strategy.ask("on_event", |strategy| strategy.on_event(event, &mut actions))?;
             }
-            let asked = strategy.plugin.before_step(&context, &mut actions);
-            asked.map_err(|error| strategy.fault("before_step", &error))
+            strategy.ask("before_step", |strategy| strategy.before_step(&context, &mut actions))
         });
         state.costs.wall.plugin_seconds += seconds;
         Ok(asked?)
@@ -184,9 +180,9 @@ impl Run<'_> {
         }
         (self.parts.report)(RunEvent::Edited { run: self.name.clone(), receipt: receipt.clone() });
         let mut judgement = Judgement::default();
-        let strategy = &mut self.parts.strategy;
-        let judged = strategy.plugin.on_event(&Event::Edited(receipt), &mut Actions::new(&mut judgement));
-        judged.map_err(|error| strategy.fault("on_event", &error))?;
+        self.parts.strategy.ask("on_event", |strategy| {
+            strategy.on_event(&Event::Edited(receipt), &mut Actions::new(&mut judgement))
+        })?;
         for (key, value) in judgement.metrics {
             self.report_metric(key, value);
         }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use engine::{Engine, TokenBatch, Wait};
 use plugin_host::api::{Evaluation, RunEvent};
+use plugin_host::{Loaded, TimeSpent};
 
 use super::start::initializer_state;
-use super::{RECENT, Run, SavedPlugins};
+use super::{Parts, RECENT, Run, SavedPlugins};
 use crate::checkpoint::{self, RunState};
 use crate::costs::timed;
 use crate::records::EvaluationRecord;
@@ -73,6 +74,7 @@ impl Run<'_> {
             }
             _ => self.state.plugins = self.saved_plugins()?,
         }
+        self.enter_plugin_times();
         let config = self.parts.config;
         let checkpoints = self.parts.folder.checkpoints();
         let (engine, state) = (&*self.parts.engine, &self.state);
@@ -88,16 +90,27 @@ impl Run<'_> {
         Ok(())
     }
 
-    pub(super) fn saved_plugins(&self) -> Result<SavedPlugins, TrainError> {
-        let strategy = &self.parts.strategy;
-        let saved = strategy.plugin.save().map_err(|error| strategy.fault("save", &error))?;
+    pub(super) fn saved_plugins(&mut self) -> Result<SavedPlugins, TrainError> {
+        let saved = self.parts.strategy.ask("save", |strategy| strategy.save())?;
         let mut all = BTreeMap::from([("strategy".to_owned(), saved)]);
-        for (slot, initializer) in &self.parts.initializers {
-            let saved = initializer.plugin.save().map_err(|error| initializer.fault("save", &error))?;
-            all.insert(initializer_state(slot), saved);
+        for (slot, initializer) in &mut self.parts.initializers {
+            all.insert(initializer_state(slot), initializer.ask("save", |initializer| initializer.save())?);
         }
         Ok(all)
     }
+
+    /// Enters in the ledger what the plugins' calls have taken since it was done last.
+    pub(super) fn enter_plugin_times(&mut self) {
+        let Parts { strategy, initializers, .. } = &mut self.parts;
+        let ledger = &mut self.state.costs.wall.plugins;
+        enter_time(ledger, strategy);
+        initializers.values_mut().for_each(|initializer| enter_time(ledger, initializer));
+    }
+}
+
+fn enter_time<P: ?Sized>(ledger: &mut BTreeMap<String, TimeSpent>, plugin: &mut Loaded<P>) {
+    let spent = plugin.take_time_spent();
+    *ledger.entry(plugin.provenance.id.clone()).or_default() += spent;
 }
 
 /// Every token's loss, batch after batch.

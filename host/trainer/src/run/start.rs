@@ -100,12 +100,10 @@ fn newest_checkpoint(
 fn restore_plugins(parts: &mut Parts<'_>, state: &RunState) -> Result<(), TrainError> {
     let missing = |name: &str| TrainError::Internal(format!("the checkpoint holds no state of `{name}`"));
     let saved = state.plugins.get("strategy").ok_or_else(|| missing("strategy"))?;
-    let restored = parts.strategy.plugin.restore(saved);
-    restored.map_err(|error| parts.strategy.fault("restore", &error))?;
+    parts.strategy.ask("restore", |strategy| strategy.restore(saved))?;
     for (slot, initializer) in &mut parts.initializers {
         let saved = state.plugins.get(&initializer_state(slot)).ok_or_else(|| missing(slot))?;
-        let restored = initializer.plugin.restore(saved);
-        restored.map_err(|error| initializer.fault("restore", &error))?;
+        initializer.ask("restore", |initializer| initializer.restore(saved))?;
     }
     Ok(())
 }

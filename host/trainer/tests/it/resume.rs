@@ -61,6 +61,26 @@ fn an_interrupted_run_ends_like_an_uninterrupted_one() {
 }
 
 #[test]
+fn the_ledger_holds_every_plugins_calls_in_all_sittings() {
+    let calls = |interrupt_before: Option<u64>| {
+        let bench = Bench::new();
+        if let Some(step) = interrupt_before {
+            let interrupt: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
+            run(&bench, growing(Some((step, interrupt))), interrupt).expect_err("interrupted");
+        }
+        let summary = bench.run(growing(None)).expect("a good run");
+        let of = |id: &str| summary.costs.wall.plugins[id];
+        assert!(of("test/told").seconds > 0.0 && of("test/filling").seconds > 0.0);
+        (of("test/told").calls, of("test/filling").calls)
+    };
+    // plan; before each of 20 steps `save` and `before_step`; 5 evaluations but the last one, and 2 edits, told;
+    // saved at 4 steps and the end. Of these the initializer has every `save`, and `init` twice.
+    assert_eq!(calls(None), (1 + 40 + 4 + 2 + 5, 20 + 5 + 2));
+    // One sitting more: `plan`, `restore`, the event that says so; saved once more.
+    assert_eq!(calls(Some(14)), (52 + 3 + 1, 27 + 1 + 1));
+}
+
+#[test]
 fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     let whole = Bench::new();
     run(&whole, growing(None), &AtomicBool::new(false)).expect("a good run");

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use expect_test::{Expect, expect};
 use sha2::{Digest, Sha256};
 
-use crate::support::{self, Bench, Ran, json, misbehaving, refused, run_folders, same_results};
+use crate::support::{
+    self, Bench, Ran, beside_the_binary, files_below, json, misbehaving, refused, run_folders, same_results,
+};
 
 /// A study whose second arm takes its strategy from `plugins/good.so`, a copy of the fixtures' library.
 fn bench() -> Bench {
@@ -225,4 +227,47 @@ fn a_lock_holds_a_study_to_the_very_bytes() {
     );
     bench.sapwood(&["plugin", "lock", "study.toml"]).good();
     locked(&bench).good();
+}
+
+#[test]
+fn a_run_records_the_certificates_of_its_plugins() {
+    let mut bench = Bench::new();
+    bench.set_variable("XDG_DATA_HOME", &bench.path("data").display().to_string());
+    let library = bench.sapwood(&["plugin", "inspect", "sapwood/stack", "--json"]).good();
+    let library: serde_json::Value = serde_json::from_str(&library).expect("JSON was asked for");
+    let library = library[0]["library"]
+        .as_str()
+        .expect("its file")
+        .replace("BIN", &beside_the_binary().display().to_string());
+    let ran = bench.sapwood(&["plugin", "validate", &library]);
+    let kept = files_below(&bench.path("data/sapwood/certificates"));
+    assert!(
+        kept.len() == 1 && ran.stderr.contains("certificate: TMP/data/sapwood/certificates/"),
+        "{}",
+        ran.said()
+    );
+    ran.good();
+    // Part of an examination is no certificate.
+    bench.sapwood(&[
+        "plugin",
+        "validate",
+        misbehaving().to_str().expect("plain text"),
+        "--question",
+        "id-is-author-slash-name",
+    ]);
+    assert_eq!(files_below(&bench.path("data")), kept);
+
+    let examined = |out: &str| {
+        bench.sapwood(&["train", "study.toml", "--arm", "stack", "--seed", "1", "--out", out]).good();
+        json(&bench.path(&format!("{out}/runs/stack/compute/seed-1/run.json")))["made_by"]["examined"].take()
+    };
+    let recorded = examined("out");
+    let stack = &recorded["sapwood/stack"];
+    assert!(stack["asked"].as_u64() >= Some(40) && stack["failed"] == serde_json::json!([]), "{recorded}");
+    assert_eq!(stack["examined_by"], env!("CARGO_PKG_VERSION"));
+    assert!(stack["config"]["factor"].is_u64() && recorded["sapwood/copy"].is_null(), "{recorded}");
+    fs::write(&kept[0], "{}").expect("it was written");
+    assert!(examined("again")["sapwood/stack"].is_null(), "a damaged certificate says nothing");
+    let log = fs::read_to_string(bench.path("again/sapwood.log")).expect("a study has a log");
+    assert!(log.contains("is passed over"), "{log}");
 }

@@ -7,6 +7,7 @@ use sapwood_plugin::{Error, Kind};
 use serde::{Deserialize, Serialize};
 
 use crate::PluginError;
+use crate::conformance::Examination;
 
 /// What a result is bound to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,19 +42,21 @@ impl AddAssign for TimeSpent {
 pub struct Loaded<P: ?Sized> {
     /// Where it comes from.
     pub provenance: Provenance,
+    /// What `sapwood plugin validate` found of it, if this user has asked.
+    pub examined: Option<Examination>,
     plugin: Box<P>,
     spent: TimeSpent,
 }
 
 impl<P: ?Sized> Loaded<P> {
-    pub(crate) fn new(provenance: Provenance, plugin: Box<P>) -> Loaded<P> {
-        Loaded { provenance, plugin, spent: TimeSpent::default() }
+    pub(crate) fn new(provenance: Provenance, examined: Option<Examination>, plugin: Box<P>) -> Loaded<P> {
+        Loaded { provenance, examined, plugin, spent: TimeSpent::default() }
     }
 
     /// A plugin that is part of this binary.
     pub fn built_in(kind: Kind, id: &str, plugin: Box<P>) -> Loaded<P> {
         let (id, version, sha256) = (id.to_owned(), String::new(), String::new());
-        Loaded::new(Provenance { kind, id, version, sha256 }, plugin)
+        Loaded::new(Provenance { kind, id, version, sha256 }, None, plugin)
     }
 
     /// Calls it.

@@ -15,7 +15,8 @@ use crate::isolation::{Isolated, IsolatedInitializer, IsolatedReporter, Isolated
 use crate::signature::{self, TrustedKey};
 use crate::store::{self, Kept};
 use crate::{
-    ChildProgram, Isolation, Loaded, PluginError, PluginLock, Provenance, SearchPath, log, needs, trust,
+    ChildProgram, Isolation, Loaded, PluginError, PluginLock, Provenance, SearchPath, conformance, log,
+    needs, trust,
 };
 
 /// A plugin as a study names it.
@@ -171,8 +172,7 @@ impl Registry {
         let apart = |isolated| -> sapwood_plugin::Result<Box<dyn GrowthStrategy>> {
             Ok(Box::new(IsolatedStrategy::new(isolated)))
         };
-        let (provenance, plugin) = self.make(Kind::Strategy, choice, here, apart)?;
-        Ok(Loaded::new(provenance, plugin))
+        self.make(Kind::Strategy, choice, here, apart)
     }
 
     /// Loads an initializer.
@@ -188,8 +188,7 @@ impl Registry {
         let apart = |isolated| -> sapwood_plugin::Result<Box<dyn LayerInitializer>> {
             Ok(Box::new(IsolatedInitializer::new(isolated)?))
         };
-        let (provenance, plugin) = self.make(Kind::Initializer, choice, here, apart)?;
-        Ok(Loaded::new(provenance, plugin))
+        self.make(Kind::Initializer, choice, here, apart)
     }
 
     /// Loads a reporter.
@@ -205,8 +204,7 @@ impl Registry {
         let apart = |isolated| -> sapwood_plugin::Result<Box<dyn MetricReporter>> {
             Ok(Box::new(IsolatedReporter::new(isolated)))
         };
-        let (provenance, plugin) = self.make(Kind::Reporter, choice, here, apart)?;
-        Ok(Loaded::new(provenance, plugin))
+        self.make(Kind::Reporter, choice, here, apart)
     }
 
     /// The facts of one file.
@@ -255,7 +253,7 @@ impl Registry {
         choice: &Choice,
         here: impl Fn(Library, &str, &str) -> sapwood_plugin::Result<Box<P>>,
         apart: impl Fn(Isolated) -> sapwood_plugin::Result<Box<P>>,
-    ) -> Result<(Provenance, Box<P>), PluginError> {
+    ) -> Result<Loaded<P>, PluginError> {
         let (path, descriptor) = self.resolve(kind, choice)?;
         let Kept { sha256, copy } = self.keep(&path)?;
         if let Some(lock) = &self.lock {
@@ -279,7 +277,9 @@ impl Registry {
             }
         };
         let plugin = plugin.map_err(|error| bad_config(kind, &choice.id, &error))?;
-        Ok((Provenance { kind, id: choice.id.clone(), version: descriptor.version, sha256 }, plugin))
+        let examined = conformance::find(&sha256, kind, &choice.id);
+        let provenance = Provenance { kind, id: choice.id.clone(), version: descriptor.version, sha256 };
+        Ok(Loaded::new(provenance, examined, plugin))
     }
 
     fn child_program(&self) -> Result<ChildProgram, PluginError> {

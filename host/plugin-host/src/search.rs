@@ -44,7 +44,7 @@ impl SearchPath {
 }
 
 /// As the XDG base directory specification has it.
-fn user_data_folder() -> Option<PathBuf> {
+pub(crate) fn user_data_folder() -> Option<PathBuf> {
     let named = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     named.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share")))
 }

@@ -1,10 +1,12 @@
 //! What a run's result is bound to, written into its folder before the first step: the resolved
 //! configuration, the data, the plugins, and who made it. A folder of another run is refused.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use data::CorpusFacts;
 use engine::EngineInfo;
+use plugin_host::conformance::Examination;
 use plugin_host::{Loaded, Provenance};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -52,6 +54,9 @@ pub struct MadeBy {
     pub train_tokens: u64,
     /// Tokens for validation.
     pub validation_tokens: u64,
+    /// What `sapwood plugin validate` had found of each plugin, by id; `null` where it had not been asked.
+    #[serde(default)]
+    pub examined: BTreeMap<String, Option<Examination>>,
 }
 
 impl RunFile {
@@ -64,12 +69,17 @@ impl RunFile {
         initial: &InitialModel,
         data: &CorpusFacts,
     ) -> RunFile {
-        let initializers = initializers.values().map(|initializer| initializer.provenance.clone());
+        let mut plugins = vec![strategy.provenance.clone()];
+        let mut examined = BTreeMap::from([(strategy.provenance.id.clone(), strategy.examined.clone())]);
+        for initializer in initializers.values() {
+            plugins.push(initializer.provenance.clone());
+            examined.insert(initializer.provenance.id.clone(), initializer.examined.clone());
+        }
         RunFile {
             config: config.clone(),
             bound_to: BoundTo {
                 data_sha256: data.sha256.clone(),
-                plugins: std::iter::once(strategy.provenance.clone()).chain(initializers).collect(),
+                plugins,
                 engine: engine.engine.into(),
                 initial_model_sha256: initial.sha256().map(ToOwned::to_owned),
             },
@@ -79,6 +89,7 @@ impl RunFile {
                 system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
                 train_tokens: data.train_tokens.0,
                 validation_tokens: data.validation_tokens.0,
+                examined,
             },
         }
     }

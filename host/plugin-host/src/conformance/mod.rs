@@ -11,6 +11,7 @@ mod configuration;
 mod facts;
 mod fuzz;
 mod initializer;
+mod kept;
 mod process;
 mod reporter;
 mod strategy;
@@ -19,6 +20,8 @@ mod subject;
 pub use asking::{Examiner, examine};
 pub use certificate::{Certificate, Examined, Outcome, Reply};
 pub use fuzz::Fuzz;
+pub use kept::Examination;
+pub(crate) use kept::find;
 pub use subject::Subject;
 
 use sapwood_plugin::Kind;

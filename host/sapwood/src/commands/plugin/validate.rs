@@ -12,7 +12,7 @@ use trainer::folder::write_json;
 use crate::Outcome as CommandOutcome;
 use crate::args::{QuestionArgs, ValidateArgs};
 use crate::failure::{Failed, code_of};
-use crate::output::result_line;
+use crate::output::{note_line, result_line};
 
 pub(crate) fn validate(args: &ValidateArgs) -> CommandOutcome {
     let config = args.config.as_deref().map(parse_config).transpose()?;
@@ -42,6 +42,9 @@ pub(crate) fn validate(args: &ValidateArgs) -> CommandOutcome {
     if let Some(path) = &args.certificate {
         write_json(path, &certificate)?;
     }
+    if args.id.is_none() && args.question.is_empty() {
+        keep(&certificate);
+    }
     if args.json {
         let text = serde_json::to_string_pretty(&certificate);
         result_line!("{}", text.map_err(|error| Failed::new(ErrorClass::Internal, error, ""))?);
@@ -49,6 +52,15 @@ pub(crate) fn validate(args: &ValidateArgs) -> CommandOutcome {
         print_verdict(&certificate);
     }
     Ok(if certificate.passed { ExitCode::SUCCESS } else { ExitCode::from(code_of(ErrorClass::PluginFault)) })
+}
+
+/// For the runs that will use the library; what was found is no less true where it cannot be kept.
+fn keep(certificate: &Certificate) {
+    match certificate.keep() {
+        Ok(Some(path)) => note_line!("certificate: {}", path.display()),
+        Ok(None) => {}
+        Err(error) => note_line!("warning: {error}"),
+    }
 }
 
 fn parse_config(text: &str) -> Result<serde_json::Value, Failed> {

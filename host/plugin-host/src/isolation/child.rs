@@ -7,13 +7,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use sapwood_plugin::host::open;
 use sapwood_plugin::{
-    Action, ActionSink, Actions, Block, Error, Evaluation, GrowthStrategy, InitContext, Key, Kind, LayerId,
-    LayerInitializer, LossPoint, MetricReporter, MomentsRule, Pushed, Result, Role, StepContext, TensorMut,
+    Action, ActionSink, Actions, Block, BlockView, Error, Evaluation, GrowthStrategy, InitContext, Key, Kind,
+    LayerId, LayerInitializer, LossPoint, MetricReporter, MomentsRule, Pushed, Result, StepContext,
+    TensorView,
 };
 
 use super::message::{Answer, Context, Init, Reply, Request, State};
 use super::pipe::{Pipe, Silence};
-use super::tensors;
+use super::tensors::{ToFill, ToRead};
 use crate::log;
 
 type HostPipe = Pipe<File, File>;
@@ -206,12 +207,15 @@ impl ActionSink for HostSink<'_> {
 }
 
 fn initialized(initializer: &mut dyn LayerInitializer, init: &Init) -> Result<sapwood_plugin::Claim> {
-    let mut memory = tensors::map(&init.memory, init.elements)?;
-    let (target, inputs, begin) = tensors::split(&mut memory, init);
-    let block_tensors: Vec<_> =
-        init.existing.iter().map(|(_, block)| tensors::views(block, inputs, begin)).collect();
-    let existing = tensors::blocks(&init.existing, &block_tensors);
-    let original = tensors::views(&init.original, inputs, begin);
+    let mut filled = ToFill::map(&init.target)?;
+    let mapped =
+        init.existing.iter().map(|(_, block)| ToRead::map(block)).collect::<std::io::Result<Vec<_>>>()?;
+    let views: Vec<Vec<TensorView<'_>>> = mapped.iter().map(ToRead::views).collect();
+    let existing: Vec<BlockView<'_>> = (init.existing.iter().zip(&views))
+        .map(|((id, _), tensors)| BlockView { id: LayerId(*id), tensors })
+        .collect();
+    let original = ToRead::map(&init.original)?;
+    let original = original.views();
     let context = InitContext {
         layer: LayerId(init.layer),
         position: init.position,
@@ -224,13 +228,5 @@ fn initialized(initializer: &mut dyn LayerInitializer, init: &Init) -> Result<sa
         existing: &existing,
         original: &original,
     };
-    let mut target: Vec<TensorMut<'_>> = (init.target.iter().zip(target))
-        .map(|(tensor, values)| TensorMut {
-            class: &tensor.class,
-            role: Role(tensor.role),
-            shape: &tensor.shape,
-            values,
-        })
-        .collect();
-    initializer.init(&context, &mut target)
+    initializer.init(&context, &mut filled.tensors())
 }

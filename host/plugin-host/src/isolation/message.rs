@@ -86,25 +86,35 @@ pub(super) struct Init {
     pub(super) init_std: f64,
     pub(super) key: u64,
     pub(super) source: Option<u64>,
-    /// The shared memory's file, as the child can open it.
-    pub(super) memory: PathBuf,
-    /// Its length.
-    pub(super) elements: usize,
-    /// To be filled in; they lie first.
-    pub(super) target: Vec<Tensor>,
+    /// To be filled in.
+    pub(super) target: BlockInMemory,
     /// By identity.
-    pub(super) existing: Vec<(u64, Vec<Tensor>)>,
-    pub(super) original: Vec<Tensor>,
+    pub(super) existing: Vec<(u64, BlockInMemory)>,
+    pub(super) original: BlockInMemory,
+}
+
+/// A block's tensors, one behind the other in shared memory of their own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct BlockInMemory {
+    /// The memory's file, as the child can open it.
+    pub(super) file: PathBuf,
+    pub(super) tensors: Vec<Tensor>,
+}
+
+impl BlockInMemory {
+    /// Elements of all its tensors.
+    pub(super) fn elements(&self) -> usize {
+        self.tensors.iter().map(|tensor| tensor.len).sum()
+    }
 }
 
 /// A tensor in shared memory.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Tensor {
     pub(super) class: String,
     pub(super) role: u32,
     pub(super) shape: Vec<u64>,
-    /// Where its elements begin, counted in elements.
-    pub(super) at: usize,
+    /// Its elements.
     pub(super) len: usize,
 }
 

@@ -255,9 +255,7 @@ impl LayerInitializer for IsolatedInitializer {
             Reply::Claim(claim) => claim,
             other => return Err(unexpected(&other)),
         };
-        if let Request::Init(init) = &request {
-            self.tensors.read_back(init, target)?;
-        }
+        self.tensors.read_back(target)?;
         Ok(claim)
     }
 

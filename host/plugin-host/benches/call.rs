@@ -42,7 +42,8 @@ fn hostings() -> Vec<Hosting> {
     let binary = std::env::current_exe().expect("a running benchmark has a file");
     let folders: Vec<PathBuf> = binary.ancestors().skip(1).take(2).map(PathBuf::from).collect();
     let registry = || Registry::scan(SearchPath(folders.clone()));
-    let mut hostings = vec![Hosting { registry: registry(), isolation: Isolation::None, words: "in process" }];
+    let mut hostings =
+        vec![Hosting { registry: registry(), isolation: Isolation::None, words: "in process" }];
     match folders.iter().map(|folder| folder.join("sapwood")).find(|host| host.is_file()) {
         Some(program) => {
             let program = ChildProgram { program, arguments: vec!["plugin-host".into()] };
@@ -124,20 +125,7 @@ fn initialization(criterion: &mut Criterion, hosting: &Hosting) {
 /// GPT-2's twelve tensors of a block.
 fn shapes() -> &'static [&'static [u64]; 12] {
     const C: u64 = WIDTH;
-    &[
-        &[C],
-        &[C],
-        &[C, 3 * C],
-        &[3 * C],
-        &[C, C],
-        &[C],
-        &[C],
-        &[C],
-        &[C, 4 * C],
-        &[4 * C],
-        &[4 * C, C],
-        &[C],
-    ]
+    &[&[C], &[C], &[C, 3 * C], &[3 * C], &[C, C], &[C], &[C], &[C], &[C, 4 * C], &[4 * C], &[4 * C, C], &[C]]
 }
 
 fn elements(shape: &[u64]) -> usize {

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Cursor, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use minisign::{KeyPair, PublicKey, PublicKeyBox, SecretKey, SecretKeyBox, SignatureBox};
@@ -77,20 +78,21 @@ pub fn new_key(secret: &Path) -> Result<PathBuf, PluginError> {
         pair.sk.to_box(None).map(SecretKeyBox::into_string),
         pair.pk.to_box().map(PublicKeyBox::into_string),
     ];
-    for (path, text) in [secret, public.as_path()].into_iter().zip(texts) {
+    let files = [(secret, OWNERS_ALONE), (public.as_path(), OPEN_TO_ALL)];
+    for ((path, mode), text) in files.into_iter().zip(texts) {
         let text = text.map_err(|error| failed(&error))?;
-        create(path, &text).map_err(|error| failed(&error))?;
+        create(path, mode, &text).map_err(|error| failed(&error))?;
     }
     Ok(public)
 }
 
+const OWNERS_ALONE: u32 = 0o600;
+/// The umask still takes its share.
+const OPEN_TO_ALL: u32 = 0o666;
+
 /// Never in the place of a file: a secret key that is overwritten is lost.
-fn create(path: &Path, text: &str) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
+fn create(path: &Path, mode: u32, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
@@ -168,6 +170,8 @@ fn with_more(path: &Path, extension: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     struct Bench {
@@ -218,11 +222,9 @@ mod tests {
         let before = fs::read(bench.path("me")).expect("it was made");
         assert!(new_key(&bench.path("me")).is_err());
         assert_eq!(fs::read(bench.path("me")).expect("it was made"), before);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let mode = fs::metadata(bench.path("me")).expect("it was made").permissions().mode();
-            assert_eq!(mode & 0o077, 0, "{mode:o}");
-        }
+        let mode = |name| fs::metadata(bench.path(name)).expect("it was made").permissions().mode() & 0o777;
+        assert_eq!(mode("me"), 0o600);
+        fs::write(bench.path("ordinary"), "").expect("room");
+        assert_eq!(mode("me.pub"), mode("ordinary"), "the public key is for all");
     }
 }

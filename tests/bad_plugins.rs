@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use expect_test::{Expect, expect};
 use object::{Object, ObjectSection};
 
+use crate::cases;
 use crate::support::{
     self, Bench, Panic, Random, files_below, json, json_lines, misbehaving, refused, results,
 };
@@ -14,12 +15,14 @@ use crate::support::{
 // ---------------------------------------------------------------- refused before loading
 
 /// What is said to a strategy from the file `bad.so`, in a study that has such a file or has not.
-fn check(library: Option<&[u8]>, expected: Expect) {
+fn check(case: &str, library: Option<&[u8]>, expected: Expect) {
     let bench = choosing("bad.so");
     if let Some(bytes) = library {
         bench.write("bad.so", bytes);
     }
-    refused(&bench, &bench.study(), &expected);
+    let ran = bench.study();
+    refused(&bench, &ran, &expected);
+    cases::enter("library", case, &bench, &ran);
     assert!(!bench.is_marked(), "code of a refused library has run");
 }
 
@@ -84,6 +87,7 @@ fn a_run_is_bound_to_the_build_of_its_plugins() {
 #[test]
 fn what_is_no_library() {
     check(
+        "missing",
         None,
         expect![[r#"
         error: the library ./bad.so cannot be read: No such file or directory (os error 2)
@@ -93,6 +97,7 @@ fn what_is_no_library() {
     "#]],
     );
     check(
+        "empty",
         Some(b""),
         expect![[r#"
         error: the library ./bad.so is empty
@@ -102,6 +107,7 @@ fn what_is_no_library() {
     "#]],
     );
     check(
+        "a shell script",
         Some(b"#!/bin/sh\necho I am a plugin\n"),
         expect![[r#"
         error: the library ./bad.so is not a shared library, or is cut short: Unknown file magic
@@ -113,6 +119,7 @@ fn what_is_no_library() {
     let mut random = Random(7);
     let noise: Vec<u8> = (0..100_000).map(|_| random.bits() as u8).collect();
     check(
+        "random bytes",
         Some(&noise),
         expect![[r#"
         error: the library ./bad.so is not a shared library, or is cut short: Unknown file magic
@@ -122,9 +129,11 @@ fn what_is_no_library() {
     "#]],
     );
     let bench = choosing(".");
+    let ran = bench.study();
+    cases::enter("library", "in a folder that all may write", &bench, &ran);
     refused(
         &bench,
-        &bench.study(),
+        &ran,
         &expect![[r#"
             error: the library ./. lies in /tmp, which is writable by everybody
               --> study.toml:71
@@ -138,6 +147,7 @@ fn what_is_no_library() {
 fn a_library_that_is_cut_short() {
     let whole = fs::read(misbehaving()).expect("it was built");
     check(
+        "cut in half",
         Some(&whole[..whole.len() / 2]),
         expect![[r#"
         error: the library ./bad.so is not a shared library, or is cut short: Invalid ELF section header offset/size/alignment
@@ -147,6 +157,7 @@ fn a_library_that_is_cut_short() {
     "#]],
     );
     check(
+        "its header alone",
         Some(&whole[..64]),
         expect![[r#"
         error: the library ./bad.so is not a shared library, or is cut short: Invalid ELF program header size or alignment
@@ -156,6 +167,7 @@ fn a_library_that_is_cut_short() {
     "#]],
     );
     check(
+        "its last byte missing",
         Some(&whole[..whole.len() - 1]),
         expect![[r#"
         error: the library ./bad.so is not a shared library, or is cut short: Invalid ELF section header offset/size/alignment
@@ -172,6 +184,7 @@ fn a_shared_library_that_is_no_plugin() {
         return support::left_out("libc", "no shared C library is mapped into this process");
     };
     check(
+        "an ordinary library: libc",
         Some(&fs::read(libc).expect("it is in use")),
         expect![[r#"
         error: the library ./bad.so is a shared library, but not a sapwood plugin
@@ -202,7 +215,7 @@ fn a_library_of_another_layout_epoch_target_or_panic() {
     };
     let layout = between("\"kind\":\"strategy\",\"revision\":1,\"layout\":\"", "\"");
     let (target, rustc) = (between("\"target\":\"", "\""), between("\"rustc\":\"", "\""));
-    let check = |library: &[u8], expected: Expect| {
+    let check = |case: &str, library: &[u8], expected: Expect| {
         let bench = choosing("bad.so");
         bench.write("bad.so", library);
         let mut ran = bench.study();
@@ -210,10 +223,12 @@ fn a_library_of_another_layout_epoch_target_or_panic() {
             ran.stderr = ran.stderr.replace(text.as_str(), word);
         }
         refused(&bench, &ran, &expected);
+        cases::enter("library", case, &bench, &ran);
         assert!(!bench.is_marked(), "code of a refused library has run");
     };
     let other_target = format!("\"target\":\"{}\"", "x".repeat(target.len()));
     check(
+        "another layout",
         &patched(&layout, "0123456789abcdef"),
         expect![[r#"
         error: the library ./bad.so has another layout of the strategy interface, revision 1: 0123456789abcdef, where this host has LAYOUT; it was built against sapwood-plugin 1.0.0 by RUSTC
@@ -223,6 +238,7 @@ fn a_library_of_another_layout_epoch_target_or_panic() {
     "#]],
     );
     check(
+        "another ABI epoch",
         &patched("\"abi_epoch\":1", "\"abi_epoch\":2"),
         expect![[r#"
         error: the library ./bad.so has ABI epoch 2, this host knows 1
@@ -232,6 +248,7 @@ fn a_library_of_another_layout_epoch_target_or_panic() {
     "#]],
     );
     check(
+        "for another machine",
         &patched(&format!("\"target\":\"{target}\""), &other_target),
         expect![[r#"
         error: the library ./bad.so is built for xxxxxxxxxxxxxxxxxxxxxxxx, this host for TARGET
@@ -241,6 +258,7 @@ fn a_library_of_another_layout_epoch_target_or_panic() {
     "#]],
     );
     check(
+        "unreadable facts",
         &patched("\"plugins\"", "\"plugged\""),
         expect![[r#"
         error: the library ./bad.so has facts that cannot be read: missing field `plugins`
@@ -251,6 +269,7 @@ fn a_library_of_another_layout_epoch_target_or_panic() {
     );
     let aborting = support::build_outside(&support::root().join("tests/fixtures/aborting"), Panic::Aborts);
     check(
+        "panic = abort",
         &fs::read(aborting).expect("it was built"),
         expect![[r#"
         error: the library ./bad.so is built with panic = "abort", so that a panic could not be caught
@@ -352,7 +371,9 @@ fn add_arm(bench: &Bench, name: &str, strategy: &str, initializer: &str) {
 fn what_goes_wrong_in_the_rehearsal_is_refused_before_the_first_step() {
     let check = |deed: &str, expected: Expect| {
         let bench = misbehaving_study(&[deed], &[], When::Always);
-        refused(&bench, &bench.study(), &expected);
+        let ran = bench.study();
+        refused(&bench, &ran, &expected);
+        cases::enter("strategy, from the start", deed, &bench, &ran);
     };
     check(
         "errs-in-new",
@@ -483,6 +504,8 @@ fn what_goes_wrong_in_a_run_is_named_and_saved_and_spares_the_others() {
         assert_eq!(json(&run(arm).join("checkpoints/00000009/state.json"))["step"], 9, "{arm}");
         assert_eq!(json_lines(&run(arm).join("metrics.jsonl")).len(), 9, "{arm}");
         assert!(!run(arm).join("DONE").exists(), "{arm}");
+        let (kind, deed) = arm.split_once('-').expect("kind and deed");
+        cases::enter_arm(&format!("{kind}, before step 9"), deed, &bench, arm, &ran);
     }
 
     // With the plugins repaired, the same command goes on from what was saved, and repeats nothing else.
@@ -514,10 +537,11 @@ fn a_strategy_that_cannot_be_saved_is_named() {
     let ran = bench.study();
     expect![[r#"
         error: strategy-panics-in-save/tokens/seed-1: the strategy `fixture/strategy` failed in `save`: panicked at src/lib.rs:167:13: the moon is not right
-        hint: report this to the author of `fixture/strategy`, or use another plugin; what was trained so far is saved
+        hint: report this to the author of `fixture/strategy`, or use another plugin; the last checkpoint is intact
         report: out/report/report.md
     "#]].assert_eq(&ran.stderr);
     assert_eq!(ran.code, Some(6));
+    cases::enter_arm("strategy, before step 9", "panics-in-save", &bench, "strategy-panics-in-save", &ran);
 }
 
 #[test]
@@ -532,6 +556,7 @@ fn failures_of_two_classes_have_an_exit_code_of_their_own() {
         report: out/report/report.md
     "#]].assert_eq(&ran.stderr);
     assert_eq!(ran.code, Some(9));
+    cases::enter_arm("initializer, before step 9", "overflows", &bench, "initializer-overflows", &ran);
 }
 
 #[test]
@@ -544,6 +569,7 @@ fn a_reporter_that_fails_leaves_and_the_study_goes_on() {
         ));
         let ran = bench.study();
         expected.assert_eq(&ran.stderr);
+        cases::enter("reporter", deed, &bench, &ran);
         ran.good();
     };
     check(

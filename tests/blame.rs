@@ -4,6 +4,7 @@
 use expect_test::{Expect, expect};
 
 use crate::bad_plugins::{When, misbehaving_study_with};
+use crate::cases;
 use crate::support::{Bench, Ran, files_below, json, misbehaving};
 
 /// A study that saves after five steps, whose plugin does something before step 9.
@@ -48,6 +49,14 @@ fn a_crash_is_told_of_by_doctor_and_once_by_the_next_start() {
         let told = doctor.lines().skip_while(|line| *line != "plugins that ended a process").nth(1);
         let told = told.expect("doctor tells").trim().to_owned() + "\n";
         expected.assert_eq(&told);
+        let (kind, deed) = arm.split_once('-').expect("kind and deed");
+        cases::enter_told(
+            &format!("{kind}, before step 9"),
+            deed,
+            bench,
+            &format!("doctor: {}", told.trim()),
+            &crashed,
+        );
         bench.write("out/repaired", "");
         let next = bench.sapwood(&["plan", "study.toml"]);
         assert!(next.stderr.starts_with(&format!("warning: {told}")), "{}", next.said());
@@ -85,7 +94,10 @@ fn a_crash_is_told_of_by_doctor_and_once_by_the_next_start() {
 #[test]
 fn an_exit_is_caught_on_its_way_out() {
     let check = |bench: &Bench, arm: &str, expected: Expect| {
-        expected.assert_eq(&said(&study(bench)));
+        let exited = study(bench);
+        expected.assert_eq(&said(&exited));
+        let (kind, deed) = arm.split_once('-').expect("kind and deed");
+        cases::enter(&format!("{kind}, before step 9"), deed, bench, &exited);
         goes_on(bench, arm);
     };
     check(
@@ -112,12 +124,15 @@ fn an_exit_is_caught_on_its_way_out() {
 fn what_hangs_is_warned_of_and_ended() {
     let mut bench = bench(&["hangs"], &[]);
     bench.set_variable("SAPWOOD_PLUGIN_TIMEOUT_SECONDS", "2");
+    let hung = study(&bench);
     expect![[r#"
         warning: the strategy `fixture/strategy` was in `before_step`, step 9 for a second by now
         error: the strategy `fixture/strategy` was in `before_step`, step 9 for more than 2 s; the process is ended
         hint: raise SAPWOOD_PLUGIN_TIMEOUT_SECONDS if it needs that long; else what was saved last is intact; write `isolation = "process"` beside its `use` and run the same command again: then the plugin ends its own process alone
         exit 12
-    "#]].assert_eq(&said(&study(&bench)));
+    "#]].assert_eq(&said(&hung));
+    let told = hung.stderr.lines().find(|line| line.starts_with("error: ")).expect("it was ended");
+    cases::enter_told("strategy, before step 9", "hangs", &bench, told, &hung);
     goes_on(&bench, "strategy-hangs");
 }
 
@@ -132,16 +147,25 @@ fn a_reporter_that_exits_or_crashes_is_named_and_one_that_hangs_is_left_behind()
         ));
         bench
     };
+    let exiting = with("exits-in-event");
+    let exited = study(&exiting);
     expect![[r#"
         error: the reporter `fixture/reporter` was in `event`, event 2 when `exit()` was called, which no plugin may
         hint: what was saved last is intact; write `isolation = "process"` beside its `use` and run the same command again: then the plugin ends its own process alone
         exit 11
-    "#]].assert_eq(&said(&study(&with("exits-in-event"))));
+    "#]].assert_eq(&said(&exited));
+    cases::enter("reporter", "exits-in-event", &exiting, &exited);
     let crashing = with("crashes-in-event");
-    assert_eq!(study(&crashing).code, None);
+    let crashed = study(&crashing);
+    assert_eq!(crashed.code, None);
     let told = crashing.sapwood(&["doctor"]).good();
-    assert!(told.contains("the reporter `fixture/reporter` was in `event`, event "), "{told}");
-    let hanging = study(&with("hangs-in-event"));
+    let told =
+        told.lines().find(|line| line.contains("the reporter `fixture/reporter` was in `event`, event "));
+    let told = format!("doctor: {}", told.expect("doctor tells").trim());
+    cases::enter_told("reporter", "crashes-in-event", &crashing, &told, &crashed);
+    let hangs = with("hangs-in-event");
+    let hanging = study(&hangs);
+    cases::enter("reporter", "hangs-in-event", &hangs, &hanging);
     expect![[r#"
         warning: the reporter `fixture/reporter` was in `event`, event 2 for a second by now
         warning: the reporter `fixture/reporter` did not finish within 10 s; the study went on without it

@@ -4,6 +4,7 @@
 use expect_test::{Expect, expect};
 
 use crate::bad_plugins::{When, misbehaving_study_with};
+use crate::cases;
 use crate::support::{Bench, json, json_lines, misbehaving, refused, results, same_results};
 
 const ISOLATED: &str = ", isolation = \"process\"";
@@ -31,7 +32,9 @@ fn isolated_and_in_process_come_to_the_same_bits() {
 fn a_configuration_is_refused_in_the_same_words() {
     let check = |deed: &str, expected: Expect| {
         let bench = misbehaving_study_with(ISOLATED, &[deed], &[], When::Always);
-        refused(&bench, &bench.study(), &expected);
+        let ran = bench.study();
+        refused(&bench, &ran, &expected);
+        cases::enter("isolated strategy, from the start", deed, &bench, &ran);
     };
     check(
         "errs-in-new",
@@ -95,6 +98,8 @@ fn what_no_host_can_catch_is_named_and_saved_and_spares_the_others() {
         assert_eq!(json(&run(arm).join("checkpoints/00000009/state.json"))["step"], 9, "{arm}");
         assert_eq!(json_lines(&run(arm).join("metrics.jsonl")).len(), 9, "{arm}");
         assert!(run(arm).join("FAILED").exists() && !run(arm).join("DONE").exists(), "{arm}");
+        let (kind, deed) = arm.split_once('-').expect("kind and deed");
+        cases::enter_arm(&format!("isolated {kind}, before step 9"), deed, &bench, arm, &ran);
     }
     // With the plugins repaired, the same command goes on from what was saved.
     bench.write("out/repaired", "");
@@ -138,6 +143,7 @@ fn an_isolated_reporter_that_is_gone_costs_the_study_nothing() {
         // What the child's allocator says before it aborts is the compiler's business.
         let warnings: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
         expected.assert_eq(&(warnings.join("\n") + "\n"));
+        cases::enter("isolated reporter", deed, &bench, &ran);
         ran.good();
     };
     check(

@@ -10,6 +10,8 @@ mod authors;
 mod bad_plugins;
 /// In process: who crashed, exited or hung is named, by the same process where it can, else by the next.
 mod blame;
+/// The table of what plugins may do wrong.
+mod cases;
 /// Help and errors word by word: what, where, what to do, and the exit code.
 mod cli;
 /// A strategy that is a program, in any language.

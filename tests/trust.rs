@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use expect_test::{Expect, expect};
 use sha2::{Digest, Sha256};
 
+use crate::cases;
 use crate::support::{
     self, Bench, Ran, beside_the_binary, files_below, json, misbehaving, refused, run_folders, same_results,
 };
@@ -33,15 +34,18 @@ fn sha256(path: &Path) -> String {
 
 #[test]
 fn what_others_could_have_written_is_not_loaded() {
-    let check = |spoil: &dyn Fn(&Bench), expected: Expect| {
+    let check = |case: &str, spoil: &dyn Fn(&Bench), expected: Expect| {
         let bench = bench();
         spoil(&bench);
-        refused(&bench, &bench.study(), &expected);
+        let ran = bench.study();
+        refused(&bench, &ran, &expected);
+        cases::enter("library", case, &bench, &ran);
         let listed = bench.sapwood(&["plugin", "list", "--plugin-path", "plugins"]).good();
         assert!(listed.contains("passed over: plugins/good.so "), "{listed}");
         assert!(!bench.is_marked(), "code of a refused library has run");
     };
     check(
+        "all may write it",
         &|bench| set_mode(&bench.path("plugins/good.so"), 0o646),
         expect![[r#"
         error: the library ./plugins/good.so is writable by everybody
@@ -51,6 +55,7 @@ fn what_others_could_have_written_is_not_loaded() {
     "#]],
     );
     check(
+        "all may write its folder",
         &|bench| set_mode(&bench.path("plugins"), 0o777),
         expect![[r#"
         error: the library ./plugins/good.so lies in TMP/plugins, which is writable by everybody
@@ -61,6 +66,7 @@ fn what_others_could_have_written_is_not_loaded() {
     );
     // A sticky bit does for folders above alone: in its own, anybody could put another library beside it.
     check(
+        "all may write its folder, sticky",
         &|bench| set_mode(&bench.path("plugins"), 0o1777),
         expect![[r#"
         error: the library ./plugins/good.so lies in TMP/plugins, which is writable by everybody
@@ -70,6 +76,7 @@ fn what_others_could_have_written_is_not_loaded() {
     "#]],
     );
     check(
+        "all may write a folder above",
         &|bench| set_mode(&bench.path(""), 0o777),
         expect![[r#"
         error: the library ./plugins/good.so lies below TMP, which is writable by everybody

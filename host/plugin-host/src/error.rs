@@ -102,10 +102,14 @@ impl PluginError {
             PluginError::BadConfig { id, .. } => {
                 format!("`sapwood plugin inspect {id}` prints what it takes")
             }
-            PluginError::Fault { id, .. } => {
-                format!(
-                    "report this to the author of `{id}`, or use another plugin; what was trained so far is saved"
-                )
+            PluginError::Fault { id, call, .. } => {
+                // A checkpoint without the plugin's state would be none.
+                let saved = if call == "save" {
+                    "the last checkpoint is intact"
+                } else {
+                    "what was trained so far is saved"
+                };
+                format!("report this to the author of `{id}`, or use another plugin; {saved}")
             }
         }
     }

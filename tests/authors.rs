@@ -185,7 +185,9 @@ fn a_place_that_is_taken_or_a_name_that_will_not_do_is_refused() {
 #[test]
 fn without_an_sdk_the_crate_depends_by_version() {
     let bench = workshop();
-    bench.sapwood(&["plugin", "new", "mine", "--kind", "reporter"]).good();
+    let said = bench.sapwood(&["plugin", "new", "mine", "--kind", "reporter", "--json"]).good();
+    let said: serde_json::Value = serde_json::from_str(&said).expect("JSON was asked for");
+    assert_eq!(said, serde_json::json!({ "folder": "mine", "kind": "reporter", "id": "me/mine" }));
     let manifest = fs::read_to_string(bench.path("mine/Cargo.toml")).expect("it was written");
     assert!(manifest.contains("\nsapwood-plugin = \"1\"\n"), "{manifest}");
     assert!(bench.path("mine/.gitignore").is_file() && bench.path("mine/README.md").is_file());

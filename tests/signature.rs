@@ -55,6 +55,9 @@ fn verify_tells_whose_signature_it_is() {
     let library = "own/libinit_copy.so";
     let said = bench.sapwood(&["plugin", "verify", library, "--key", "me.pub"]).good();
     assert_eq!(said, "own/libinit_copy.so is signed by `me` (file:libinit_copy.so)\n");
+    let json = bench.sapwood(&["plugin", "verify", library, "--key", "me.pub", "--json"]).good();
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON was asked for");
+    assert_eq!(json["signed_by"], "me");
     refused(&bench, &["plugin", "verify", library], "no key is trusted");
     let mut bytes = fs::read(bench.path(library)).expect("it is there");
     bytes[100] ^= 1;

@@ -220,7 +220,9 @@ fn a_lock_holds_a_study_to_the_very_bytes() {
     bench.sapwood(&["plan", "study.toml"]).good();
 
     // A plugin that the lock does not know.
-    bench.sapwood(&["plugin", "lock", "study.toml"]).good();
+    let told = bench.sapwood(&["plugin", "lock", "study.toml", "--json"]).good();
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON was asked for");
+    assert!(told["written"] == "plugins.lock" && told["plugins"][0]["sha256"] == other, "{told}");
     bench.add_to_study("\n[[reporters]]\nuse = \"sapwood/csv\"\n");
     refused(
         &bench,

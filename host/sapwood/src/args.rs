@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use plugin_host::api::Kind;
 
 /// Does training a language model layer by layer pay, against training it whole?
 ///
@@ -232,6 +233,9 @@ pub(crate) struct SignArgs {
     /// Make a secret key in this file, and its public one in FILE.pub
     #[arg(long, value_name = "FILE", conflicts_with = "library")]
     pub(crate) new_key: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -241,6 +245,9 @@ pub(crate) struct VerifyArgs {
     /// The public key [default: all that are trusted]
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -259,6 +266,9 @@ pub(crate) struct NewArgs {
     /// Depend on the sapwood-plugin in this folder (`plugin-api` of sapwood's sources) [default: by version]
     #[arg(long, value_name = "DIR")]
     pub(crate) sdk: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -277,6 +287,14 @@ impl KindName {
             KindName::Strategy => "growth strategy",
             KindName::Initializer => "layer initializer",
             KindName::Reporter => "metric reporter",
+        }
+    }
+
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            KindName::Strategy => Kind::Strategy,
+            KindName::Initializer => Kind::Initializer,
+            KindName::Reporter => Kind::Reporter,
         }
     }
 }
@@ -320,6 +338,9 @@ pub(crate) struct LockArgs {
     /// Where to write [default: plugins.lock beside the file]
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) plugins: PluginPath,
 }

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use plugin_host::PluginLock;
+use serde_json::json;
 use study::{Lab, Source};
 
+use super::facts::print_json;
 use crate::args::{DeviceName, EngineArgs, EngineName, FileArgs, LockArgs};
 use crate::failure::Failed;
 use crate::output::result_line;
@@ -19,6 +21,10 @@ pub(crate) fn lock(args: &LockArgs) -> Outcome {
     let lock = lab.lock()?;
     let path = args.out.clone().unwrap_or_else(|| beside(&args.file));
     lock.write(&path)?;
+    if args.json {
+        print_json(&json!({ "written": path, "plugins": lock.plugins }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     for plugin in &lock.plugins {
         result_line!(
             "{:<12} {:<24} {:<8} {}",

@@ -6,8 +6,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use serde_json::json;
 use trainer::ErrorClass;
 
+use super::facts::print_json;
 use crate::Outcome;
 use crate::args::{KindName, NewArgs};
 use crate::failure::Failed;
@@ -87,6 +89,10 @@ pub(crate) fn new(args: &NewArgs) -> Outcome {
         Failed::new(ErrorClass::Resource, message, "check the disk and the permissions")
     })?;
     let id = id(args);
+    if args.json {
+        print_json(&json!({ "folder": folder, "kind": args.kind.kind(), "id": id }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     result_line!("{} holds the {} `{id}`: read src/lib.rs, then", folder.display(), args.kind.in_words());
     result_line!("  sapwood plugin build {}", folder.display());
     Ok(ExitCode::SUCCESS)
@@ -175,7 +181,7 @@ mod tests {
             (REPORTER, KindName::Reporter),
         ] {
             let (name, author) = ("mine".to_owned(), "ada".to_owned());
-            let args = NewArgs { name, author, kind, path: None, sdk: None };
+            let args = NewArgs { name, author, kind, path: None, sdk: None, json: false };
             let files = renamed(&example, &args, "\"1\"");
             let all: String = files.iter().map(|(_, text)| text.as_str()).collect();
             assert!(!all.contains(example.name) && !all.contains("example/"), "{all}");

@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use plugin_host::PluginError;
 use plugin_host::signature::{self, Signed};
+use serde_json::json;
 use study::Lab;
 use trainer::ErrorClass;
 
+use super::facts::print_json;
 use crate::Outcome;
 use crate::args::{FileArgs, SignArgs, VerifyArgs};
 use crate::failure::Failed;
@@ -16,11 +18,20 @@ pub(crate) fn sign(args: &SignArgs) -> Outcome {
     match (&args.new_key, &args.library, &args.key) {
         (Some(secret), _, _) => {
             let public = signature::new_key(secret)?;
+            if args.json {
+                print_json(&json!({ "secret_key": secret, "public_key": public }))?;
+                return Ok(ExitCode::SUCCESS);
+            }
             result_line!("secret key: {} (keep it to yourself)", secret.display());
             result_line!("public key: {} (give it to whoever is to trust you)", public.display());
         }
         (None, Some(library), Some(key)) => {
-            result_line!("signature: {}", signature::sign(library, key)?.display());
+            let signature = signature::sign(library, key)?;
+            if args.json {
+                print_json(&json!({ "library": library, "signature": signature }))?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            result_line!("signature: {}", signature.display());
         }
         _ => {
             let message = "the arguments name no library with a key";
@@ -41,6 +52,10 @@ pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
         hint: "check the path and its permissions".into(),
     })?;
     let Signed { by, comment } = signature::verify(&args.library, &bytes, &keys)?;
+    if args.json {
+        print_json(&json!({ "library": args.library, "signed_by": by, "comment": comment }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     result_line!("{} is signed by `{by}` ({comment})", args.library.display());
     Ok(ExitCode::SUCCESS)
 }

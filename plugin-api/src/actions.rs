@@ -1,8 +1,11 @@
 //! What a strategy can ask of the host. A request is answered at once: taken, or refused with the reason.
 
+mod execution;
 mod well_formed;
 
 use serde::{Deserialize, Serialize};
+
+pub use execution::Pass;
 
 use crate::{LayerId, Result};
 
@@ -28,6 +31,19 @@ pub struct Insert {
     /// For each new block the block it is made from; empty where the initializer needs none.
     pub sources: Vec<LayerId>,
     /// Their AdamW state.
+    pub moments: MomentsRule,
+}
+
+/// Blocks whose values are made anew by an initializer, where they stand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replace {
+    /// The blocks; an initializer sees each as the one to fill in, and all as they were before this boundary.
+    pub layers: Vec<LayerId>,
+    /// The role of the initializer that fills them in, one of the plan's `slots`.
+    pub slot: String,
+    /// For each of them the block it is made from, which may be itself; empty where the initializer needs none.
+    pub sources: Vec<LayerId>,
+    /// Their AdamW state; copied from itself, a block's stays as it is.
     pub moments: MomentsRule,
 }
 
@@ -182,6 +198,12 @@ pub enum Action {
     Accept,
     /// See [`Actions::reject`].
     Reject(String),
+    /// See [`Actions::replace`].
+    Replace(Replace),
+    /// See [`Actions::execute`].
+    Execute(Vec<Pass>),
+    /// See [`Actions::execute_whole_stack`].
+    ExecuteWholeStack,
 }
 
 /// What the host answers to a request that it takes.
@@ -235,6 +257,34 @@ impl<'a> Actions<'a> {
     /// A refusal: no such block.
     pub fn remove(&mut self, layers: &[LayerId]) -> Result<()> {
         self.take(Action::Remove(layers.to_vec()))
+    }
+
+    /// Has an initializer make the values of blocks anew, in a host of revision 2 and later.
+    ///
+    /// # Errors
+    /// A refusal: no such block or slot, or a host that cannot.
+    pub fn replace(&mut self, replace: Replace) -> Result<()> {
+        self.take(Action::Replace(replace))
+    }
+
+    /// Sets which blocks run, and in which order, from the coming step on: until another such request, or until blocks
+    /// come or go, after which the whole stack runs. In a host of revision 2 and later. What does not run in a step
+    /// does not train in it: its AdamW state and step counter stay as they are. Evaluations and probes always run the
+    /// whole stack.
+    ///
+    /// # Errors
+    /// A refusal: no such block, a gate that is no number, a mask of another length than the step's sequences, or an
+    /// engine or a host that cannot.
+    pub fn execute(&mut self, passes: Vec<Pass>) -> Result<()> {
+        self.take(Action::Execute(passes))
+    }
+
+    /// The whole stack runs again, each block once, in order. In a host of revision 2 and later.
+    ///
+    /// # Errors
+    /// A refusal: a host that cannot.
+    pub fn execute_whole_stack(&mut self) -> Result<()> {
+        self.take(Action::ExecuteWholeStack)
     }
 
     /// Sets what trains from now on.

@@ -18,8 +18,8 @@ use crate::abi::boundary;
 use crate::abi::initializer::HostInitializer;
 use crate::abi::reporter::HostReporter;
 use crate::abi::root::{ABI_EPOCH, FACTS_FORMAT, FACTS_SECTION, RawHost, RootRef};
-use crate::abi::strategy::HostStrategy;
-use crate::abi::{initializer, reporter, strategy};
+use crate::abi::strategy::{Functions, HostStrategy};
+use crate::abi::{initializer, reporter, strategy, strategy_2};
 use crate::{Error, GrowthStrategy, Kind, LayerInitializer, Level, LibraryFacts, MetricReporter, Result};
 
 /// Why a file is not loaded.
@@ -171,10 +171,13 @@ fn known_revisions(kind: Kind) -> &'static [(u32, u64)] {
         #[cfg(feature = "next-revision")]
         Kind::Strategy => &[
             (crate::abi::strategy_next::REVISION, crate::abi::strategy_next::LAYOUT),
+            (strategy_2::REVISION, strategy_2::LAYOUT),
             (strategy::REVISION, strategy::LAYOUT),
         ],
         #[cfg(not(feature = "next-revision"))]
-        Kind::Strategy => &[(strategy::REVISION, strategy::LAYOUT)],
+        Kind::Strategy => {
+            &[(strategy_2::REVISION, strategy_2::LAYOUT), (strategy::REVISION, strategy::LAYOUT)]
+        }
         Kind::Initializer => &[(initializer::REVISION, initializer::LAYOUT)],
         Kind::Reporter => &[(reporter::REVISION, reporter::LAYOUT)],
     }
@@ -289,28 +292,37 @@ impl Library {
     /// # Errors
     /// What the plugin says of its configuration, or a library without it.
     pub fn strategy(&self, id: &str, config: &str) -> Result<Box<dyn GrowthStrategy>> {
-        Ok(Box::new(HostStrategy::create(self.strategy_table()?, id, config)?))
+        Ok(Box::new(HostStrategy::create(self.strategy_functions()?, id, config)?))
     }
 
     #[cfg(feature = "next-revision")]
-    fn strategy_table(&self) -> Result<&'static strategy::Table> {
+    fn strategy_functions(&self) -> Result<Functions> {
         use crate::abi::strategy_next::{LAYOUT, REVISION, Table};
         // SAFETY: `table` checks size and layout of what it casts.
         match unsafe { self.table::<Table>(Kind::Strategy, REVISION, LAYOUT) } {
-            Ok(next) if (next.revision)() == u64::from(REVISION) => Ok(&next.first),
+            Ok(next) if (next.revision)() == u64::from(REVISION) => Ok(Functions::Second(&next.second)),
             Ok(next) => Err(Error::new(format!("revision {REVISION} answers as {}", (next.revision)()))),
-            Err(_) => self.first_strategy_table(),
+            Err(_) => self.released_strategy_functions(),
         }
     }
 
     #[cfg(not(feature = "next-revision"))]
-    fn strategy_table(&self) -> Result<&'static strategy::Table> {
-        self.first_strategy_table()
+    fn strategy_functions(&self) -> Result<Functions> {
+        self.released_strategy_functions()
     }
 
-    fn first_strategy_table(&self) -> Result<&'static strategy::Table> {
-        // SAFETY: `table` checks size and layout of what it casts.
-        unsafe { self.table::<strategy::Table>(Kind::Strategy, strategy::REVISION, strategy::LAYOUT) }
+    /// Of the newest revision that the library offers; its facts have shown that the layout is this host's.
+    fn released_strategy_functions(&self) -> Result<Functions> {
+        let (revision, layout) = (strategy_2::REVISION, strategy_2::LAYOUT);
+        // SAFETY: `table` checks size and layout of what it casts; so below.
+        let second = unsafe { self.table::<strategy_2::Table>(Kind::Strategy, revision, layout) };
+        if let Ok(second) = second {
+            return Ok(Functions::Second(second));
+        }
+        let (revision, layout) = (strategy::REVISION, strategy::LAYOUT);
+        // SAFETY: see above.
+        let first = unsafe { self.table::<strategy::Table>(Kind::Strategy, revision, layout) };
+        Ok(Functions::First(first?))
     }
 
     /// Makes an initializer.

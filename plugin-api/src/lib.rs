@@ -93,8 +93,8 @@ mod strategy;
 pub mod testing;
 
 pub use actions::{
-    Above, Action, ActionSink, Actions, Insert, MomentsRule, OptimizerChange, OptimizerRule, Pushed,
-    ScheduleChange, Train, Which,
+    Above, Action, ActionSink, Actions, Insert, MomentsRule, OptimizerChange, OptimizerRule, Pass, Pushed,
+    Replace, ScheduleChange, Train, Which,
 };
 pub use error::{Error, Panicked, Result};
 pub use facts::{Descriptor, InterfaceFacts, Kind, LibraryFacts};

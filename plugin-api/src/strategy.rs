@@ -250,6 +250,9 @@ pub struct GrowthReceipt {
     pub new_layers: Vec<LayerId>,
     /// The blocks that left.
     pub removed_layers: Vec<LayerId>,
+    /// The blocks whose values were made anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced_layers: Vec<LayerId>,
     /// Mean loss on the probe batch before, in nats per token.
     pub loss_before: f64,
     /// The same after.
@@ -260,6 +263,6 @@ pub struct GrowthReceipt {
     pub claim: Option<Claim>,
     /// AdamW state of the new blocks by tensor: `zero`, or the counter that was copied.
     pub moments: Vec<(String, String)>,
-    /// Whether every tensor that was there before is bit-identical.
+    /// Whether every tensor that was there before, and was not made anew, is bit-identical.
     pub others_bit_identical: bool,
 }

@@ -178,6 +178,7 @@ fn values(text: &mut String) {
         depth_after: 2,
         new_layers: vec![LayerId(1)],
         removed_layers: vec![],
+        replaced_layers: Vec::new(),
         loss_before: 1.0,
         loss_after: 1.5,
         largest_token_loss_change: 0.5,

@@ -29,7 +29,12 @@ impl<B: Compute<Plain = B>> Oracle<B> {
 
 impl<B: Compute<Plain = B>> Engine for Oracle<B> {
     fn info(&self) -> EngineInfo {
-        EngineInfo { engine: NAME, device: self.device_in_words.clone(), device_memory_peak_bytes: None }
+        EngineInfo {
+            engine: NAME,
+            device: self.device_in_words.clone(),
+            device_memory_peak_bytes: None,
+            whole_stack_only: true,
+        }
     }
 
     fn layers(&self) -> Vec<LayerId> {

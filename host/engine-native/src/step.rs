@@ -169,7 +169,12 @@ impl<K: Kernels> Step<K> {
 
 impl<K: Kernels> Engine for Step<K> {
     fn info(&self) -> EngineInfo {
-        EngineInfo { engine: NAME, device: self.kernels.words(), device_memory_peak_bytes: None }
+        EngineInfo {
+            engine: NAME,
+            device: self.kernels.words(),
+            device_memory_peak_bytes: None,
+            whole_stack_only: false,
+        }
     }
 
     fn layers(&self) -> Vec<LayerId> {

@@ -14,8 +14,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    AdamW, Edit, Engine, EngineError, EngineInfo, LayerId, ModelShape, Moments, Part, Step, StepMemory,
-    StepOutcome, StepPlan, TensorId, TensorSpec, TokenBatch, Wait,
+    AdamW, Edit, Engine, EngineError, EngineInfo, Execution, LayerId, ModelShape, Moments, Part, Step,
+    StepMemory, StepOutcome, StepPlan, TensorId, TensorSpec, TokenBatch, Wait,
 };
 
 /// The engine's name in messages.
@@ -128,7 +128,8 @@ impl ScriptedEngine {
     }
 
     fn share_that_trains(&self, plan: &StepPlan) -> f64 {
-        let trains = self.tensors.keys().filter(|tensor| plan.trainable.contains(**tensor)).count();
+        let trained = plan.trained(&self.shape, &self.layers);
+        let trains = self.tensors.keys().filter(|tensor| trained.contains(**tensor)).count();
         trains as f64 / self.tensors.len() as f64
     }
 
@@ -148,7 +149,12 @@ impl ScriptedEngine {
 
 impl Engine for ScriptedEngine {
     fn info(&self) -> EngineInfo {
-        EngineInfo { engine: NAME, device: "none".into(), device_memory_peak_bytes: None }
+        EngineInfo {
+            engine: NAME,
+            device: "none".into(),
+            device_memory_peak_bytes: None,
+            whole_stack_only: false,
+        }
     }
 
     fn layers(&self) -> Vec<LayerId> {
@@ -160,8 +166,9 @@ impl Engine for ScriptedEngine {
     }
 
     fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError> {
-        plan.check_plain(NAME)?;
+        StepPlan { execution: Execution::WholeStack, ..plan.clone() }.check_plain(NAME)?;
         self.shape.check_batch(batch)?;
+        plan.check_execution(&self.layers, batch.sequences())?;
         for tensor in plan.trainable.iter() {
             self.get(tensor)?;
         }
@@ -175,7 +182,7 @@ impl Engine for ScriptedEngine {
 
     fn optimize(&mut self, update: &AdamW) -> Result<(), EngineError> {
         let Some(plan) = self.in_flight.take() else { return Ok(()) };
-        for id in plan.trainable.iter() {
+        for id in plan.trained(&self.shape, &self.layers).iter() {
             let kept = self.weights == Weights::Kept;
             let tensor = self.get_mut(id)?;
             tensor.moments.updates += 1;

@@ -105,36 +105,40 @@ impl<'a> Lab<'a> {
     /// An arm that cannot run.
     pub fn plan(&self) -> Result<Vec<PlannedArm>, StudyError> {
         let baseline = &self.file.study.baseline;
-        let alone = self.plan_arm(baseline, None)?;
+        let engine = (self.build_engine)(&self.file.model).map_err(TrainError::from)?;
+        let alone = self.plan_arm(baseline, None, &*engine)?;
         let flops = alone.rehearsal.costs.flops.total();
         let mut planned = vec![alone];
         for arm in self.file.arms.keys().filter(|arm| *arm != baseline) {
-            planned.push(self.plan_arm(arm, Some(flops))?);
+            planned.push(self.plan_arm(arm, Some(flops), &*engine)?);
         }
-        self.tell_memory(&mut planned)?;
+        self.tell_memory(&mut planned, &*engine)?;
         Ok(planned)
     }
 
     /// What each phase will hold, after the micro-batch was found where the file leaves that to us.
-    fn tell_memory(&self, planned: &mut [PlannedArm]) -> Result<(), StudyError> {
-        let engine = self.engine(&planned[0].runs[0])?;
+    fn tell_memory(&self, planned: &mut [PlannedArm], engine: &dyn Engine) -> Result<(), StudyError> {
         if let Some(limit) = self.file.training.memory_limit_mib {
             let runs: Vec<(&RunConfig, &[RehearsedPhase])> =
                 planned.iter().map(|arm| (&arm.runs[0], arm.rehearsal.phases.as_slice())).collect();
-            let sequences =
-                fitting(&*engine, &runs, limit << 20).map_err(|error| self.source.locate(error))?;
+            let sequences = fitting(engine, &runs, limit << 20).map_err(|error| self.source.locate(error))?;
             let runs = planned.iter_mut().flat_map(|arm| &mut arm.runs);
             runs.for_each(|run| run.training.micro_batch_sequences = sequences);
         }
         for PlannedArm { rehearsal, memory, runs, .. } in planned {
             let run = &runs[0];
             let sequences = run.training.micro_batch_sequences;
-            *memory = PhaseMemory::of_phases(&*engine, run, &rehearsal.phases, sequences);
+            *memory = PhaseMemory::of_phases(engine, run, &rehearsal.phases, sequences);
         }
         Ok(())
     }
 
-    fn plan_arm(&self, arm: &str, baseline_flops: Option<Flops>) -> Result<PlannedArm, StudyError> {
+    fn plan_arm(
+        &self,
+        arm: &str,
+        baseline_flops: Option<Flops>,
+        engine: &dyn Engine,
+    ) -> Result<PlannedArm, StudyError> {
         let seeds = &self.file.study.seeds;
         let mut runs = Vec::new();
         for budget in self.file.budgets(arm) {
@@ -153,7 +157,8 @@ impl<'a> Lab<'a> {
             let loaded = self.registry.initializer(&self.at_home(choice)).map_err(TrainError::from);
             loaded.map_err(|error| self.at_choice(&format!("arms.{arm}.initializers.{slot}"), error))?;
         }
-        let rehearsal = rehearse(longest, &mut strategy, &slots).map_err(|error| self.in_arm(arm, error))?;
+        let rehearsal = rehearse(longest, &mut strategy, &slots, &engine.info());
+        let rehearsal = rehearsal.map_err(|error| self.in_arm(arm, error))?;
         Ok(PlannedArm { arm: arm.to_owned(), rehearsal, memory: None, runs })
     }
 

@@ -14,7 +14,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use engine::{
-    Engine, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, Step, TensorId, TensorState, Trainable,
+    Engine, Entry, Execution, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, Step, TensorId,
+    TensorState, Trainable,
 };
 use plugin_host::api::{Evaluation, LossPoint, Saved};
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,9 @@ struct StateFile {
     blocks: Vec<SavedBlock>,
     next_layer: LayerId,
     trainable: Vec<SavedTensor>,
+    /// `None` = the whole stack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    execution: Option<Vec<SavedPass>>,
     phase: String,
     schedule: RunningSchedule,
     costs: Costs,
@@ -102,6 +106,14 @@ struct StateFile {
 struct SavedBlock {
     layer: LayerId,
     born_at: Step,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedPass {
+    layer: LayerId,
+    attention_gate: f32,
+    mlp_gate: f32,
+    sequences: Option<Vec<bool>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -192,6 +204,7 @@ impl StateFile {
             blocks: course.blocks.iter().map(block).collect(),
             next_layer: course.next_layer,
             trainable: course.trainable.iter().map(tensor).collect(),
+            execution: saved_execution(&course.execution),
             phase: course.phase.clone(),
             schedule: course.schedule.clone(),
             costs: state.costs.clone(),
@@ -219,10 +232,31 @@ impl StateFile {
             blocks: self.blocks.iter().map(block).collect(),
             next_layer: self.next_layer,
             trainable: self.trainable.iter().map(tensor).collect::<Option<Trainable>>()?,
+            execution: execution(self.execution.as_deref()),
             phase: self.phase.clone(),
             schedule: self.schedule.clone(),
         })
     }
+}
+
+fn saved_execution(execution: &Execution) -> Option<Vec<SavedPass>> {
+    let Execution::Entries(entries) = execution else { return None };
+    let saved = |entry: &Entry| {
+        let Entry { layer, attention_gate, mlp_gate, sequences } = entry.clone();
+        SavedPass { layer, attention_gate, mlp_gate, sequences }
+    };
+    Some(entries.iter().map(saved).collect())
+}
+
+fn execution(saved: Option<&[SavedPass]>) -> Execution {
+    let Some(passes) = saved else { return Execution::WholeStack };
+    let entry = |pass: &SavedPass| Entry {
+        layer: pass.layer,
+        attention_gate: pass.attention_gate,
+        mlp_gate: pass.mlp_gate,
+        sequences: pass.sequences.clone(),
+    };
+    Execution::Entries(passes.iter().map(entry).collect())
 }
 
 /// Reads a checkpoint, every file checked against its hash.

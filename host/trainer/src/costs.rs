@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use engine::{FlopTerms, Flops, ModelShape, Tokens, step_flops, step_flops_li2024};
+use engine::{Entry, FlopTerms, Flops, ModelShape, StepPlan, Tokens, plan_flops, step_flops_li2024};
 use plugin_host::TimeSpent;
 use serde::{Deserialize, Serialize};
 
@@ -98,12 +98,17 @@ pub struct StepCost {
 impl StepCost {
     /// Of a step on that course.
     pub fn of(shape: &ModelShape, course: &Course, sequences: usize) -> StepCost {
-        let layers = course.layers();
-        let length = shape.context;
+        let (layers, length) = (course.layers(), shape.context);
+        let execution = course.execution.clone();
+        let plan = StepPlan { execution, ..StepPlan::new(course.trainable.clone(), sequences) };
+        let of_pass = |pass: &Entry| {
+            step_flops_li2024(shape, &[pass.layer], &course.trainable, pass.active(sequences), length)
+        };
+        let passes = plan.execution.running(&layers);
         StepCost {
             tokens: Tokens((sequences * length) as u64),
-            flops: step_flops(shape, &layers, &course.trainable, sequences, length),
-            flops_li2024: step_flops_li2024(shape, &layers, &course.trainable, sequences, length),
+            flops: plan_flops(shape, &layers, &plan, sequences, length),
+            flops_li2024: passes.iter().map(of_pass).fold(Flops(0), |sum, flops| sum + flops),
         }
     }
 }

@@ -4,11 +4,15 @@
 
 use std::collections::BTreeSet;
 
-use engine::{LayerId, ModelShape, Step, TensorClass, TensorId, TensorRole, Trainable};
+use engine::{
+    EngineInfo, Entry, Execution, LayerId, ModelShape, Step, TensorClass, TensorId, TensorRole, Trainable,
+};
 use plugin_host::api::{
-    Above, Action, Block, Error, Insert, OptimizerChange, OptimizerRule, Plan, Pushed, Result, Train, Which,
+    Above, Action, Block, Error, Insert, OptimizerChange, OptimizerRule, Pass, Plan, Pushed, Replace, Result,
+    Train, Which,
 };
 
+use crate::RunConfig;
 use crate::schedule::RunningSchedule;
 
 /// What a strategy may ask for in this run.
@@ -20,6 +24,10 @@ pub struct Rules {
     pub deepest: usize,
     /// Initializers that the study has filled in.
     pub slots: BTreeSet<String>,
+    /// Sequences of a step.
+    pub sequences_per_step: usize,
+    /// The engine that runs the whole stack and nothing else, where it is such a one.
+    pub whole_stack_only: Option<&'static str>,
 }
 
 impl Rules {
@@ -27,7 +35,13 @@ impl Rules {
     ///
     /// # Errors
     /// A plan that makes no sense.
-    pub fn new(shape: &ModelShape, plan: &Plan, slots: BTreeSet<String>) -> Result<Rules> {
+    pub fn new(
+        config: &RunConfig,
+        plan: &Plan,
+        slots: BTreeSet<String>,
+        engine: &EngineInfo,
+    ) -> Result<Rules> {
+        let shape = &config.model;
         if plan.initial_depth > plan.deepest {
             let (initial, deepest) = (plan.initial_depth, plan.deepest);
             return Err(Error::new(format!(
@@ -39,7 +53,13 @@ impl Rules {
             let deepest = plan.deepest;
             return Err(Error::new(format!("the plan grows to {deepest} blocks; the host allows {most}")));
         }
-        Ok(Rules { shape: shape.clone(), deepest: plan.deepest, slots })
+        Ok(Rules {
+            shape: shape.clone(),
+            deepest: plan.deepest,
+            slots,
+            sequences_per_step: config.training.sequences_per_step,
+            whole_stack_only: engine.whole_stack_only.then_some(engine.engine),
+        })
     }
 }
 
@@ -61,6 +81,8 @@ pub struct Course {
     pub next_layer: LayerId,
     /// What trains.
     pub trainable: Trainable,
+    /// What runs.
+    pub execution: Execution,
     /// The phase's label; empty before the first.
     pub phase: String,
     /// The learning rate.
@@ -75,6 +97,7 @@ impl Course {
         let layers: Vec<LayerId> = blocks.iter().map(|block| block.layer).collect();
         Course {
             trainable: Trainable::all(shape, &layers),
+            execution: Execution::WholeStack,
             next_layer: LayerId(depth as u64),
             phase: String::new(),
             blocks,
@@ -116,6 +139,9 @@ impl Course {
         match action {
             Action::Insert(insert) => return self.insert(insert, rules, step),
             Action::Remove(layers) => self.remove(layers)?,
+            Action::Replace(replace) => self.check_replace(replace, rules)?,
+            Action::Execute(passes) => self.execution = self.execution_of(passes, rules)?,
+            Action::ExecuteWholeStack => self.execution = Execution::WholeStack,
             Action::Train(train) => self.trainable = self.scope(train, &rules.shape)?,
             Action::Optimizer(rule) => self.check_optimizer(rule, &rules.shape)?,
             Action::Schedule(change) => self.schedule.change(change, step.0, progress),
@@ -140,10 +166,7 @@ impl Course {
                 "{count} more blocks on {depth} exceed the {deepest} that the plan announced"
             )));
         }
-        if !rules.slots.contains(&insert.slot) {
-            let slot = &insert.slot;
-            return Err(Error::new(format!("the plan announced no initializer slot `{slot}`")));
-        }
+        check_slot(&insert.slot, rules)?;
         for &source in &insert.sources {
             self.find(source)?;
         }
@@ -155,6 +178,7 @@ impl Course {
             classes.map(move |class| TensorId::block(block.layer, class))
         }));
         self.blocks.splice(at..at, new);
+        self.execution = Execution::WholeStack;
         self.next_layer.0 += insert.count as u64;
         Ok(Pushed::FirstLayer(plugin_host::api::LayerId(first.0)))
     }
@@ -171,8 +195,32 @@ impl Course {
             return Err(Error::new("nothing would train any more"));
         }
         self.trainable = trainable;
+        self.execution = Execution::WholeStack;
         self.blocks.retain(|block| !layers.iter().any(|layer| layer.0 == block.layer.0));
         Ok(())
+    }
+
+    fn check_replace(&self, replace: &Replace, rules: &Rules) -> Result<()> {
+        check_slot(&replace.slot, rules)?;
+        replace.layers.iter().chain(&replace.sources).try_for_each(|&layer| self.find(layer).map(|_| ()))
+    }
+
+    fn execution_of(&self, passes: &[Pass], rules: &Rules) -> Result<Execution> {
+        if let Some(engine) = rules.whole_stack_only {
+            return Err(Error::new(format!("the engine `{engine}` runs the whole stack in every step")));
+        }
+        let entry = |pass: &Pass| {
+            let (layer, sequences) = (self.blocks[self.find(pass.layer)?].layer, pass.sequences.clone());
+            if let Some(mask) = sequences.as_ref().filter(|mask| mask.len() != rules.sequences_per_step) {
+                let (given, sequences) = (mask.len(), rules.sequences_per_step);
+                return Err(Error::new(format!(
+                    "the mask of block {layer} is for {given} sequences, a step has {sequences}"
+                )));
+            }
+            let Pass { attention_gate, mlp_gate, .. } = *pass;
+            Ok(Entry { layer, attention_gate, mlp_gate, sequences })
+        };
+        passes.iter().map(entry).collect::<Result<_>>().map(Execution::Entries)
     }
 
     /// The tensors that a request lets train. A tied head trains if either use of its tensor does.
@@ -242,6 +290,13 @@ impl Course {
     }
 }
 
+fn check_slot(slot: &str, rules: &Rules) -> Result<()> {
+    if rules.slots.contains(slot) {
+        return Ok(());
+    }
+    Err(Error::new(format!("the plan announced no initializer slot `{slot}`")))
+}
+
 fn find_class(shape: &ModelShape, name: &str) -> Result<TensorClass> {
     shape.class(name).ok_or_else(|| Error::new(format!("there is no tensor class `{name}`")))
 }
@@ -263,9 +318,13 @@ mod tests {
             final_fraction: None,
             decay_fraction: None,
         };
-        let plan = Plan::fixed_depth(2, 3);
-        let rules =
-            Rules::new(&shape, &plan, BTreeSet::from(["new_blocks".to_owned()])).expect("a good plan");
+        let rules = Rules {
+            shape: shape.clone(),
+            deepest: 3,
+            slots: BTreeSet::from(["new_blocks".to_owned()]),
+            sequences_per_step: 8,
+            whole_stack_only: None,
+        };
         (Course::start(&shape, 2, RunningSchedule::new(&schedule)), rules)
     }
 
@@ -281,6 +340,19 @@ mod tests {
             sources: vec![],
             moments: MomentsRule::Zero,
         })
+    }
+
+    fn replace(layers: &[u64], sources: &[u64]) -> Action {
+        let (layers, sources) = [layers, sources].map(|ids| ids.iter().map(|&id| layer(id)).collect()).into();
+        Action::Replace(Replace { layers, slot: "new_blocks".into(), sources, moments: MomentsRule::Zero })
+    }
+
+    fn gated(mlp_gate: f32) -> Action {
+        Action::Execute(vec![Pass::whole(layer(0)), Pass { mlp_gate, ..Pass::whole(layer(1)) }])
+    }
+
+    fn masked(sequences: usize) -> Action {
+        Action::Execute(vec![Pass { sequences: Some(vec![true; sequences]), ..Pass::whole(layer(0)) }])
     }
 
     /// What a course answers to a request, in words.
@@ -322,6 +394,12 @@ mod tests {
                 "the schedule cannot be changed by Extend(-1.0)",
             ),
             (Action::Metric { key: "x".into(), value: f64::NAN }, "the metric `x` is NaN"),
+            (replace(&[9], &[]), "there is no block 9"),
+            (replace(&[1, 1], &[]), "block 1 is to be replaced twice"),
+            (replace(&[1], &[0, 1]), "2 sources are named for 1 blocks to replace"),
+            (Action::Execute(vec![Pass::whole(layer(9))]), "there is no block 9"),
+            (gated(f32::NAN), "a gate of block 1 is NaN"),
+            (masked(3), "the mask of block 0 is for 3 sequences, a step has 8"),
             (Action::Accept, "there is no edit to accept or reject at this moment"),
             (
                 Action::Optimizer(OptimizerRule {
@@ -406,6 +484,24 @@ mod tests {
             Action::Schedule(ScheduleChange::Rewarm(0)),
             Action::Schedule(ScheduleChange::Extend(1e7)),
             Action::Schedule(ScheduleChange::DecayNow(0.0)),
+            replace(&[0], &[0]),
+            replace(&[9], &[]),
+            replace(&[0], &[9]),
+            replace(&[], &[]),
+            replace(&[1, 1], &[]),
+            Action::Replace(Replace {
+                layers: vec![layer(0)],
+                slot: "other".into(),
+                sources: vec![],
+                moments: MomentsRule::Zero,
+            }),
+            gated(0.5),
+            gated(f32::INFINITY),
+            masked(8),
+            masked(7),
+            Action::Execute(vec![Pass::whole(layer(9))]),
+            Action::Execute(vec![Pass::whole(layer(0)); 4097]),
+            Action::ExecuteWholeStack,
             Action::Checkpoint("../up".into()),
             Action::Phase("x".repeat(129)),
             Action::Stop("x".repeat(129)),
@@ -417,6 +513,26 @@ mod tests {
         for action in actions {
             assert_eq!(answer_of_the_bench(&action), answer(&action), "{action:?}");
         }
+    }
+
+    #[test]
+    fn what_runs_is_followed_until_blocks_come_or_go() {
+        let (mut course, rules) = course();
+        course.decide(&gated(0.5), &rules, Step(0), 0.0).expect("blocks that are there");
+        let gates = |course: &Course| match &course.execution {
+            Execution::Entries(entries) => entries.iter().map(|entry| entry.mlp_gate).collect(),
+            Execution::WholeStack => vec![],
+        };
+        assert_eq!(gates(&course), [1.0, 0.5]);
+        course.decide(&insert(0, 1), &rules, Step(1), 0.0).expect("room for a block");
+        assert_eq!(course.execution, Execution::WholeStack);
+        course.decide(&masked(8), &rules, Step(2), 0.0).expect("a mask of the step's length");
+        course.decide(&Action::ExecuteWholeStack, &rules, Step(3), 0.0).expect("always");
+        assert_eq!(course.execution, Execution::WholeStack);
+        let stiff = Rules { whole_stack_only: Some("burn"), ..rules };
+        let refused = course.decide(&gated(1.0), &stiff, Step(4), 0.0).expect_err("the engine cannot");
+        assert_eq!(refused.to_string(), "the engine `burn` runs the whole stack in every step");
+        course.decide(&Action::ExecuteWholeStack, &stiff, Step(4), 0.0).expect("that is what it does");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use engine::{
 };
 use plugin_host::api::{
     self, Above, Action, BlockView, Claim, GrowthReceipt, InitContext, Insert, Key, LayerInitializer,
-    MomentsRule, OptimizerChange, OptimizerRule, Role, TensorMut, TensorView,
+    MomentsRule, OptimizerChange, OptimizerRule, Replace, Role, TensorMut, TensorView,
 };
 use plugin_host::{Loaded, PluginError};
 
@@ -39,15 +39,19 @@ pub(crate) struct Grown {
     pub new_layers: Vec<LayerId>,
     /// Blocks that left.
     pub removed_layers: Vec<LayerId>,
+    /// Blocks that were made anew.
+    pub replaced_layers: Vec<LayerId>,
     /// The weakest claim, and who made it.
     pub claim: Option<(Claim, String)>,
     /// AdamW state of the new blocks by tensor.
     pub moments: Vec<(String, String)>,
 }
 
-/// Whether any of these requests changes the stack.
+/// Whether any of these requests changes the stack or makes blocks anew, so that it is audited.
 pub(crate) fn edits_stack(requests: &[Action]) -> bool {
-    requests.iter().any(|request| matches!(request, Action::Insert(_) | Action::Remove(_)))
+    requests
+        .iter()
+        .any(|request| matches!(request, Action::Insert(_) | Action::Remove(_) | Action::Replace(_)))
 }
 
 /// Whether any of them changes weights or AdamW states.
@@ -85,6 +89,7 @@ impl Gardener<'_> {
                         grown.removed_layers.push(layer);
                     }
                 }
+                Action::Replace(replace) => self.replace(engine, replace, depth_after, before, &mut grown)?,
                 Action::Optimizer(rule) => change_optimizer(engine, self.shape, rule)?,
                 _ => {}
             }
@@ -111,17 +116,52 @@ impl Gardener<'_> {
             let (weights, claim) = self.values(&insert.slot, birth, before)?;
             let edit = Edit::Insert { at: LayerIndex(birth.position), layer, weights };
             engine.edit(edit)?;
-            let initializer = self.initializer(&insert.slot)?;
-            let rule = match insert.moments {
-                MomentsRule::FromInitializer => initializer.call(|initializer| initializer.moments()),
-                named => named,
-            };
-            let id = initializer.provenance.id.clone();
-            if grown.claim.as_ref().is_none_or(|(weakest, _)| claim < *weakest) {
-                grown.claim = Some((claim, id));
-            }
+            let rule = self.settle(&insert.slot, insert.moments, claim, grown)?;
             grown.moments.extend(self.give_moments(engine, rule, birth, before)?);
             grown.new_layers.push(layer);
+        }
+        Ok(())
+    }
+
+    /// Enters the claim, and answers whose rule is for the moments.
+    fn settle(
+        &mut self,
+        slot: &str,
+        rule: MomentsRule,
+        claim: Claim,
+        grown: &mut Grown,
+    ) -> Result<MomentsRule, TrainError> {
+        let initializer = self.initializer(slot)?;
+        if grown.claim.as_ref().is_none_or(|(weakest, _)| claim < *weakest) {
+            grown.claim = Some((claim, initializer.provenance.id.clone()));
+        }
+        Ok(match rule {
+            MomentsRule::FromInitializer => initializer.call(|initializer| initializer.moments()),
+            named => named,
+        })
+    }
+
+    fn replace(
+        &mut self,
+        engine: &mut dyn Engine,
+        replace: &Replace,
+        depth_after: usize,
+        before: &Snapshot,
+        grown: &mut Grown,
+    ) -> Result<(), TrainError> {
+        for (index, layer) in replace.layers.iter().enumerate() {
+            let layer = LayerId(layer.0);
+            let source = replace.sources.get(index).map(|source| LayerId(source.0));
+            let birth = Birth { layer, position: position_of(engine, layer)?, source, depth_after };
+            let (weights, claim) = self.values(&replace.slot, birth, before)?;
+            for (class, values) in weights {
+                let tensor = TensorId::block(layer, class);
+                engine.write(tensor, &values)?;
+                engine.set_moments(tensor, &Moments::zero(values.len()))?;
+            }
+            let rule = self.settle(&replace.slot, replace.moments, claim, grown)?;
+            grown.moments.extend(self.give_moments(engine, rule, birth, before)?);
+            grown.replaced_layers.push(layer);
         }
         Ok(())
     }
@@ -275,12 +315,13 @@ pub(crate) fn receipt(
         depth_after: engine.layers().len(),
         new_layers: layers(&grown.new_layers),
         removed_layers: layers(&grown.removed_layers),
+        replaced_layers: layers(&grown.replaced_layers),
         loss_before,
         loss_after,
         largest_token_loss_change: largest,
         claim: grown.claim.as_ref().map(|(claim, _)| *claim),
         moments: grown.moments.clone(),
-        others_bit_identical: others_bit_identical(before, engine)?,
+        others_bit_identical: others_bit_identical(before, engine, &grown.replaced_layers)?,
     })
 }
 
@@ -289,10 +330,14 @@ pub(crate) fn mean(losses: &[f32]) -> f64 {
     losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64
 }
 
-fn others_bit_identical(before: &Snapshot, engine: &dyn Engine) -> Result<bool, TrainError> {
+fn others_bit_identical(
+    before: &Snapshot,
+    engine: &dyn Engine,
+    replaced: &[LayerId],
+) -> Result<bool, TrainError> {
     let layers = engine.layers();
     for (tensor, state) in &before.tensors {
-        if tensor.layer.is_some_and(|layer| !layers.contains(&layer)) {
+        if tensor.layer.is_some_and(|layer| !layers.contains(&layer) || replaced.contains(&layer)) {
             continue;
         }
         let now = engine.read(*tensor, Part::Weights)?;

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use engine::{
-    AdamW, Edit, Engine, LayerId, LayerIndex, ScriptedEngine, Step, StepPlan, TokenBatch, Trainable, Wait,
-    Weights,
+    AdamW, Edit, Engine, EngineInfo, LayerId, LayerIndex, ScriptedEngine, Step, StepPlan, TokenBatch,
+    Trainable, Wait, Weights,
 };
 use plugin_host::Loaded;
 use plugin_host::api::{
@@ -110,9 +110,10 @@ pub fn rehearse(
     config: &RunConfig,
     strategy: &mut Loaded<dyn GrowthStrategy>,
     slots: &BTreeSet<String>,
+    engine: &EngineInfo,
 ) -> Result<Rehearsal, TrainError> {
     let plan = plan(strategy, config, slots)?;
-    let rules = Rules::new(&config.model, &plan, slots.clone());
+    let rules = Rules::new(config, &plan, slots.clone(), engine);
     let rules = rules.map_err(|error| strategy.fault("plan", &error))?;
     let course = Course::start(&config.model, plan.initial_depth, RunningSchedule::new(&config.schedule));
     let mut rehearsing = Rehearsing::new(config, course)?;
@@ -227,6 +228,7 @@ impl<'a> Rehearsing<'a> {
             depth_after: course.depth(),
             new_layers: ids(course, &self.course),
             removed_layers: ids(&self.course, course),
+            replaced_layers: Vec::new(),
             loss_before: loss,
             loss_after: loss,
             largest_token_loss_change: 0.0,
@@ -246,10 +248,10 @@ impl<'a> Rehearsing<'a> {
             || course.trainable != self.course.trainable
             || course.blocks != self.course.blocks;
         self.course = course;
+        self.step_cost =
+            StepCost::of(&self.config.model, &self.course, self.config.training.sequences_per_step);
         if new_phase {
             follow(&mut self.engine, &self.course)?;
-            self.step_cost =
-                StepCost::of(&self.config.model, &self.course, self.config.training.sequences_per_step);
             self.begin_phase();
         }
         Ok(())

@@ -10,7 +10,7 @@ use super::boundary::{self, catch};
 use super::root::{ABI_EPOCH, RawInterface};
 #[cfg(feature = "next-revision")]
 use super::strategy_next;
-use super::{initializer, layout, reporter, strategy};
+use super::{initializer, layout, reporter, strategy, strategy_2};
 use crate::{Error, GrowthStrategy, Kind, LayerInitializer, MetricReporter, Plugin, Result};
 
 pub use super::root::{Root, RootRef};
@@ -124,6 +124,7 @@ extern "C" fn interface(kind: u32, revision: u32) -> RawInterface {
     }
     match (kind, revision) {
         (1, strategy::REVISION) => of(&strategy::TABLE, strategy::LAYOUT),
+        (1, strategy_2::REVISION) => of(&strategy_2::TABLE, strategy_2::LAYOUT),
         #[cfg(feature = "next-revision")]
         (1, strategy_next::REVISION) => of(&strategy_next::TABLE, strategy_next::LAYOUT),
         (2, initializer::REVISION) => of(&initializer::TABLE, initializer::LAYOUT),
@@ -165,6 +166,7 @@ pub const COMMON_FACTS: &str = concat!(
 );
 
 const STRATEGY_LAYOUT: [u8; 16] = layout::hexadecimal(strategy::LAYOUT);
+const STRATEGY_2_LAYOUT: [u8; 16] = layout::hexadecimal(strategy_2::LAYOUT);
 const INITIALIZER_LAYOUT: [u8; 16] = layout::hexadecimal(initializer::LAYOUT);
 const REPORTER_LAYOUT: [u8; 16] = layout::hexadecimal(reporter::LAYOUT);
 
@@ -172,6 +174,8 @@ const REPORTER_LAYOUT: [u8; 16] = layout::hexadecimal(reporter::LAYOUT);
 pub const INTERFACE_FACTS: &[&str] = &[
     "\"interfaces\":[{\"kind\":\"strategy\",\"revision\":1,\"layout\":\"",
     text(&STRATEGY_LAYOUT),
+    "\"},{\"kind\":\"strategy\",\"revision\":2,\"layout\":\"",
+    text(&STRATEGY_2_LAYOUT),
     "\"},{\"kind\":\"initializer\",\"revision\":1,\"layout\":\"",
     text(&INITIALIZER_LAYOUT),
     "\"},{\"kind\":\"reporter\",\"revision\":1,\"layout\":\"",
@@ -185,7 +189,7 @@ pub const INTERFACE_FACTS: &[&str] = &[
 const NEXT_INTERFACE: [&str; 2] = ["", ""];
 #[cfg(feature = "next-revision")]
 const NEXT_INTERFACE: [&str; 2] = [
-    "\"},{\"kind\":\"strategy\",\"revision\":2,\"layout\":\"",
+    "\"},{\"kind\":\"strategy\",\"revision\":3,\"layout\":\"",
     text(&layout::hexadecimal(strategy_next::LAYOUT)),
 ];
 

@@ -19,5 +19,6 @@ pub(crate) mod log;
 pub mod reporter;
 pub mod root;
 pub mod strategy;
+pub mod strategy_2;
 #[cfg(feature = "next-revision")]
 pub mod strategy_next;

@@ -6,9 +6,11 @@ use abi_stable::std_types::{ROption, RSlice, RStr, RString};
 
 use super::boundary::{Instance, RawFault, RawResult, Slot, from_raw, outcome};
 use super::layout::{Described, hash_numbers};
+#[cfg(feature = "host")]
+use super::strategy_2;
 use crate::{
-    Above, Action, ActionSink, Actions, Block, Evaluation, GrowthStrategy, LayerId, LossPoint, MomentsRule,
-    OptimizerChange, OptimizerRule, Pushed, Result, Saved, ScheduleChange, StepContext, Which,
+    Above, Action, ActionSink, Actions, Block, Error, Evaluation, GrowthStrategy, LayerId, LossPoint,
+    MomentsRule, OptimizerChange, OptimizerRule, Pushed, Result, Saved, ScheduleChange, StepContext, Which,
 };
 
 /// The revision that this file describes.
@@ -234,6 +236,19 @@ extern "C" fn plan(instance: Instance, run: RStr<'_>) -> RawResult<RString> {
 }
 
 extern "C" fn before_step(instance: Instance, context: &RawContext<'_>, sink: &RawSink) -> RawResult<()> {
+    // SAFETY: see `plan`.
+    unsafe { before_step_into(instance, context, &mut PluginSink(sink)) }
+}
+
+/// Asks an instance, whatever the revision of the sink that its requests go to.
+///
+/// # Safety
+/// As for [`Slot::call`].
+pub(super) unsafe fn before_step_into(
+    instance: Instance,
+    context: &RawContext<'_>,
+    sink: &mut dyn ActionSink,
+) -> RawResult<()> {
     let context = StepContext {
         step: context.step,
         tokens: context.tokens,
@@ -245,20 +260,31 @@ extern "C" fn before_step(instance: Instance, context: &RawContext<'_>, sink: &R
         losses: context.losses.as_slice(),
         evaluations: context.evaluations.as_slice(),
     };
-    // SAFETY: see `plan`.
+    // SAFETY: passed on to the caller.
     unsafe {
-        StrategySlot::call(instance, |strategy| {
-            strategy.before_step(&context, &mut Actions::new(&mut PluginSink(sink)))
-        })
+        StrategySlot::call(instance, |strategy| strategy.before_step(&context, &mut Actions::new(sink)))
     }
 }
 
 extern "C" fn on_event(instance: Instance, event: RStr<'_>, sink: &RawSink) -> RawResult<()> {
     // SAFETY: see `plan`.
+    unsafe { on_event_into(instance, event, &mut PluginSink(sink)) }
+}
+
+/// Tells an instance, whatever the revision of the sink that its requests go to.
+///
+/// # Safety
+/// As for [`Slot::call`].
+pub(super) unsafe fn on_event_into(
+    instance: Instance,
+    event: RStr<'_>,
+    sink: &mut dyn ActionSink,
+) -> RawResult<()> {
+    // SAFETY: passed on to the caller.
     unsafe {
         StrategySlot::call(instance, |strategy| {
             let event = serde_json::from_str(event.as_str())?;
-            strategy.on_event(&event, &mut Actions::new(&mut PluginSink(sink)))
+            strategy.on_event(&event, &mut Actions::new(sink))
         })
     }
 }
@@ -292,7 +318,7 @@ impl From<RawSaved> for Saved {
 }
 
 /// Turns requests into calls of the host's functions.
-struct PluginSink<'a>(&'a RawSink);
+pub(super) struct PluginSink<'a>(pub(super) &'a RawSink);
 
 impl ActionSink for PluginSink<'_> {
     fn push(&mut self, action: Action) -> Result<Pushed> {
@@ -343,6 +369,11 @@ impl ActionSink for PluginSink<'_> {
             Action::Accept => (sink.tell)(host, tell::ACCEPT, RStr::empty()),
             Action::Reject(reason) => (sink.tell)(host, tell::REJECT, reason.as_str().into()),
             Action::Metric { key, value } => (sink.metric)(host, key.as_str().into(), value),
+            Action::Replace(_) | Action::Execute(_) | Action::ExecuteWholeStack => {
+                return Err(Error::new(format!(
+                    "this host knows the strategy interface to revision {REVISION}, which cannot ask for that; use a newer sapwood"
+                )));
+            }
         };
         from_raw(answer).map(|()| Pushed::Taken)
     }
@@ -366,7 +397,7 @@ fn push_optimizer(sink: &RawSink, rule: &OptimizerRule) -> RawResult<()> {
     (sink.optimizer)(sink.host, &raw)
 }
 
-fn numbers(layers: &[LayerId]) -> Vec<u64> {
+pub(super) fn numbers(layers: &[LayerId]) -> Vec<u64> {
     layers.iter().map(|layer| layer.0).collect()
 }
 
@@ -383,8 +414,27 @@ pub(super) fn moments_number(rule: MomentsRule) -> u64 {
 /// A strategy of a loaded library.
 #[cfg(feature = "host")]
 pub(crate) struct HostStrategy {
-    table: &'static Table,
+    functions: Functions,
     instance: Instance,
+}
+
+/// A library's functions, by the revision through which it is called.
+#[cfg(feature = "host")]
+#[derive(Clone, Copy)]
+pub(crate) enum Functions {
+    First(&'static Table),
+    Second(&'static strategy_2::Table),
+}
+
+#[cfg(feature = "host")]
+impl Functions {
+    /// Those that have not changed since revision 1.
+    fn first(self) -> &'static Table {
+        match self {
+            Functions::First(table) => table,
+            Functions::Second(table) => &table.first,
+        }
+    }
 }
 
 // SAFETY: the instance is a boxed `GrowthStrategy`, which is `Send`, and `&mut self` keeps calls apart.
@@ -393,16 +443,16 @@ unsafe impl Send for HostStrategy {}
 
 #[cfg(feature = "host")]
 impl HostStrategy {
-    pub(crate) fn create(table: &'static Table, id: &str, config: &str) -> Result<HostStrategy> {
-        let instance = from_raw((table.create)(id.into(), config.into()))?;
-        Ok(HostStrategy { table, instance })
+    pub(crate) fn create(functions: Functions, id: &str, config: &str) -> Result<HostStrategy> {
+        let instance = from_raw((functions.first().create)(id.into(), config.into()))?;
+        Ok(HostStrategy { functions, instance })
     }
 }
 
 #[cfg(feature = "host")]
 impl Drop for HostStrategy {
     fn drop(&mut self) {
-        (self.table.destroy)(self.instance);
+        (self.functions.first().destroy)(self.instance);
     }
 }
 
@@ -410,7 +460,7 @@ impl Drop for HostStrategy {
 impl GrowthStrategy for HostStrategy {
     fn plan(&mut self, run: &crate::RunFacts) -> Result<crate::Plan> {
         let run = serde_json::to_string(run)?;
-        let plan = from_raw((self.table.plan)(self.instance, run.as_str().into()))?;
+        let plan = from_raw((self.functions.first().plan)(self.instance, run.as_str().into()))?;
         Ok(serde_json::from_str(&plan)?)
     }
 
@@ -426,27 +476,52 @@ impl GrowthStrategy for HostStrategy {
             losses: context.losses.into(),
             evaluations: context.evaluations.into(),
         };
-        with_sink(actions, |sink| (self.table.before_step)(self.instance, &raw, sink))
+        match self.functions {
+            Functions::First(table) => {
+                with_sink(actions, |sink| (table.before_step)(self.instance, &raw, sink))
+            }
+            Functions::Second(table) => {
+                strategy_2::with_sink(actions, |sink| (table.before_step)(self.instance, &raw, sink))
+            }
+        }
     }
 
     fn on_event(&mut self, event: &crate::Event, actions: &mut Actions<'_>) -> Result<()> {
         let event = serde_json::to_string(event)?;
-        with_sink(actions, |sink| (self.table.on_event)(self.instance, event.as_str().into(), sink))
+        let event = event.as_str().into();
+        match self.functions {
+            Functions::First(table) => {
+                with_sink(actions, |sink| (table.on_event)(self.instance, event, sink))
+            }
+            Functions::Second(table) => {
+                strategy_2::with_sink(actions, |sink| (table.on_event)(self.instance, event, sink))
+            }
+        }
     }
 
     fn save(&self) -> Result<Saved> {
-        from_raw((self.table.save)(self.instance)).map(Saved::from)
+        from_raw((self.functions.first().save)(self.instance)).map(Saved::from)
     }
 
     fn restore(&mut self, saved: &Saved) -> Result<()> {
-        from_raw((self.table.restore)(self.instance, saved.version, saved.bytes.as_slice().into()))
+        from_raw((self.functions.first().restore)(
+            self.instance,
+            saved.version,
+            saved.bytes.as_slice().into(),
+        ))
     }
 }
 
 /// Offers the host's own sink to a plugin for the length of one call.
 #[cfg(feature = "host")]
 fn with_sink(actions: &mut Actions<'_>, call: impl FnOnce(&RawSink) -> RawResult<()>) -> Result<()> {
-    let raw = RawSink {
+    from_raw(call(&sink_of(actions)))
+}
+
+/// The host's own sink as a plugin sees it, for the length of one call.
+#[cfg(feature = "host")]
+pub(super) fn sink_of(actions: &mut Actions<'_>) -> RawSink {
+    RawSink {
         host: std::ptr::from_mut(actions).cast(),
         insert: host_half::insert,
         remove: host_half::remove,
@@ -455,18 +530,17 @@ fn with_sink(actions: &mut Actions<'_>, call: impl FnOnce(&RawSink) -> RawResult
         schedule: host_half::schedule,
         tell: host_half::tell,
         metric: host_half::metric,
-    };
-    from_raw(call(&raw))
+    }
 }
 
 /// The functions that a plugin calls back. Whatever comes in is checked: an unknown number is answered
 /// with an error, never guessed.
 #[cfg(feature = "host")]
-mod host_half {
+pub(super) mod host_half {
     use abi_stable::std_types::RResult;
 
     use super::*;
-    use crate::{Error, Insert, Train};
+    use crate::{Insert, Train};
 
     fn push(host: *mut c_void, action: Action) -> Result<Pushed> {
         // SAFETY: `host` is the `Actions` that `with_sink` borrowed for the call under way, and the
@@ -475,11 +549,11 @@ mod host_half {
         actions.push(action)
     }
 
-    fn take(host: *mut c_void, action: Result<Action>) -> RawResult<()> {
+    pub(in crate::abi) fn take(host: *mut c_void, action: Result<Action>) -> RawResult<()> {
         outcome(action.and_then(|action| push(host, action)).map(|_| ()))
     }
 
-    fn layers(numbers: RSlice<'_, u64>) -> Vec<LayerId> {
+    pub(in crate::abi) fn layers(numbers: RSlice<'_, u64>) -> Vec<LayerId> {
         numbers.iter().map(|&number| LayerId(number)).collect()
     }
 
@@ -487,17 +561,20 @@ mod host_half {
         Err(Error::new(format!("this host does not know {what} number {number}")))
     }
 
-    pub(super) extern "C" fn insert(host: *mut c_void, raw: &RawInsert<'_>) -> RawResult<u64> {
-        let moments = match raw.moments {
+    pub(in crate::abi) fn moments(number: u64) -> Result<MomentsRule> {
+        match number {
             1 => Ok(MomentsRule::FromInitializer),
             2 => Ok(MomentsRule::Zero),
             3 => Ok(MomentsRule::CopyFromSource),
             other => unknown("the moments rule", other),
-        };
+        }
+    }
+
+    pub(super) extern "C" fn insert(host: *mut c_void, raw: &RawInsert<'_>) -> RawResult<u64> {
         let count = usize::try_from(raw.count);
         let count = count.map_err(|_| Error::new(format!("{} blocks are too many", raw.count)));
         let above = if raw.above == EMBEDDING { Above::Embedding } else { Above::Layer(LayerId(raw.above)) };
-        let pushed = moments.and_then(|moments| {
+        let pushed = moments(raw.moments).and_then(|moments| {
             let (slot, sources) = (raw.slot.into(), layers(raw.sources));
             push(host, Action::Insert(Insert { above, count: count?, slot, sources, moments }))
         });

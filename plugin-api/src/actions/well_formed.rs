@@ -1,12 +1,14 @@
 //! What is wrong with a request whatever the run: the host's rules and the test bench's begin with these.
 
-use super::{Action, Insert, OptimizerChange, OptimizerRule, ScheduleChange, Which};
+use super::{Action, Insert, OptimizerChange, OptimizerRule, Pass, Replace, ScheduleChange, Which};
 use crate::{Error, LayerId, Result};
 
 /// Longest label, key or reason, in bytes.
 const LONGEST_TEXT: usize = 128;
 /// Longest name of a checkpoint, in bytes: it becomes a file's name.
 const LONGEST_FILE_NAME: usize = 64;
+/// Most passes through blocks in one step.
+const MOST_PASSES: usize = 4096;
 
 impl Action {
     /// Whether the request makes sense in itself; what it asks of the run's stack is not looked at.
@@ -26,7 +28,10 @@ impl Action {
                 check_text("a metric's key", key)?;
                 if value.is_finite() { Ok(()) } else { refuse(format!("the metric `{key}` is {value}")) }
             }
+            Action::Replace(replace) => check_replace(replace),
+            Action::Execute(passes) => check_passes(passes),
             Action::Train(_) | Action::Evaluate | Action::Accept | Action::Reject(_) => Ok(()),
+            Action::ExecuteWholeStack => Ok(()),
         }
     }
 }
@@ -47,11 +52,43 @@ fn check_insert(insert: &Insert) -> Result<()> {
 }
 
 fn check_removed_once(layers: &[LayerId]) -> Result<()> {
-    let twice = layers.iter().enumerate().find(|(index, layer)| layers[..*index].contains(layer));
-    match twice {
-        Some((_, layer)) => refuse(format!("block {layer} is to be removed twice")),
+    match named_twice(layers) {
+        Some(layer) => refuse(format!("block {layer} is to be removed twice")),
         None => Ok(()),
     }
+}
+
+fn named_twice(layers: &[LayerId]) -> Option<LayerId> {
+    layers.iter().enumerate().find(|(index, layer)| layers[..*index].contains(layer)).map(|(_, &layer)| layer)
+}
+
+fn check_replace(replace: &Replace) -> Result<()> {
+    let (count, sources) = (replace.layers.len(), replace.sources.len());
+    if count == 0 {
+        return refuse("0 blocks are to be replaced");
+    }
+    if let Some(layer) = named_twice(&replace.layers) {
+        return refuse(format!("block {layer} is to be replaced twice"));
+    }
+    if sources != 0 && sources != count {
+        return refuse(format!("{sources} sources are named for {count} blocks to replace"));
+    }
+    Ok(())
+}
+
+fn check_passes(passes: &[Pass]) -> Result<()> {
+    if passes.len() > MOST_PASSES {
+        return refuse(format!(
+            "{} passes through blocks in a step; the host takes {MOST_PASSES}",
+            passes.len()
+        ));
+    }
+    for Pass { layer, attention_gate, mlp_gate, .. } in passes {
+        if let Some(gate) = [attention_gate, mlp_gate].into_iter().find(|gate| !gate.is_finite()) {
+            return refuse(format!("a gate of block {layer} is {gate}"));
+        }
+    }
+    Ok(())
 }
 
 fn check_rule(rule: &OptimizerRule) -> Result<()> {

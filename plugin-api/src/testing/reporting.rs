@@ -133,6 +133,7 @@ impl MadeUpRun {
             depth_after: 2,
             new_layers: vec![LayerId(1)],
             removed_layers: vec![],
+            replaced_layers: Vec::new(),
             loss_before: loss(step),
             loss_after: loss(step),
             largest_token_loss_change: 0.0,

@@ -200,8 +200,12 @@ impl Driving<'_> {
             events.push(Event::Resumed { step: self.step });
         }
         events.extend(self.evaluate_if_due());
-        let mut boundary =
-            Boundary { stack: self.stack.clone(), step: self.step, taken: Vec::new(), refused: Vec::new() };
+        let mut boundary = Boundary {
+            stack: self.stack.before_next(),
+            step: self.step,
+            taken: Vec::new(),
+            refused: Vec::new(),
+        };
         let mut actions = Actions::new(&mut boundary);
         for event in &events {
             strategy.on_event(event, &mut actions)?;
@@ -256,7 +260,8 @@ impl Driving<'_> {
             missing.map(|block| block.id).collect::<Vec<_>>()
         };
         let (new_layers, removed_layers) = (new(stack, &self.stack), new(&self.stack, stack));
-        if new_layers.is_empty() && removed_layers.is_empty() {
+        let replaced_layers = stack.replaced.clone();
+        if new_layers.is_empty() && removed_layers.is_empty() && replaced_layers.is_empty() {
             return Ok(None);
         }
         let loss_before = self.run.loss(self.step, self.stack.blocks.len());
@@ -266,6 +271,7 @@ impl Driving<'_> {
             depth_after: stack.blocks.len(),
             new_layers,
             removed_layers,
+            replaced_layers,
             loss_before,
             loss_after: loss_before,
             largest_token_loss_change: 0.0,

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use super::small_model::{BLOCK_CLASSES, SHARED_CLASSES};
 use crate::{
-    Above, Action, Block, Error, Insert, LayerId, OptimizerChange, Plan, Pushed, Result, RunFacts, Train,
-    Which,
+    Above, Action, Block, Error, Insert, LayerId, OptimizerChange, Pass, Plan, Pushed, Replace, Result,
+    RunFacts, Train, Which,
 };
 
 /// Deepest stack that a host allows, in multiples of the model's layers.
@@ -20,8 +20,11 @@ pub(super) struct Stack {
     pub(super) stopped: Option<String>,
     next_layer: u64,
     deepest: usize,
+    sequences_per_step: usize,
     slots: BTreeSet<String>,
     shared_train: bool,
+    /// Blocks that were replaced before the coming step.
+    pub(super) replaced: Vec<LayerId>,
 }
 
 impl Stack {
@@ -47,9 +50,16 @@ impl Stack {
             stopped: None,
             next_layer: initial_depth as u64,
             deepest,
+            sequences_per_step: (run.tokens_per_step as usize) / run.model.context.max(1),
             slots: plan.slots.iter().cloned().collect(),
             shared_train: true,
+            replaced: Vec::new(),
         })
+    }
+
+    /// As it stands before the next call.
+    pub(super) fn before_next(&self) -> Stack {
+        Stack { replaced: Vec::new(), ..self.clone() }
     }
 
     /// Decides as asked, or refuses with the reason and changes nothing.
@@ -61,6 +71,8 @@ impl Stack {
         match action {
             Action::Insert(insert) => return self.insert(insert, step),
             Action::Remove(layers) => self.remove(layers)?,
+            Action::Replace(replace) => self.replace(replace)?,
+            Action::Execute(passes) => self.check_passes(passes)?,
             Action::Train(train) => self.train(train)?,
             Action::Optimizer(rule) => {
                 self.check_which(&rule.which)?;
@@ -71,6 +83,7 @@ impl Stack {
             Action::Stop(reason) => self.stopped = Some(reason.clone()),
             Action::Phase(label) => self.phase.clone_from(label),
             Action::Schedule(_) | Action::Checkpoint(_) | Action::Metric { .. } | Action::Evaluate => {}
+            Action::ExecuteWholeStack => {}
             Action::Accept | Action::Reject(_) => {
                 return Err(Error::new("there is no edit to accept or reject at this moment"));
             }
@@ -90,9 +103,7 @@ impl Stack {
                 "{count} more blocks on {depth} exceed the {deepest} that the plan announced"
             )));
         }
-        if !self.slots.contains(slot) {
-            return Err(Error::new(format!("the plan announced no initializer slot `{slot}`")));
-        }
+        self.check_slot(slot)?;
         for &source in sources {
             self.find(source)?;
         }
@@ -102,6 +113,35 @@ impl Stack {
         self.blocks.splice(at..at, new);
         self.next_layer += count as u64;
         Ok(Pushed::FirstLayer(LayerId(first)))
+    }
+
+    fn check_slot(&self, slot: &str) -> Result<()> {
+        if self.slots.contains(slot) {
+            return Ok(());
+        }
+        Err(Error::new(format!("the plan announced no initializer slot `{slot}`")))
+    }
+
+    fn replace(&mut self, replace: &Replace) -> Result<()> {
+        self.check_slot(&replace.slot)?;
+        for &layer in replace.layers.iter().chain(&replace.sources) {
+            self.find(layer)?;
+        }
+        self.replaced.extend(&replace.layers);
+        Ok(())
+    }
+
+    fn check_passes(&self, passes: &[Pass]) -> Result<()> {
+        for Pass { layer, sequences: mask, .. } in passes {
+            self.find(*layer)?;
+            if let Some(mask) = mask.as_ref().filter(|mask| mask.len() != self.sequences_per_step) {
+                let (given, sequences) = (mask.len(), self.sequences_per_step);
+                return Err(Error::new(format!(
+                    "the mask of block {layer} is for {given} sequences, a step has {sequences}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn remove(&mut self, layers: &[LayerId]) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Above, Action, LayerId, Plan};
+use crate::{Above, Action, LayerId, Pass, Plan, Replace};
 
 /// What a strategy did over a [`SimulatedRun`](super::SimulatedRun).
 #[derive(Clone, Debug, PartialEq)]
@@ -114,5 +114,27 @@ fn in_words(action: &Action) -> String {
         Action::Metric { key, value } => format!("metric {key} = {value}"),
         Action::Accept => "accept".into(),
         Action::Reject(reason) => format!("reject: {reason}"),
+        Action::Replace(replace) => {
+            let Replace { layers, slot, sources, .. } = replace;
+            let from = if sources.is_empty() { String::new() } else { format!(" from {}", list(sources)) };
+            format!("replace {} for {slot}{from}", list(layers))
+        }
+        Action::Execute(passes) => {
+            format!("execute {}", passes.iter().map(pass_in_words).collect::<Vec<_>>().join(" "))
+        }
+        Action::ExecuteWholeStack => "execute the whole stack".into(),
     }
+}
+
+/// The block, with its gates where one is not 1, and `n/m` where n of m sequences pass through it.
+fn pass_in_words(pass: &Pass) -> String {
+    let Pass { layer, attention_gate, mlp_gate, sequences } = pass;
+    let gates = if (*attention_gate, *mlp_gate) == (1.0, 1.0) {
+        String::new()
+    } else {
+        format!("(gates {attention_gate} {mlp_gate})")
+    };
+    let through =
+        |mask: &Vec<bool>| format!("({}/{})", mask.iter().filter(|&&runs| runs).count(), mask.len());
+    format!("{layer}{gates}{}", sequences.as_ref().map(through).unwrap_or_default())
 }

@@ -142,7 +142,7 @@ fn strategy_answers(
     pipe: &mut HostPipe,
 ) -> Result<Reply> {
     match request {
-        Request::Plan(run) => strategy.plan(&run).map(Reply::Plan),
+        Request::Plan(run) => Ok(Reply::Plan(serde_json::to_string(&strategy.plan(&run)?)?)),
         Request::BeforeStep(context) => before_step(strategy, &context, pipe),
         Request::OnEvent(event) => {
             let event = serde_json::from_str(&event)?;

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use sapwood_plugin::{Action, Claim, Error, Kind, Plan, Pushed, Result, RunFacts, Saved, SessionFacts};
+use sapwood_plugin::{Action, Claim, Error, Kind, Pushed, Result, RunFacts, Saved, SessionFacts};
 use serde::{Deserialize, Serialize};
 
 /// From the host.
@@ -40,7 +40,8 @@ pub(super) enum Reply {
     Opened {
         copies_moments: bool,
     },
-    Plan(Plan),
+    /// As JSON, as it crosses in process.
+    Plan(String),
     State(State),
     Claim(Claim),
     Failed(Fault),

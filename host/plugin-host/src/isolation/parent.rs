@@ -192,7 +192,7 @@ impl IsolatedStrategy {
 impl GrowthStrategy for IsolatedStrategy {
     fn plan(&mut self, run: &RunFacts) -> Result<Plan> {
         match self.0.get_mut().call(&Request::Plan(run.clone()))? {
-            Reply::Plan(plan) => Ok(plan),
+            Reply::Plan(plan) => Ok(serde_json::from_str(&plan)?),
             other => Err(unexpected(&other)),
         }
     }

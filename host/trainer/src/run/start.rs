@@ -28,7 +28,8 @@ impl<'a> Run<'a> {
         RunFile::new(config, &info, strategy, initializers, initial, &data).claim(parts.folder)?;
         let plan = plan(&mut parts.strategy, config)?;
         let slots = parts.initializers.keys().cloned().collect();
-        let rules = Rules::new(shape, &plan, slots).map_err(|error| parts.strategy.fault("plan", &error))?;
+        let rules =
+            Rules::new(config, &plan, slots, &info).map_err(|error| parts.strategy.fault("plan", &error))?;
         let micro = config.training.micro_batch_sequences;
         let validation = parts.corpus.validation_batches(config.evaluation.sequences, micro)?;
         let probe = parts.corpus.validation_batches(config.audit.probe_sequences, micro)?;

@@ -25,8 +25,9 @@ impl Run<'_> {
         state.batches_sha256 = chained(&state.batches_sha256, &batch);
 
         let Training { micro_batch_sequences, recompute, .. } = config.training;
-        let plan =
-            StepPlan { recompute, ..StepPlan::new(state.course.trainable.clone(), micro_batch_sequences) };
+        let execution = state.course.execution.clone();
+        let trainable = state.course.trainable.clone();
+        let plan = StepPlan { recompute, execution, ..StepPlan::new(trainable, micro_batch_sequences) };
         let update = adamw(config, rate);
         let engine = &mut *self.parts.engine;
         timed(&mut state.costs.wall.training_seconds, || {

@@ -1,6 +1,11 @@
 //! Growth, freezing, rejection, and what the decision log says of them.
 
-use plugin_host::api::{Action, Claim, Event, OptimizerChange, OptimizerRule, ScheduleChange, Train, Which};
+use engine::{TensorId, TensorState};
+use plugin_host::api::{
+    Action, Claim, Event, LayerId, MomentsRule, OptimizerChange, OptimizerRule, Pass, Replace,
+    ScheduleChange, Train, Which,
+};
+use trainer::checkpoint;
 use trainer::records::Decision;
 
 use crate::bench::{Bench, Filling, Told, grow};
@@ -68,6 +73,85 @@ fn a_grown_run_says_what_grew_what_froze_and_what_moved() {
     let evaluated: Vec<u64> = bench.evaluations().iter().map(|evaluation| evaluation.step.0).collect();
     assert_eq!(evaluated, [0, 5, 10, 15, 20]);
     assert!(bench.steps()[12].learning_rate < bench.steps()[11].learning_rate, "the rate warms up again");
+}
+
+#[test]
+fn a_block_that_is_made_anew_has_a_receipt_and_the_moments_that_were_asked_for() {
+    let grown_then = |moments: MomentsRule, step: u64| {
+        let bench = Bench::new();
+        let strategy = Told::to(move |context, actions| {
+            if context.step == 6 {
+                grow(context, actions)?;
+            }
+            if context.step == step {
+                let (old, new) = (context.blocks[0].id, context.blocks[1].id);
+                let (layers, sources) = (vec![old], vec![new]);
+                actions.replace(Replace { layers, slot: "new".into(), sources, moments })?;
+            }
+            Ok(())
+        });
+        bench.run(strategy).expect("a good run");
+        bench
+    };
+    let bench = grown_then(MomentsRule::Zero, 12);
+    let wanted = [
+        "planned",
+        "0: phase ``, 16 tensors train",
+        "6: 1 requests",
+        "6: phase `` over, 16 moved, 0 frozen, intact true",
+        "6: 1 -> 2 blocks",
+        "6: phase ``, 28 tensors train",
+        "12: 1 requests",
+        "12: 2 -> 2 blocks",
+        "20: phase `` over, 28 moved, 0 frozen, intact true",
+    ];
+    assert_eq!(labels(&bench.decisions()), wanted);
+    let mut receipts = bench.decisions().into_iter().filter_map(|decision| match decision {
+        Decision::Edited(receipt) => Some(receipt),
+        _ => None,
+    });
+    let receipt = receipts.next_back().expect("two edits");
+    assert_eq!((receipt.replaced_layers, receipt.new_layers.len()), (vec![LayerId(0)], 0));
+    assert!(receipt.others_bit_identical && receipt.loss_before != receipt.loss_after);
+    // What block 0 has been updated by then: anew from step 12, or with the counter of the block born before step 6.
+    let updates = |bench: &Bench| {
+        let newest = &checkpoint::list(&bench.folder().checkpoints()).expect("a folder")[0];
+        let (_, snapshot) = checkpoint::load(newest, &bench.config.model).expect("a whole checkpoint");
+        let of_block = |(tensor, _): &&(TensorId, TensorState)| tensor.layer == Some(engine::LayerId(0));
+        snapshot.tensors.iter().find(of_block).expect("it stands").1.moments.updates
+    };
+    assert_eq!(updates(&bench), 8);
+    assert_eq!(updates(&grown_then(MomentsRule::CopyFromSource, 12)), 14);
+}
+
+#[test]
+fn what_does_not_run_neither_trains_nor_costs() {
+    let run = |execute: Option<u64>| {
+        let bench = Bench::new();
+        let strategy = Told::to(move |context, actions| {
+            if execute == Some(context.step) {
+                actions.execute(vec![Pass::whole(context.blocks[1].id)])?;
+            }
+            Ok(())
+        });
+        let summary = bench.run(Told { initial_depth: 2, ..strategy }).expect("a good run");
+        let newest = &checkpoint::list(&bench.folder().checkpoints()).expect("a folder")[0];
+        let (_, snapshot) = checkpoint::load(newest, &bench.config.model).expect("a whole checkpoint");
+        let updates = |layer: u64| {
+            let of_block =
+                |(tensor, _): &&(TensorId, TensorState)| tensor.layer == Some(engine::LayerId(layer));
+            snapshot.tensors.iter().find(of_block).expect("it stands").1.moments.updates
+        };
+        (updates(0), updates(1), summary.costs)
+    };
+    let (_, _, whole) = run(None);
+    let (left_out, runs, half) = run(Some(10));
+    assert_eq!((left_out, runs), (10, 20));
+    // Ten steps of two blocks and ten of one: three quarters of the blocks' part in every ledger.
+    assert_eq!(4 * half.flops.block_forward.0, 3 * whole.flops.block_forward.0);
+    assert_eq!(4 * half.flops.block_weight_gradient.0, 3 * whole.flops.block_weight_gradient.0);
+    assert_eq!(4 * half.flops_li2024.0, 3 * whole.flops_li2024.0);
+    assert_eq!(half.flops.head_forward, whole.flops.head_forward);
 }
 
 #[test]

@@ -3,14 +3,17 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use plugin_host::api::{Actions, Claim, Error, Event, StepContext, Train};
+use plugin_host::api::{
+    Actions, Claim, Error, Event, LayerId, MomentsRule, Pass, Replace, StepContext, Train,
+};
 use trainer::TrainError;
 use trainer::checkpoint;
 use trainer::records::Decision;
 
 use crate::bench::{Bench, Filling, Told, grow};
 
-/// Grows before steps 6 and 12, freezes in between, and interrupts before `stop`.
+/// Grows before steps 6 and 12, freezes in between, leaves a block out from step 8 on and runs one twice from step 14 on,
+/// makes one anew before step 16, and interrupts before `stop`.
 fn growing(stop: Option<(u64, &'static AtomicBool)>) -> Told {
     Told::to(move |context, actions| {
         if let Some((_, interrupt)) = stop.filter(|(step, _)| *step == context.step) {
@@ -21,7 +24,18 @@ fn growing(stop: Option<(u64, &'static AtomicBool)>) -> Told {
             actions.phase(&format!("after {}", context.step))?;
             actions.train(Train::with_shared(new))?;
         }
-        Ok(())
+        let blocks: Vec<LayerId> = context.blocks.iter().map(|block| block.id).collect();
+        match context.step {
+            8 => actions.execute(vec![Pass { mlp_gate: 0.5, ..Pass::whole(blocks[1]) }]),
+            14 => actions.execute([blocks[2], blocks[0], blocks[2]].map(Pass::whole).into()),
+            16 => actions.replace(Replace {
+                layers: vec![blocks[1]],
+                slot: "new".into(),
+                sources: vec![blocks[2]],
+                moments: MomentsRule::CopyFromSource,
+            }),
+            _ => Ok(()),
+        }
     })
 }
 
@@ -73,11 +87,11 @@ fn the_ledger_holds_every_plugins_calls_in_all_sittings() {
         assert!(of("test/told").seconds > 0.0 && of("test/filling").seconds > 0.0);
         (of("test/told").calls, of("test/filling").calls)
     };
-    // plan; before each of 20 steps `save` and `before_step`; 5 evaluations but the last one, and 2 edits, told;
-    // saved at 4 steps and the end. Of these the initializer has every `save`, and `init` twice.
-    assert_eq!(calls(None), (1 + 40 + 4 + 2 + 5, 20 + 5 + 2));
+    // plan; before each of 20 steps `save` and `before_step`; 5 evaluations but the last one, and 3 edits, told;
+    // saved at 4 steps and the end. Of these the initializer has every `save`, and `init` three times.
+    assert_eq!(calls(None), (1 + 40 + 4 + 3 + 5, 20 + 5 + 3));
     // One sitting more: `plan`, `restore`, the event that says so; saved once more.
-    assert_eq!(calls(Some(14)), (52 + 3 + 1, 27 + 1 + 1));
+    assert_eq!(calls(Some(14)), (53 + 3 + 1, 28 + 1 + 1));
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn golden() -> Vec<u8> {
     bytes
 }
 
-/// The same plugins, from a crate that offers revision 2 of the strategy's interface beside revision 1.
+/// The same plugins, from a crate that offers revision 3 of the strategy's interface beside 1 and 2.
 fn newer() -> Vec<u8> {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
     let build = || {
@@ -133,14 +133,16 @@ fn what_a_plugin_logs_stands_in_the_log_wherever_it_runs() {
 fn a_newer_plugin_in_this_host_meets_it_at_the_older_revision() {
     let bench = study_with(&newer(), "");
     let inspected = bench.sapwood(&["plugin", "inspect", "golden.so"]).good();
-    assert!(inspected.contains("strategy 1 (") && inspected.contains("strategy 2 ("), "{inspected}");
+    for revision in 1..=3 {
+        assert!(inspected.contains(&format!("strategy {revision} (")), "{inspected}");
+    }
     let found = decisions(&bench);
     if IS_GOLDEN_PLATFORM {
         same_decisions(&found, &json_lines(&kept("revision-1.decisions.jsonl")));
     }
 }
 
-/// What a host that knows revision 2 prints of a library's strategy.
+/// What a host that knows revision 3 prints of a library's strategy.
 fn in_a_newer_host(library: &[u8]) -> Result<String, String> {
     let folder = tempfile::tempdir().expect("room");
     let path = folder.path().join("golden.so");
@@ -156,9 +158,9 @@ fn in_a_newer_host(library: &[u8]) -> Result<String, String> {
 
 #[test]
 fn in_a_newer_host_old_and_new_plugins_decide_alike_each_through_its_newest_revision() {
-    let new = in_a_newer_host(&newer()).expect("it knows both revisions");
+    let new = in_a_newer_host(&newer()).expect("it knows all three revisions");
     let (first, transcript) = new.split_once('\n').expect("two parts");
-    assert_eq!(first, "revision 2");
+    assert_eq!(first, "revision 3");
     assert!(transcript.contains("before step 4: insert 1 above 0 for new_blocks from 0"), "{transcript}");
     if IS_GOLDEN_PLATFORM {
         let old = in_a_newer_host(&golden()).expect("it still knows revision 1");
@@ -166,23 +168,23 @@ fn in_a_newer_host_old_and_new_plugins_decide_alike_each_through_its_newest_revi
     }
 }
 
-/// The newer library, with a revision that nobody knows where one stood.
-fn with_revision(from: &str, to: &str) -> Vec<u8> {
+/// The newer library, with revisions that nobody knows where those stood that are known.
+fn of_unknown_revisions() -> Vec<u8> {
     let mut bytes = newer();
-    let at = bytes.windows(from.len()).position(|part| part == from.as_bytes()).expect("it offers that one");
-    bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+    for (known, unknown) in [(1, 8), (2, 9)] {
+        let [from, to] = [known, unknown].map(|n| format!("\"kind\":\"strategy\",\"revision\":{n}"));
+        let at = bytes.windows(from.len()).position(|part| part == from.as_bytes()).expect("it offers it");
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+    }
     bytes
 }
 
 #[test]
 fn where_there_is_no_common_revision_there_is_one_clear_refusal() {
-    let first = "\"kind\":\"strategy\",\"revision\":1";
-    let only_newer = with_revision(first, "\"kind\":\"strategy\",\"revision\":3");
-    let bench = study_with(&only_newer, "");
+    let bench = study_with(&of_unknown_revisions(), "");
     let ran = bench.study();
     assert_eq!(ran.code, Some(5), "{}", ran.said());
-    let expected =
-        "offers the strategy interface in revision 3 and 2, this host knows 1; it was built against";
+    let expected = "offers the strategy interface in revision 8 and 9 and 3, this host knows 2 and 1; it was built against";
     assert!(ran.stderr.contains(expected), "{}", ran.stderr);
     let hint = "hint: use a newer sapwood, or build the plugin against this host's `sapwood-plugin`";
     assert!(ran.stderr.contains(hint), "{}", ran.stderr);

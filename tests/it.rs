@@ -22,6 +22,8 @@ mod compat;
 mod configs;
 /// The conformance suite: every plugin passes, every fault is found by name.
 mod conformance;
+/// Strategies that choose what runs in a step.
+mod execution;
 /// The guide for authors, followed word by word.
 mod guide;
 /// `isolation = "process"`: the same bits, and what no host can catch in process ends a child and nothing else.

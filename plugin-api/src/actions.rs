@@ -273,8 +273,8 @@ impl<'a> Actions<'a> {
     /// whole stack.
     ///
     /// # Errors
-    /// A refusal: no such block, a gate that is no number, a mask of another length than the step's sequences, or an
-    /// engine or a host that cannot.
+    /// A refusal: a plan that did not announce it ([`Plan::executes`](crate::Plan)), no such block, a gate that is no
+    /// number, a mask of another length than the step's sequences, or a host that cannot.
     pub fn execute(&mut self, passes: Vec<Pass>) -> Result<()> {
         self.take(Action::Execute(passes))
     }

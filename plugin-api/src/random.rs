@@ -5,8 +5,11 @@
 //! Box and Muller's, with logarithm and sine of the crate `libm`, since those of the standard library
 //! differ between platforms.
 
+use serde::{Deserialize, Serialize};
+
 /// Names a stream of random numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 #[repr(C)]
 pub struct Key(pub u64);
 
@@ -14,6 +17,11 @@ impl Key {
     /// The stream of that seed, before anything else is mixed in.
     pub fn of_seed(seed: u64) -> Key {
         Key(mix(seed ^ 0x7361_7077_6f6f_6421))
+    }
+
+    /// Whether it is the one that names no stream.
+    pub(crate) fn is_none(&self) -> bool {
+        *self == Key::default()
     }
 
     /// The sub-stream of that name.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Actions, Claim, Result, Saved};
+use crate::{Actions, Claim, Key, Result, Saved};
 
 /// Decides when, where and how the model grows, and what trains.
 ///
@@ -92,6 +92,10 @@ pub struct RunFacts {
     pub budget: Budget,
     /// Whether the learning rate is the same at every step after the warm-up.
     pub constant_rate: bool,
+    /// The strategy's own random streams, by the study's seed and its id. Number them by the step
+    /// ([`Key::numbered`]), so that a run that goes on draws what it would have drawn. Zero from a host of revision 1.
+    #[serde(default, skip_serializing_if = "Key::is_none")]
+    pub key: Key,
 }
 
 /// The model at its final depth.
@@ -132,12 +136,16 @@ pub struct Plan {
     pub slots: Vec<String>,
     /// Phases as far as they are known, for people to read.
     pub phases: Vec<PlannedPhase>,
+    /// Whether the strategy chooses what runs in a step ([`Actions::execute`]). A run on an engine that cannot follow is
+    /// refused before its first step; without the announcement every such request is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub executes: bool,
 }
 
 impl Plan {
     /// So many blocks at the start, at most so many ever, no initializer, no phases announced.
     pub fn fixed_depth(initial_depth: usize, deepest: usize) -> Plan {
-        Plan { initial_depth, deepest, slots: Vec::new(), phases: Vec::new() }
+        Plan { initial_depth, deepest, slots: Vec::new(), phases: Vec::new(), executes: false }
     }
 }
 

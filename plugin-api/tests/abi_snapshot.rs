@@ -15,9 +15,9 @@ use sapwood_plugin::abi::root::{ABI_EPOCH, FACTS_FORMAT, FACTS_SECTION, RawHost,
 use sapwood_plugin::abi::{initializer, reporter, strategy};
 use sapwood_plugin::testing::MadeUpRun;
 use sapwood_plugin::{
-    Above, Action, Budget, Claim, Descriptor, Event, GrowthReceipt, Insert, InterfaceFacts, Kind, LayerId,
-    Level, LibraryFacts, ModelFacts, MomentsRule, OptimizerChange, OptimizerRule, Plan, PlannedPhase, Role,
-    RunEvent, RunFacts, ScheduleChange, Train, Which,
+    Above, Action, Budget, Claim, Descriptor, Event, GrowthReceipt, Insert, InterfaceFacts, Key, Kind,
+    LayerId, Level, LibraryFacts, ModelFacts, MomentsRule, OptimizerChange, OptimizerRule, Plan,
+    PlannedPhase, Role, RunEvent, RunFacts, ScheduleChange, Train, Which,
 };
 use serde::Serialize;
 
@@ -168,7 +168,10 @@ fn values(text: &mut String) {
     line(text, "\nvalues that cross as JSON");
     let model = ModelFacts { layers: 2, width: 4, heads: 1, context: 8, vocabulary: 16, init_std: 0.5 };
     let budget = Budget { reference_steps: 3, flops: Some(1.5) };
-    line(text, shown(&RunFacts { model, tokens_per_step: 8, budget, constant_rate: true }));
+    line(
+        text,
+        shown(&RunFacts { model, tokens_per_step: 8, budget, constant_rate: true, key: Key::default() }),
+    );
     let (label, trains) = ("p".to_owned(), "all".to_owned());
     let phase = PlannedPhase { label, first_step: 0, steps: Some(3), depth: 1, trains };
     line(text, shown(&Plan { slots: vec!["s".into()], phases: vec![phase], ..Plan::fixed_depth(1, 2) }));

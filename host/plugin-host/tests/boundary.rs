@@ -50,6 +50,7 @@ fn facts() -> RunFacts {
         tokens_per_step: 16,
         budget: Budget { reference_steps: 10, flops: Some(1e9) },
         constant_rate: true,
+        key: Key::of_seed(1),
     }
 }
 

@@ -4,9 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use engine::{
-    EngineInfo, Entry, Execution, LayerId, ModelShape, Step, TensorClass, TensorId, TensorRole, Trainable,
-};
+use engine::{Entry, Execution, LayerId, ModelShape, Step, TensorClass, TensorId, TensorRole, Trainable};
 use plugin_host::api::{
     Above, Action, Block, Error, Insert, OptimizerChange, OptimizerRule, Pass, Plan, Pushed, Replace, Result,
     Train, Which,
@@ -26,8 +24,8 @@ pub struct Rules {
     pub slots: BTreeSet<String>,
     /// Sequences of a step.
     pub sequences_per_step: usize,
-    /// The engine that runs the whole stack and nothing else, where it is such a one.
-    pub whole_stack_only: Option<&'static str>,
+    /// Whether the strategy may choose what runs in a step.
+    pub executes: bool,
 }
 
 impl Rules {
@@ -35,12 +33,7 @@ impl Rules {
     ///
     /// # Errors
     /// A plan that makes no sense.
-    pub fn new(
-        config: &RunConfig,
-        plan: &Plan,
-        slots: BTreeSet<String>,
-        engine: &EngineInfo,
-    ) -> Result<Rules> {
+    pub fn new(config: &RunConfig, plan: &Plan, slots: BTreeSet<String>) -> Result<Rules> {
         let shape = &config.model;
         if plan.initial_depth > plan.deepest {
             let (initial, deepest) = (plan.initial_depth, plan.deepest);
@@ -58,7 +51,7 @@ impl Rules {
             deepest: plan.deepest,
             slots,
             sequences_per_step: config.training.sequences_per_step,
-            whole_stack_only: engine.whole_stack_only.then_some(engine.engine),
+            executes: plan.executes,
         })
     }
 }
@@ -206,8 +199,8 @@ impl Course {
     }
 
     fn execution_of(&self, passes: &[Pass], rules: &Rules) -> Result<Execution> {
-        if let Some(engine) = rules.whole_stack_only {
-            return Err(Error::new(format!("the engine `{engine}` runs the whole stack in every step")));
+        if !rules.executes {
+            return Err(Error::new("the plan did not announce that what runs is chosen"));
         }
         let entry = |pass: &Pass| {
             let (layer, sequences) = (self.blocks[self.find(pass.layer)?].layer, pass.sequences.clone());
@@ -323,7 +316,7 @@ mod tests {
             deepest: 3,
             slots: BTreeSet::from(["new_blocks".to_owned()]),
             sequences_per_step: 8,
-            whole_stack_only: None,
+            executes: true,
         };
         (Course::start(&shape, 2, RunningSchedule::new(&schedule)), rules)
     }
@@ -422,7 +415,8 @@ mod tests {
 
         impl GrowthStrategy for Asking {
             fn plan(&mut self, _: &RunFacts) -> Result<Plan> {
-                Ok(Plan { slots: vec!["new_blocks".into()], ..Plan::fixed_depth(2, 3) })
+                let slots = vec!["new_blocks".into()];
+                Ok(Plan { slots, executes: true, ..Plan::fixed_depth(2, 3) })
             }
 
             fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> Result<()> {
@@ -529,10 +523,10 @@ mod tests {
         course.decide(&masked(8), &rules, Step(2), 0.0).expect("a mask of the step's length");
         course.decide(&Action::ExecuteWholeStack, &rules, Step(3), 0.0).expect("always");
         assert_eq!(course.execution, Execution::WholeStack);
-        let stiff = Rules { whole_stack_only: Some("burn"), ..rules };
-        let refused = course.decide(&gated(1.0), &stiff, Step(4), 0.0).expect_err("the engine cannot");
-        assert_eq!(refused.to_string(), "the engine `burn` runs the whole stack in every step");
-        course.decide(&Action::ExecuteWholeStack, &stiff, Step(4), 0.0).expect("that is what it does");
+        let unannounced = Rules { executes: false, ..rules };
+        let refused = course.decide(&gated(1.0), &unannounced, Step(4), 0.0).expect_err("nobody knew");
+        assert_eq!(refused.to_string(), "the plan did not announce that what runs is chosen");
+        course.decide(&Action::ExecuteWholeStack, &unannounced, Step(4), 0.0).expect("that it does anyway");
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub(crate) fn plan(
     strategy: &mut Loaded<dyn GrowthStrategy>,
     config: &RunConfig,
     slots: &BTreeSet<String>,
+    engine: &EngineInfo,
 ) -> Result<Plan, TrainError> {
     let plan =
         strategy.call(|strategy| strategy.plan(&run_facts(config))).map_err(|error| match error.field() {
@@ -77,6 +78,15 @@ pub(crate) fn plan(
             )),
             None => strategy.fault("plan", &error).into(),
         })?;
+    if plan.executes && engine.whole_stack_only {
+        let (id, engine) = (&config.strategy.id, engine.engine);
+        return Err(ConfigError::new(
+            "strategy.use",
+            format!("the strategy `{id}` chooses what runs in a step, but the engine `{engine}` always runs the whole stack"),
+            "leave out `--engine`: the default one can",
+        )
+        .into());
+    }
     for slot in &plan.slots {
         if !slots.contains(slot) {
             let id = &config.strategy.id;
@@ -112,8 +122,8 @@ pub fn rehearse(
     slots: &BTreeSet<String>,
     engine: &EngineInfo,
 ) -> Result<Rehearsal, TrainError> {
-    let plan = plan(strategy, config, slots)?;
-    let rules = Rules::new(config, &plan, slots.clone(), engine);
+    let plan = plan(strategy, config, slots, engine)?;
+    let rules = Rules::new(config, &plan, slots.clone());
     let rules = rules.map_err(|error| strategy.fault("plan", &error))?;
     let course = Course::start(&config.model, plan.initial_depth, RunningSchedule::new(&config.schedule));
     let mut rehearsing = Rehearsing::new(config, course)?;

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use data::Corpus;
 use engine::{Engine, Flops, Step, TokenBatch, Wait};
 use plugin_host::Loaded;
-use plugin_host::api::{Budget, GrowthStrategy, ModelFacts, RunEvent, RunFacts};
+use plugin_host::api::{Budget, GrowthStrategy, Key, ModelFacts, RunEvent, RunFacts};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{LogLengths, RunState};
@@ -115,6 +115,7 @@ pub(crate) fn run_facts(config: &RunConfig) -> RunFacts {
             flops: config.budget.flops.map(Flops::as_f64),
         },
         constant_rate: config.schedule.is_constant(),
+        key: Key::of_seed(config.seed).named("strategy").named(&config.strategy.id),
     }
 }
 

@@ -3,8 +3,8 @@
 use super::stack::Stack;
 use super::transcript::{Decision, Transcript};
 use crate::{
-    Action, ActionSink, Actions, Budget, Error, Evaluation, Event, GrowthReceipt, GrowthStrategy, LossPoint,
-    ModelFacts, Plan, Pushed, Result, RunFacts, StepContext,
+    Action, ActionSink, Actions, Budget, Error, Evaluation, Event, GrowthReceipt, GrowthStrategy, Key,
+    LossPoint, ModelFacts, Plan, Pushed, Result, RunFacts, StepContext,
 };
 
 /// Most requests before one step, and most steps of a simulation.
@@ -46,6 +46,7 @@ impl SimulatedRun {
                 tokens_per_step: 128,
                 budget: Budget { reference_steps: steps, flops: None },
                 constant_rate: true,
+                key: Key::of_seed(1).named("simulated run"),
             },
             evaluate_every_steps: (steps / 10).max(1),
             learning_rate: 1e-3,

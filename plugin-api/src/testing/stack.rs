@@ -22,6 +22,7 @@ pub(super) struct Stack {
     deepest: usize,
     sequences_per_step: usize,
     slots: BTreeSet<String>,
+    executes: bool,
     shared_train: bool,
     /// Blocks that were replaced before the coming step.
     pub(super) replaced: Vec<LayerId>,
@@ -52,6 +53,7 @@ impl Stack {
             deepest,
             sequences_per_step: (run.tokens_per_step as usize) / run.model.context.max(1),
             slots: plan.slots.iter().cloned().collect(),
+            executes: plan.executes,
             shared_train: true,
             replaced: Vec::new(),
         })
@@ -132,6 +134,9 @@ impl Stack {
     }
 
     fn check_passes(&self, passes: &[Pass]) -> Result<()> {
+        if !self.executes {
+            return Err(Error::new("the plan did not announce that what runs is chosen"));
+        }
         for Pass { layer, sequences: mask, .. } in passes {
             self.find(*layer)?;
             if let Some(mask) = mask.as_ref().filter(|mask| mask.len() != self.sequences_per_step) {

@@ -18,7 +18,8 @@
 //! `losses` and `evaluations` hold what was not shown before. A request is `{"action": …}`, with the action as the
 //! decision log writes it: `{"insert": {"above": {"layer": 2}, "count": 3, "slot": "new_blocks", "sources": [0, 1, 2],
 //! "moments": "copy-from-source"}}`, `{"train": {"layers": [3, 4, 5], "classes": null, "token_embedding": true,
-//! "position_embedding": true, "final_norm": true, "head": true}}`, `{"phase": "label"}`, `{"stop": "why"}`. The host
+//! "position_embedding": true, "final_norm": true, "head": true}}`, `{"phase": "label"}`, `{"stop": "why"}`, and for a plan
+//! that says `"executes": true` `{"execute": [{"layer": 0, "attention_gate": 1, "mlp_gate": 1, "sequences": null}]}`. The host
 //! answers each at once: `{"taken": true, "layers": [3, 4, 5]}` with the identities of new blocks, or
 //! `{"refused": "why"}`.
 //!
@@ -83,6 +84,8 @@ struct GivenPlan {
     slots: Vec<String>,
     #[serde(default)]
     phases: Vec<PlannedPhase>,
+    #[serde(default)]
+    executes: bool,
 }
 
 struct Strategy {
@@ -115,8 +118,8 @@ impl GrowthStrategy for Strategy {
         let mut answer = program.ask(&json!({ "call": "plan", "run": run }))?;
         let plan: GivenPlan = serde_json::from_value(answer["plan"].take())
             .map_err(|error| Error::new(format!("{} gives no plan: {error}", program.name)))?;
-        let GivenPlan { initial_depth, deepest, slots, phases } = plan;
-        Ok(Plan { slots, phases, ..Plan::fixed_depth(initial_depth, deepest) })
+        let GivenPlan { initial_depth, deepest, slots, phases, executes } = plan;
+        Ok(Plan { slots, phases, executes, ..Plan::fixed_depth(initial_depth, deepest) })
     }
 
     fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> Result<()> {

@@ -116,7 +116,8 @@ fn strategy(subject: &Subject, dice: &mut Dice) -> std::result::Result<(), Strin
     };
     let flops = (dice.below(2) == 0).then(|| dice.number());
     let budget = Budget { reference_steps: dice.count(), flops };
-    let facts = RunFacts { model, tokens_per_step: dice.count(), budget, constant_rate: dice.below(2) == 0 };
+    let (tokens_per_step, constant_rate) = (dice.count(), dice.below(2) == 0);
+    let facts = RunFacts { model, tokens_per_step, budget, constant_rate, key: Key::of_seed(1) };
     // Without a plan no host would ask on; a strategy that is asked all the same may not fall over either.
     survived("plan", strategy.plan(&facts))?;
     let mut saved: Option<Saved> = None;

@@ -142,7 +142,10 @@ fn strategy_answers(
     pipe: &mut HostPipe,
 ) -> Result<Reply> {
     match request {
-        Request::Plan(run) => Ok(Reply::Plan(serde_json::to_string(&strategy.plan(&run)?)?)),
+        Request::Plan(run) => {
+            let plan = strategy.plan(&serde_json::from_str(&run)?)?;
+            Ok(Reply::Plan(serde_json::to_string(&plan)?))
+        }
         Request::BeforeStep(context) => before_step(strategy, &context, pipe),
         Request::OnEvent(event) => {
             let event = serde_json::from_str(&event)?;

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use sapwood_plugin::{Action, Claim, Error, Kind, Pushed, Result, RunFacts, Saved, SessionFacts};
+use sapwood_plugin::{Action, Claim, Error, Kind, Pushed, Result, Saved, SessionFacts};
 use serde::{Deserialize, Serialize};
 
 /// From the host.
@@ -19,7 +19,8 @@ pub(super) enum Request {
         config: String,
         memory_limit_bytes: u64,
     },
-    Plan(RunFacts),
+    /// The run's facts, as JSON, as they cross in process.
+    Plan(String),
     BeforeStep(Context),
     OnEvent(String),
     Save,

@@ -191,7 +191,7 @@ impl IsolatedStrategy {
 
 impl GrowthStrategy for IsolatedStrategy {
     fn plan(&mut self, run: &RunFacts) -> Result<Plan> {
-        match self.0.get_mut().call(&Request::Plan(run.clone()))? {
+        match self.0.get_mut().call(&Request::Plan(serde_json::to_string(run)?))? {
             Reply::Plan(plan) => Ok(serde_json::from_str(&plan)?),
             other => Err(unexpected(&other)),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use engine::{Snapshot, Step};
+use engine::{EngineInfo, Snapshot, Step};
 use plugin_host::Loaded;
 use plugin_host::api::{GrowthStrategy, Plan, RunEvent};
 use sha2::{Digest, Sha256};
@@ -26,10 +26,9 @@ impl<'a> Run<'a> {
         let data = parts.corpus.describe()?;
         let Parts { strategy, initializers, initial, .. } = &parts;
         RunFile::new(config, &info, strategy, initializers, initial, &data).claim(parts.folder)?;
-        let plan = plan(&mut parts.strategy, config)?;
+        let plan = plan(&mut parts.strategy, config, &info)?;
         let slots = parts.initializers.keys().cloned().collect();
-        let rules =
-            Rules::new(config, &plan, slots, &info).map_err(|error| parts.strategy.fault("plan", &error))?;
+        let rules = Rules::new(config, &plan, slots).map_err(|error| parts.strategy.fault("plan", &error))?;
         let micro = config.training.micro_batch_sequences;
         let validation = parts.corpus.validation_batches(config.evaluation.sequences, micro)?;
         let probe = parts.corpus.validation_batches(config.audit.probe_sequences, micro)?;
@@ -76,8 +75,12 @@ impl<'a> Run<'a> {
     }
 }
 
-fn plan(strategy: &mut Loaded<dyn GrowthStrategy>, config: &RunConfig) -> Result<Plan, TrainError> {
-    crate::rehearsal::plan(strategy, config, &config.initializers.keys().cloned().collect())
+fn plan(
+    strategy: &mut Loaded<dyn GrowthStrategy>,
+    config: &RunConfig,
+    engine: &EngineInfo,
+) -> Result<Plan, TrainError> {
+    crate::rehearsal::plan(strategy, config, &config.initializers.keys().cloned().collect(), engine)
 }
 
 /// The newest checkpoint that is whole; a damaged one is passed over with a warning that says what is lost.

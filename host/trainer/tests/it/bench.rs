@@ -44,7 +44,8 @@ impl Told {
 
 impl GrowthStrategy for Told {
     fn plan(&mut self, _: &RunFacts) -> api::Result<Plan> {
-        Ok(Plan { slots: vec!["new".into()], ..Plan::fixed_depth(self.initial_depth, self.deepest) })
+        let slots = vec!["new".into()];
+        Ok(Plan { slots, executes: true, ..Plan::fixed_depth(self.initial_depth, self.deepest) })
     }
 
     fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> api::Result<()> {

@@ -213,7 +213,7 @@ fn a_library_of_another_layout_epoch_target_or_panic() {
         let start = facts.find(before).expect("a fact of every library") + before.len();
         facts[start..start + facts[start..].find(after).expect("facts end")].to_owned()
     };
-    let layout = between("\"kind\":\"strategy\",\"revision\":1,\"layout\":\"", "\"");
+    let layout = between("\"kind\":\"strategy\",\"revision\":2,\"layout\":\"", "\"");
     let (target, rustc) = (between("\"target\":\"", "\""), between("\"rustc\":\"", "\""));
     let check = |case: &str, library: &[u8], expected: Expect| {
         let bench = choosing("bad.so");
@@ -231,7 +231,7 @@ fn a_library_of_another_layout_epoch_target_or_panic() {
         "another layout",
         &patched(&layout, "0123456789abcdef"),
         expect![[r#"
-        error: the library ./bad.so has another layout of the strategy interface, revision 1: 0123456789abcdef, where this host has LAYOUT; it was built against sapwood-plugin 1.0.0 by RUSTC
+        error: the library ./bad.so has another layout of the strategy interface, revision 2: 0123456789abcdef, where this host has LAYOUT; it was built against sapwood-plugin 1.0.0 by RUSTC
           --> study.toml:71
         hint: rebuild the plugin against the `sapwood-plugin` of this host
         exit 5
@@ -289,7 +289,7 @@ fn listing_runs_nothing_and_says_what_it_passes_over() {
     let listed = bench.sapwood(&["plugin", "list", "--plugin-path", "folder"]).good();
     assert!(!bench.is_marked(), "listing has loaded a library");
     for line in [
-        "  fixture/strategy         1.0.0    ABI 1   misbehaves as it is told",
+        "  fixture/strategy         1.0.0    ABI 2   misbehaves as it is told",
         "passed over: folder/bad.so is not a shared library",
     ] {
         assert!(listed.contains(line), "{line} is missing in:\n{listed}");

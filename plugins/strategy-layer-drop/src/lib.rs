@@ -36,7 +36,7 @@ struct Config {
 
 /// How often each block is left out.
 #[derive(Clone, Copy, Deserialize, schemars::JsonSchema)]
-#[serde(tag = "rule", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(tag = "rule", rename_all = "snake_case", deny_unknown_fields)]
 enum Rule {
     /// More often the higher it stands, and less and less often until the end of the budget.
     Anneal {
@@ -85,7 +85,7 @@ fn gamma_per_step() -> f64 {
 
 /// For whom a block is left out.
 #[derive(Clone, Copy, PartialEq, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 enum Granularity {
     /// For all sequences of the step.
     Step,
@@ -95,7 +95,7 @@ enum Granularity {
 
 /// Whether blocks that run make up for the steps in which they do not.
 #[derive(Clone, Copy, PartialEq, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 enum Scale {
     /// They run as they are (LayerDrop).
     None,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Actions, Claim, Key, Result, Saved};
+use crate::{Actions, Claim, Key, Measure, Measured, Result, Saved};
 
 /// Decides when, where and how the model grows, and what trains.
 ///
@@ -140,12 +140,15 @@ pub struct Plan {
     /// refused before its first step; without the announcement every such request is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executes: bool,
+    /// What it wants to have measured, told by [`Event::Measured`]. An engine that cannot is refused before the first step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measure: Option<Measure>,
 }
 
 impl Plan {
     /// So many blocks at the start, at most so many ever, no initializer, no phases announced.
     pub fn fixed_depth(initial_depth: usize, deepest: usize) -> Plan {
-        Plan { initial_depth, deepest, slots: Vec::new(), phases: Vec::new(), executes: false }
+        Plan { initial_depth, deepest, slots: Vec::new(), phases: Vec::new(), executes: false, measure: None }
     }
 }
 
@@ -233,6 +236,8 @@ pub enum Event {
         /// Mean validation loss in nats per token.
         loss_nats_per_token: f64,
     },
+    /// What the plan wanted to have measured in a step.
+    Measured(Measured),
     /// The requested edits of the stack were applied; [`Actions::reject`] takes them back.
     Edited(GrowthReceipt),
     /// The run was resumed from a checkpoint; `restore` has been called.

@@ -33,7 +33,7 @@ impl<B: Compute<Plain = B>> Engine for Oracle<B> {
             engine: NAME,
             device: self.device_in_words.clone(),
             device_memory_peak_bytes: None,
-            whole_stack_only: true,
+            plain_steps_only: true,
         }
     }
 

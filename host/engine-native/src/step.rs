@@ -173,7 +173,7 @@ impl<K: Kernels> Engine for Step<K> {
             engine: NAME,
             device: self.kernels.words(),
             device_memory_peak_bytes: None,
-            whole_stack_only: false,
+            plain_steps_only: false,
         }
     }
 

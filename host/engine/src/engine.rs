@@ -106,8 +106,8 @@ pub struct EngineInfo {
     pub device: String,
     /// Most device memory held at once, in bytes; `None` where the device is the host's memory.
     pub device_memory_peak_bytes: Option<u64>,
-    /// Whether it refuses every execution but that of the whole stack.
-    pub whole_stack_only: bool,
+    /// Whether it refuses every execution but that of the whole stack, and every statistic.
+    pub plain_steps_only: bool,
 }
 
 /// What a step came to.

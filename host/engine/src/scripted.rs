@@ -9,13 +9,14 @@
 //! ```
 //!
 //! where `h` in [0, 1) is a hash of the weights and of the tokens. AdamW runs for real, on a pseudo-random
-//! gradient drawn from the tensor's name and its step counter.
+//! gradient drawn from the tensor's name and its step counter. A gradient's norm is measured as `1 / (1 + updates)`.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    AdamW, Edit, Engine, EngineError, EngineInfo, Execution, LayerId, ModelShape, Moments, Part, Step,
-    StepMemory, StepOutcome, StepPlan, TensorId, TensorSpec, TokenBatch, Wait,
+    AdamW, BlockStatistics, Edit, Engine, EngineError, EngineInfo, Entry, Execution, LayerId, ModelShape,
+    Moments, Part, Statistics, Step, StepMemory, StepOutcome, StepPlan, TensorId, TensorSpec,
+    TensorStatistics, TokenBatch, Wait, Wanted,
 };
 
 /// The engine's name in messages.
@@ -133,6 +134,34 @@ impl ScriptedEngine {
         trains as f64 / self.tensors.len() as f64
     }
 
+    /// As the module's text has it.
+    fn statistics(&self, plan: &StepPlan) -> Statistics {
+        let trained = plan.trained(&self.shape, &self.layers);
+        let tensors = self.shape.tensors(&self.layers).into_iter().map(|(tensor, _)| tensor);
+        let of_tensor = |tensor: TensorId| {
+            let gradient_norm = 1.0 / (1.0 + self.tensors[&tensor].moments.updates as f64);
+            let none = TensorStatistics {
+                gradient_norm,
+                weight_norm: 0.0,
+                update_norm: 0.0,
+                gradient_direction: 0.0,
+            };
+            (tensor, none)
+        };
+        let of_pass = |pass: &Entry| BlockStatistics {
+            layer: pass.layer,
+            activation_rms: 1.0,
+            cosine: 1.0,
+            contribution: 0.0,
+        };
+        let tensors = tensors.filter(|tensor| plan.statistics.tensors && trained.contains(*tensor));
+        let passes = plan.execution.running(&self.layers);
+        Statistics {
+            tensors: tensors.map(of_tensor).collect(),
+            blocks: passes.iter().filter(|_| plan.statistics.blocks).map(of_pass).collect(),
+        }
+    }
+
     fn strike(&self) -> Result<bool, EngineError> {
         match self.fault.filter(|fault| fault.at.0 == self.steps).map(|fault| fault.kind) {
             None => Ok(false),
@@ -153,7 +182,7 @@ impl Engine for ScriptedEngine {
             engine: NAME,
             device: "none".into(),
             device_memory_peak_bytes: None,
-            whole_stack_only: false,
+            plain_steps_only: false,
         }
     }
 
@@ -166,7 +195,9 @@ impl Engine for ScriptedEngine {
     }
 
     fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError> {
-        StepPlan { execution: Execution::WholeStack, ..plan.clone() }.check_plain(NAME)?;
+        let followed =
+            StepPlan { execution: Execution::WholeStack, statistics: Wanted::default(), ..plan.clone() };
+        followed.check_plain(NAME)?;
         self.shape.check_batch(batch)?;
         plan.check_execution(&self.layers, batch.sequences())?;
         for tensor in plan.trainable.iter() {
@@ -174,7 +205,8 @@ impl Engine for ScriptedEngine {
         }
         let loss = if self.strike()? { f64::NAN } else { self.loss(batch.rows()) };
         let gradient_norm = loss * self.share_that_trains(plan);
-        self.outcomes.push_back(StepOutcome { loss_nats_per_token: loss, gradient_norm, statistics: None });
+        let statistics = (plan.statistics != Wanted::default()).then(|| Box::new(self.statistics(plan)));
+        self.outcomes.push_back(StepOutcome { loss_nats_per_token: loss, gradient_norm, statistics });
         self.in_flight = Some(plan.clone());
         self.steps += 1;
         Ok(())

@@ -17,7 +17,7 @@ use engine::{
     Engine, Entry, Execution, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, Step, TensorId,
     TensorState, Trainable,
 };
-use plugin_host::api::{Evaluation, LossPoint, Saved};
+use plugin_host::api::{Evaluation, LossPoint, Measured, Saved};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -51,14 +51,23 @@ pub struct RunState {
     pub losses: Vec<LossPoint>,
     /// Recent evaluations, oldest first.
     pub evaluations: Vec<Evaluation>,
-    /// Whether the newest evaluation is still to be told to the strategy.
-    pub evaluation_untold: bool,
+    /// What is still to be told to the strategy.
+    pub untold: Untold,
     /// Chained hash of the batches so far.
     pub batches_sha256: String,
     /// Lengths of the logs.
     pub logs: LogLengths,
     /// What the plugins saved, by file name.
     pub plugins: BTreeMap<String, Saved>,
+}
+
+/// What has happened, and is still to be told to the strategy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Untold {
+    /// Whether the newest evaluation is.
+    pub evaluation: bool,
+    /// What was measured, oldest first.
+    pub measured: Vec<Measured>,
 }
 
 /// Lengths of a run's logs, in bytes.
@@ -94,6 +103,8 @@ struct StateFile {
     losses: Vec<(u64, f64)>,
     evaluations: Vec<(u64, u64, f64)>,
     evaluation_untold: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    measured_untold: Vec<Measured>,
     batches_sha256: String,
     logs: LogLengths,
     /// AdamW step counters, in the order of the model's tensors.
@@ -215,7 +226,8 @@ impl StateFile {
                 .iter()
                 .map(|e| (e.step, e.tokens, e.loss_nats_per_token))
                 .collect(),
-            evaluation_untold: state.evaluation_untold,
+            evaluation_untold: state.untold.evaluation,
+            measured_untold: state.untold.measured.clone(),
             batches_sha256: state.batches_sha256.clone(),
             logs: state.logs,
             updates,
@@ -297,7 +309,7 @@ pub fn load(folder: &Path, shape: &ModelShape) -> Result<(RunState, Snapshot), T
         evaluations: evaluations
             .map(|&(step, tokens, loss_nats_per_token)| Evaluation { step, tokens, loss_nats_per_token })
             .collect(),
-        evaluation_untold: file.evaluation_untold,
+        untold: Untold { evaluation: file.evaluation_untold, measured: file.measured_untold },
         batches_sha256: file.batches_sha256,
         logs: file.logs,
         plugins,

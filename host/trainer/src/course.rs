@@ -41,6 +41,9 @@ impl Rules {
                 "the plan starts with {initial} blocks but is at most {deepest} deep"
             )));
         }
+        if plan.measure.is_some_and(|measure| measure.every_steps == 0) {
+            return Err(Error::new("the plan measures every 0 steps"));
+        }
         let most = 8 * shape.layers;
         if plan.deepest > most {
             let deepest = plan.deepest;

@@ -14,6 +14,7 @@ mod error;
 pub mod folder;
 mod growth;
 mod initial;
+mod measured;
 pub mod records;
 mod rehearsal;
 mod run;

@@ -78,11 +78,16 @@ pub(crate) fn plan(
             )),
             None => strategy.fault("plan", &error).into(),
         })?;
-    if plan.executes && engine.whole_stack_only {
+    let wishes = [
+        (plan.executes, "chooses what runs in a step", "always runs the whole stack"),
+        (plan.measure.is_some(), "wants steps to be measured", "measures losses alone"),
+    ];
+    let unfulfilled = wishes.into_iter().find(|(wished, ..)| *wished && engine.plain_steps_only);
+    if let Some((_, wish, instead)) = unfulfilled {
         let (id, engine) = (&config.strategy.id, engine.engine);
         return Err(ConfigError::new(
             "strategy.use",
-            format!("the strategy `{id}` chooses what runs in a step, but the engine `{engine}` always runs the whole stack"),
+            format!("the strategy `{id}` {wish}, but the engine `{engine}` {instead}"),
             "leave out `--engine`: the default one can",
         )
         .into());

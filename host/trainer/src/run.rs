@@ -26,10 +26,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use data::Corpus;
 use engine::{Engine, Flops, Step, TokenBatch, Wait};
 use plugin_host::Loaded;
-use plugin_host::api::{Budget, GrowthStrategy, Key, ModelFacts, RunEvent, RunFacts};
+use plugin_host::api::{Budget, GrowthStrategy, Key, Measure, ModelFacts, RunEvent, RunFacts};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{LogLengths, RunState};
+use crate::checkpoint::{LogLengths, RunState, Untold};
 use crate::costs::{Costs, Speedometer, StepCost, peak_memory_bytes};
 use crate::course::Rules;
 use crate::folder::{JsonLines, RunFolder, write_json};
@@ -140,6 +140,8 @@ struct Run<'a> {
     parts: Parts<'a>,
     name: String,
     rules: Rules,
+    /// What the strategy wants to have measured.
+    measure: Option<Measure>,
     state: RunState,
     step_cost: StepCost,
     blocks_view: Vec<plugin_host::api::Block>,
@@ -161,7 +163,7 @@ type SavedPlugins = BTreeMap<String, plugin_host::api::Saved>;
 struct BeforeAsking {
     plugins: SavedPlugins,
     decisions_length: u64,
-    evaluation_untold: bool,
+    untold: Untold,
 }
 
 struct Logs {

@@ -41,6 +41,7 @@
 //! # sapwood_plugin::Result::Ok(())
 //! ```
 
+mod measuring;
 mod reporting;
 mod simulation;
 mod small_model;

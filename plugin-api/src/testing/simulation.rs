@@ -4,7 +4,7 @@ use super::stack::Stack;
 use super::transcript::{Decision, Transcript};
 use crate::{
     Action, ActionSink, Actions, Budget, Error, Evaluation, Event, GrowthReceipt, GrowthStrategy, Key,
-    LossPoint, ModelFacts, Plan, Pushed, Result, RunFacts, StepContext,
+    LossPoint, Measure, Measured, ModelFacts, Plan, Pushed, Result, RunFacts, StepContext,
 };
 
 /// Most requests before one step, and most steps of a simulation.
@@ -28,6 +28,9 @@ pub struct SimulatedRun {
     /// The step before which the loss is no longer what the rule says, and what it is from there on: a spike, a
     /// plateau.
     pub loss_from_step: Option<(u64, f64)>,
+    /// Of the blocks by position, from the embeddings up (1 where the list ends): the norm of the gradient that is measured
+    /// at step 0; at others it is divided by `1 + steps / 20`. All other numbers that are measured are the same always.
+    pub gradient_norms: Vec<f64>,
 }
 
 impl SimulatedRun {
@@ -51,6 +54,7 @@ impl SimulatedRun {
             evaluate_every_steps: (steps / 10).max(1),
             learning_rate: 1e-3,
             loss_from_step: None,
+            gradient_norms: Vec::new(),
         }
     }
 
@@ -144,6 +148,8 @@ struct Driving<'a> {
     flops: f64,
     losses: Vec<LossPoint>,
     evaluations: Vec<Evaluation>,
+    /// Not told yet, oldest first.
+    measured: Vec<Measured>,
     depths: Vec<usize>,
     decisions: Vec<Decision>,
     resumed: bool,
@@ -160,6 +166,7 @@ impl Driving<'_> {
             flops: 0.0,
             losses: Vec::new(),
             evaluations: Vec::new(),
+            measured: Vec::new(),
             depths: Vec::new(),
             decisions: Vec::new(),
             resumed: false,
@@ -181,6 +188,10 @@ impl Driving<'_> {
         let depth = self.stack.blocks.len();
         let loss_nats_per_token = self.run.loss(self.step, depth);
         self.losses.push(LossPoint { step: self.step, loss_nats_per_token });
+        let due = |measure: &Measure| self.step % measure.every_steps.max(1) == 0;
+        if let Some(measure) = self.plan.measure.filter(due) {
+            self.measured.push(self.run.measured(self.step, measure, &self.stack));
+        }
         self.flops += self.run.flops_of_a_step(depth);
         self.depths.push(depth);
         self.step += 1;
@@ -200,6 +211,8 @@ impl Driving<'_> {
         if std::mem::take(&mut self.resumed) {
             events.push(Event::Resumed { step: self.step });
         }
+        let known = self.measured.partition_point(|measured| measured.step + 2 <= self.step);
+        events.extend(self.measured.drain(..known).map(Event::Measured));
         events.extend(self.evaluate_if_due());
         let mut boundary = Boundary {
             stack: self.stack.before_next(),

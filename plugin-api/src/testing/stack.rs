@@ -23,7 +23,7 @@ pub(super) struct Stack {
     sequences_per_step: usize,
     slots: BTreeSet<String>,
     executes: bool,
-    shared_train: bool,
+    pub(super) shared_train: bool,
     /// Blocks that were replaced before the coming step.
     pub(super) replaced: Vec<LayerId>,
 }
@@ -39,6 +39,9 @@ impl Stack {
             return Err(Error::new(format!(
                 "the plan starts with {initial_depth} blocks but is at most {deepest} deep"
             )));
+        }
+        if plan.measure.is_some_and(|measure| measure.every_steps == 0) {
+            return Err(Error::new("the plan measures every 0 steps"));
         }
         let most = MOST_DEPTH_FACTOR.saturating_mul(run.model.layers);
         if deepest > most {

@@ -1,7 +1,7 @@
 //! What a strategy is asked before a step, and how what it requests is carried out.
 
-use engine::{Snapshot, Wait};
-use plugin_host::api::{Action, Actions, Event, Key, RunEvent, StepContext};
+use engine::{Snapshot, Step, Wait};
+use plugin_host::api::{Action, Actions, Event, Key, Measured, RunEvent, StepContext};
 
 use super::saving::{losses_of, newest};
 use super::{BeforeAsking, Run, progress};
@@ -17,8 +17,8 @@ impl Run<'_> {
     /// Asks the strategy, and carries out what it requests.
     pub(super) fn decide(&mut self) -> Result<(), TrainError> {
         let decisions_length = self.logs.decisions.length();
-        let (plugins, evaluation_untold) = (self.saved_plugins()?, self.state.evaluation_untold);
-        self.before_asking = Some(BeforeAsking { plugins, decisions_length, evaluation_untold });
+        let (plugins, untold) = (self.saved_plugins()?, self.state.untold.clone());
+        self.before_asking = Some(BeforeAsking { plugins, decisions_length, untold });
         let progress = progress(self.parts.config, &self.state.costs);
         let rules = self.rules.clone();
         let mut boundary = Boundary::new(&self.state.course, &rules, self.state.step, progress);
@@ -31,7 +31,9 @@ impl Run<'_> {
             return self.saved_before(fault);
         }
         // Now, so that an evaluation which is requested here is told before the next step.
-        self.state.evaluation_untold = false;
+        self.state.untold.evaluation = false;
+        let told = tellable(&self.state.untold.measured, self.state.step);
+        self.state.untold.measured.drain(..told);
         let Boundary { course, taken, .. } = boundary;
         if !taken.is_empty() {
             self.apply(course, taken)?;
@@ -72,7 +74,9 @@ impl Run<'_> {
         if self.resumed {
             events.push(Event::Resumed { step: state.step.0 });
         }
-        if let Some(last) = state.evaluations.last().filter(|_| state.evaluation_untold) {
+        let measured = &state.untold.measured[..tellable(&state.untold.measured, state.step)];
+        events.extend(measured.iter().cloned().map(Event::Measured));
+        if let Some(last) = state.evaluations.last().filter(|_| state.untold.evaluation) {
             events.push(Event::Evaluated { step: last.step, loss_nats_per_token: last.loss_nats_per_token });
         }
         let strategy = &mut self.parts.strategy;
@@ -219,6 +223,11 @@ impl Run<'_> {
         let (run, step) = (self.name.clone(), self.state.step.0);
         (self.parts.report)(RunEvent::Metric { run, step, key, value });
     }
+}
+
+/// How many of what was measured may be told before that step: as with losses, on no engine earlier than on another.
+fn tellable(measured: &[Measured], step: Step) -> usize {
+    measured.partition_point(|measured| measured.step + 2 <= step.0)
 }
 
 enum Verdict {

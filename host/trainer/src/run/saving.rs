@@ -51,7 +51,7 @@ impl Run<'_> {
         });
         let evaluation = Evaluation { step: step.0, tokens: costs.tokens.0, loss_nats_per_token: loss };
         push_recent(&mut self.state.evaluations, evaluation);
-        self.state.evaluation_untold = true;
+        self.state.untold.evaluation = true;
         Ok(())
     }
 
@@ -64,13 +64,13 @@ impl Run<'_> {
     pub(super) fn save(&mut self, name: Option<&str>) -> Result<(), TrainError> {
         self.read_outcomes(Wait::ForAll)?;
         self.state.logs = self.logs.sync()?;
-        let untold = self.state.evaluation_untold;
+        let untold = self.state.untold.clone();
         match &self.before_asking {
             // Beside that, a plugin that has panicked can say no more what its state is.
             Some(before) if !self.state.decided => {
                 self.state.plugins = before.plugins.clone();
                 self.state.logs.decisions = before.decisions_length;
-                self.state.evaluation_untold = before.evaluation_untold;
+                self.state.untold = before.untold.clone();
             }
             _ => self.state.plugins = self.saved_plugins()?,
         }
@@ -86,7 +86,7 @@ impl Run<'_> {
             checkpoint::prune(&checkpoints, config.checkpoints.keep)
         })?;
         self.state.costs.wall.checkpoint_seconds += seconds;
-        self.state.evaluation_untold = untold;
+        self.state.untold = untold;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{Logs, Parts, Run};
 use crate::audit::hexadecimal;
 use crate::binding::RunFile;
-use crate::checkpoint::{self, LogLengths, RunState};
+use crate::checkpoint::{self, LogLengths, RunState, Untold};
 use crate::costs::{Costs, Speedometer, StepCost};
 use crate::course::{Course, Rules};
 use crate::folder::{RunFolder, create_folder};
@@ -56,6 +56,7 @@ impl<'a> Run<'a> {
             speedometer: Speedometer::new(),
             parts,
             rules,
+            measure: plan.measure,
             state,
             validation,
             probe,
@@ -126,7 +127,7 @@ fn fresh_state(config: &RunConfig, depth: usize) -> RunState {
         phase_start: None,
         losses: Vec::new(),
         evaluations: Vec::new(),
-        evaluation_untold: false,
+        untold: Untold::default(),
         batches_sha256: hexadecimal(Sha256::new()),
         logs: LogLengths::default(),
         plugins: BTreeMap::new(),

@@ -8,6 +8,7 @@ use super::saving::push_recent;
 use super::{Run, progress};
 use crate::audit::hexadecimal;
 use crate::costs::timed;
+use crate::measured;
 use crate::records::StepRecord;
 use crate::{RunConfig, TrainError, Training};
 
@@ -27,7 +28,9 @@ impl Run<'_> {
         let Training { micro_batch_sequences, recompute, .. } = config.training;
         let execution = state.course.execution.clone();
         let trainable = state.course.trainable.clone();
-        let plan = StepPlan { recompute, execution, ..StepPlan::new(trainable, micro_batch_sequences) };
+        let statistics = measured::wanted(self.measure, state.step);
+        let plan =
+            StepPlan { recompute, execution, statistics, ..StepPlan::new(trainable, micro_batch_sequences) };
         let update = adamw(config, rate);
         let engine = &mut *self.parts.engine;
         timed(&mut state.costs.wall.training_seconds, || {
@@ -61,6 +64,9 @@ impl Run<'_> {
             record.gradient_norm = outcome.gradient_norm;
             check_finite(record.step, outcome.loss_nats_per_token, outcome.gradient_norm)?;
             self.logs.metrics.add(&record)?;
+            if let Some(statistics) = outcome.statistics {
+                self.state.untold.measured.push(measured::of_step(record.step, &statistics));
+            }
             let point = LossPoint { step: record.step.0, loss_nats_per_token: record.loss_nats_per_token };
             push_recent(&mut self.state.losses, point);
             self.report_step(record);

@@ -30,6 +30,7 @@ pub(crate) struct Told {
     pub(crate) deepest: usize,
     pub(crate) decide: Decide,
     pub(crate) react: React,
+    pub(crate) measure: Option<api::Measure>,
     pub(crate) calls: u64,
 }
 
@@ -38,14 +39,15 @@ impl Told {
         decide: impl Fn(&StepContext<'_>, &mut Actions<'_>) -> api::Result<()> + Send + 'static,
     ) -> Told {
         let react: React = Box::new(|_, _| Ok(()));
-        Told { initial_depth: 1, deepest: 3, decide: Box::new(decide), react, calls: 0 }
+        Told { initial_depth: 1, deepest: 3, decide: Box::new(decide), react, measure: None, calls: 0 }
     }
 }
 
 impl GrowthStrategy for Told {
     fn plan(&mut self, _: &RunFacts) -> api::Result<Plan> {
         let slots = vec!["new".into()];
-        Ok(Plan { slots, executes: true, ..Plan::fixed_depth(self.initial_depth, self.deepest) })
+        let depths = Plan::fixed_depth(self.initial_depth, self.deepest);
+        Ok(Plan { slots, executes: true, measure: self.measure, ..depths })
     }
 
     fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> api::Result<()> {

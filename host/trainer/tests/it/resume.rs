@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use plugin_host::api::{
-    Actions, Claim, Error, Event, LayerId, MomentsRule, Pass, Replace, StepContext, Train,
+    Actions, Claim, Error, Event, LayerId, Measure, MomentsRule, Pass, Replace, StepContext, Train,
 };
 use trainer::TrainError;
 use trainer::checkpoint;
@@ -128,6 +128,62 @@ fn only_the_newest_checkpoints_are_kept_and_nothing_half_written() {
     assert!(files.iter().all(|name| !name.contains("tmp")), "{files:?}");
     let kept: Vec<&String> = files.iter().filter(|name| name.ends_with("state.json")).collect();
     assert_eq!(kept, ["checkpoints/00000016/state.json", "checkpoints/00000020/state.json"]);
+}
+
+/// Records what is measured every fourth step as a phase, by the step, the gradient norm of the lowest block, and the
+/// number of passes, and leaves a block out from step 9 on.
+fn told_of_measurements(fails_at: Option<u64>) -> Told {
+    let react = |event: &Event, actions: &mut Actions<'_>| match event {
+        Event::Measured(measured) => {
+            let norm = measured.gradient_norm(LayerId(0)).unwrap_or_default();
+            actions.phase(&format!("measured {}: {norm:.4}, {}", measured.step, measured.blocks.len()))
+        }
+        _ => Ok(()),
+    };
+    let decide = move |context: &StepContext<'_>, actions: &mut Actions<'_>| match context.step {
+        step if fails_at == Some(step) => Err(Error::new("the moon is not right")),
+        9 => actions.execute(vec![Pass::whole(context.blocks[1].id)]),
+        _ => Ok(()),
+    };
+    let measure = Some(Measure { every_steps: 4, tensors: true, blocks: true });
+    Told { initial_depth: 2, react: Box::new(react), measure, ..Told::to(decide) }
+}
+
+#[test]
+fn what_is_measured_is_told_once_before_the_same_step_whatever_the_checkpoint() {
+    let told = |bench: &Bench| -> Vec<(u64, String)> {
+        let phase = |decision| match decision {
+            Decision::PhaseStarted { step, label, .. } => Some((step.0, label)),
+            _ => None,
+        };
+        let phases = bench.decisions().into_iter().filter_map(phase);
+        phases.filter(|(_, label)| label.starts_with("measured")).collect()
+    };
+    let whole = Bench::new();
+    run(&whole, told_of_measurements(None), &AtomicBool::new(false)).expect("a good run");
+    // Twelve tensors of a block, each of whose gradients has a norm of one over its updates and 1.
+    let norm = |updates: u32| 12.0f64.sqrt() / f64::from(1 + updates);
+    let line = |step: u64, said: String| (step + 2, format!("measured {step}: {said}"));
+    let wanted = [
+        line(0, format!("{:.4}, 2", norm(0))),
+        line(4, format!("{:.4}, 2", norm(4))),
+        line(8, format!("{:.4}, 2", norm(8))),
+        line(12, "0.0000, 1".into()),
+        line(16, "0.0000, 1".into()),
+    ];
+    assert_eq!(told(&whole), wanted);
+    // The newest checkpoint is one with something untold in it, or that of the fault itself.
+    for fails_at in [5, 6, 7, 10, 18] {
+        let bench = Bench::new();
+        run(&bench, told_of_measurements(Some(fails_at)), &AtomicBool::new(false)).expect_err("it fails");
+        if fails_at == 7 {
+            let newest = &checkpoint::list(&bench.folder().checkpoints()).expect("a folder")[0];
+            std::fs::remove_dir_all(newest).expect("as if there had been no room for it");
+        }
+        run(&bench, told_of_measurements(None), &AtomicBool::new(false)).expect("the rest of the run");
+        assert_eq!(told(&bench), wanted, "failed at {fails_at}");
+        assert!(result(&bench) == result(&whole), "failed at {fails_at}: another end");
+    }
 }
 
 /// Records every evaluation that it is told of as a phase, asks for one more before step 12, and saves before step 10,

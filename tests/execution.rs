@@ -1,5 +1,6 @@
-//! Strategies that choose what runs in a step, through revision 2 of their interface: a real library, from the study's
-//! file to the ledgers, wherever it runs; and an engine that cannot follow it says so before the first step.
+//! Strategies that choose what runs in a step, or have steps measured, through revision 2 of their interface: real
+//! libraries, from the study's file to the ledgers, wherever they run; and an engine that cannot follow says so before the
+//! first step.
 
 use expect_test::expect;
 
@@ -56,5 +57,52 @@ fn an_engine_that_runs_the_whole_stack_alone_is_named_before_the_first_step() {
             hint: leave out `--engine`: the default one can
             exit 3
         "#]],
+    );
+}
+
+const FREEZING: [(&str, &str); 3] = [
+    ("use = \"sapwood/stack\"", "use = \"sapwood/adaptive-freezing\""),
+    (
+        "factor = 2\ngrow_after_steps = 15\noptimizer = \"copy\"\n",
+        "interval = 0.1\nshared = \"freeze\"\nalpha = 0.5\n",
+    ),
+    NO_INITIALIZER,
+];
+
+#[test]
+fn what_is_measured_in_steps_steers_what_freezes_wherever_the_plugin_runs() {
+    let here = Bench::with(&FREEZING);
+    here.study().good();
+    let decisions = json_lines(&here.path("out/runs/stack/compute/seed-1/decisions.jsonl"));
+    let frozen: Vec<&serde_json::Value> = decisions
+        .iter()
+        .filter(|line| line["label"] == "1 frozen" && line["decision"] == "phase-started")
+        .collect();
+    // Steps are measured every fourth of forty, and told two steps later.
+    assert!(
+        frozen.len() == 1 && frozen[0]["step"].as_u64().is_some_and(|step| step % 4 == 2),
+        "{decisions:#?}"
+    );
+    assert_eq!(frozen[0]["gradients_stop_below"], 1);
+    let isolated =
+        ("use = \"sapwood/stack\"", "use = \"sapwood/adaptive-freezing\"\nisolation = \"process\"");
+    let apart = Bench::with(&[isolated, FREEZING[1], FREEZING[2]]);
+    apart.study().good();
+    same_results(&here.path("out"), &apart.path("out"));
+}
+
+#[test]
+fn an_engine_that_measures_losses_alone_is_named_before_the_first_step() {
+    let bench = Bench::with(&FREEZING);
+    let ran = bench.sapwood(&["study", "study.toml", "--out", "out", "--jobs", "1", "--engine", "burn"]);
+    refused(
+        &bench,
+        &ran,
+        &expect![[r#"
+        error: arm `stack`: the strategy `sapwood/adaptive-freezing` wants steps to be measured, but the engine `burn` measures losses alone
+          --> study.toml:69
+        hint: leave out `--engine`: the default one can
+        exit 3
+    "#]],
     );
 }

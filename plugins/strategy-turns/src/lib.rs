@@ -96,7 +96,11 @@ impl GrowthStrategy for Turns {
         if turn * self.config.every_steps != context.step {
             return Ok(());
         }
-        let positions = self.positions(turn, context.blocks.len());
+        let (depth, blocks) = (context.blocks.len(), self.config.blocks);
+        if depth < blocks {
+            return Err(Error::new(format!("{blocks} blocks are to train, of {depth}")));
+        }
+        let positions = self.positions(turn, depth);
         let layers: Vec<LayerId> =
             positions.into_iter().map(|position| context.blocks[position].id).collect();
         let names: Vec<String> = layers.iter().map(ToString::to_string).collect();

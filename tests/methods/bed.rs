@@ -20,7 +20,7 @@ use trainer::{InitialModel, Parts, RunConfig, TrainError, checkpoint};
 
 use crate::support::built_plugins;
 
-/// Blocks before growth.
+/// Blocks of the small model before growth.
 pub(super) const DEPTH: usize = 3;
 /// Steps after growth.
 const STEPS_AFTER: u64 = 2;
@@ -28,6 +28,7 @@ const STEPS_AFTER: u64 = 2;
 /// Where a model grows.
 pub(super) struct Bed {
     config: RunConfig,
+    depth: usize,
     grow_at_step: u64,
 }
 
@@ -47,13 +48,15 @@ impl Bed {
     /// Six steps of training, so that no bias is zero any more and every tensor has moments.
     pub(super) fn small() -> Bed {
         let text = include_str!("../fixtures/bed.toml");
-        Bed { config: toml::from_str(text).expect("a run's configuration"), grow_at_step: 6 }
+        let config = toml::from_str(text).expect("a run's configuration");
+        Bed { config, depth: DEPTH, grow_at_step: 6 }
     }
 
-    /// 512 wide, so that a block's largest tensors have a million elements each.
+    /// One block 512 wide, so that its largest tensors have a million elements each; one step of training.
     pub(super) fn wide() -> Bed {
         let mut bed = Bed::small();
         bed.config.model = ModelShape { width: 512, init_std: 0.02, ..bed.config.model };
+        bed.depth = 1;
         bed.grow_at_step = 1;
         bed.config.checkpoints.every_steps = 1;
         bed.config.budget.reference_steps = 1 + STEPS_AFTER;
@@ -116,7 +119,8 @@ impl Bed {
         let text: Vec<u8> = (0..4000u32).map(|i| (i * i % 11) as u8).collect();
         std::fs::write(temporary.join("text"), text).expect("room for a text");
         let needs = data::Needs { context: self.shape().context, vocabulary: self.shape().vocabulary };
-        let planting = Planting { at_step: self.grow_at_step, growth: growth.clone() };
+        let (depth, at_step) = (self.depth, self.grow_at_step);
+        let planting = Planting { depth, at_step, growth: growth.clone() };
         let initializer = Loaded::built_in(Kind::Initializer, "test/of-the-bed", initializer);
         trainer::run(Parts {
             config: &self.config,
@@ -165,13 +169,14 @@ pub(super) fn growth(position: usize, count: usize, sources: &[u64]) -> Growth {
 
 /// A strategy that grows once, and keeps what came of it.
 struct Planting {
+    depth: usize,
     at_step: u64,
     growth: Growth,
 }
 
 impl GrowthStrategy for Planting {
     fn plan(&mut self, run: &RunFacts) -> api::Result<Plan> {
-        Ok(Plan { slots: vec!["new_blocks".into()], ..Plan::fixed_depth(DEPTH, run.model.layers) })
+        Ok(Plan { slots: vec!["new_blocks".into()], ..Plan::fixed_depth(self.depth, run.model.layers) })
     }
 
     fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> api::Result<()> {

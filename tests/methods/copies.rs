@@ -77,6 +77,42 @@ fn blocks_with_zero_norms_are_copies_in_their_matrices() {
     });
 }
 
+/// The limits at which an initializer is a copy, or a copy of the block above that.
+#[test]
+fn at_their_limits_initializers_copy() {
+    check("sapwood/copy-noise", r#"{ "eta": 0 }"#, |class, new, source| {
+        assert!(same_state(new, source), "{class}");
+    });
+    for (id, config) in
+        [("sapwood/lerp", r#"{ "t": 0 }"#), ("sapwood/shrink-perturb", r#"{ "lambda": 1, "kappa": 0 }"#)]
+    {
+        check(id, config, |class, new, source| {
+            assert!(same_bits(&new.weights, &source.weights), "{id}: {class}");
+            assert_eq!(new.moments, Moments::zero(new.weights.len()), "{id}: {class}");
+        });
+    }
+    let grown = Bed::small().grow("sapwood/lerp", r#"{ "t": 1 }"#, &growth(1, 2, &SOURCES));
+    for (&layer, above) in grown.new_layers().iter().zip([2, 1]) {
+        for class in Bed::small().shape().block_tensors().iter().map(|spec| spec.class.0) {
+            let (new, above) = (
+                Grown::tensor(&grown.after, layer, class),
+                Grown::tensor(&grown.before, LayerId(above), class),
+            );
+            assert!(same_bits(&new.weights, &above.weights), "{class}: there is none above the topmost");
+        }
+    }
+}
+
+/// Away from its limits: noise in the matrices, with the source's AdamW state.
+#[test]
+fn noisy_copies_have_their_sources_moments() {
+    check("sapwood/copy-noise", "{}", |class, new, source| {
+        let is_matrix = class.ends_with("weight") && !class.starts_with("ln_");
+        assert_eq!(!same_bits(&new.weights, &source.weights), is_matrix, "{class}");
+        assert_eq!(new.moments, source.moments, "{class}");
+    });
+}
+
 /// So that the checks above are not passed by whatever grows.
 #[test]
 fn blocks_of_the_initial_model_are_no_copies() {

@@ -35,7 +35,7 @@ fn weights<'a>(grown: &'a Grown, layer: LayerId, class: &str) -> &'a [f32] {
 
 #[test]
 fn the_initial_models_blocks_have_gpt2s_moments_for_the_final_depth() {
-    let grown = Bed::wide().grow("sapwood/original", "{}", &growth(3, 1, &[]));
+    let grown = Bed::wide().grow("sapwood/original", "{}", &growth(1, 1, &[]));
     let new = grown.new_layers()[0];
     for (class, scaled) in MATRICES {
         let draws = weights(&grown, new, class).iter().map(|&w| f64::from(w));
@@ -46,13 +46,46 @@ fn the_initial_models_blocks_have_gpt2s_moments_for_the_final_depth() {
     }
 }
 
+/// What a new block has beyond a share of its source, over what `unit` says that it should be: standard normal.
+fn check_noise(id: &str, config: &str, share: f64, unit: impl Fn(bool, &[f32]) -> f64) {
+    let grown = Bed::wide().grow(id, config, &growth(1, 1, &[0]));
+    let new = grown.new_layers()[0];
+    for (class, scaled) in MATRICES {
+        let source = &Grown::tensor(&grown.before, LayerId(0), class).weights;
+        let unit = unit(scaled, source);
+        let pairs = weights(&grown, new, class).iter().zip(source);
+        let noise = pairs.map(|(&new, &source)| (f64::from(new) - share * f64::from(source)) / unit);
+        check_normal(&format!("{id}: {class}"), noise, 1.0);
+    }
+}
+
+#[test]
+fn noise_on_copies_is_a_share_of_each_matrixs_rms() {
+    check_noise("sapwood/copy-noise", r#"{ "eta": 0.03 }"#, 1.0, |_, source| {
+        let squares: f64 = source.iter().map(|&w| f64::from(w * w)).sum();
+        0.03 * (squares / source.len() as f64).sqrt()
+    });
+}
+
+#[test]
+fn fresh_weights_on_shrunk_ones_are_gpt2s_for_the_final_depth() {
+    let config = r#"{ "lambda": 0.4, "kappa": 0.5 }"#;
+    check_noise("sapwood/shrink-perturb", config, 0.4, |scaled, _| 0.5 * std_of(scaled));
+}
+
 /// Same seed and birth, same bytes; another birth or another seed, others.
 #[test]
 fn draws_hang_on_seed_and_birth() {
-    for id in ["sapwood/original", "sapwood/zero-out"] {
+    let cases: [(&str, &[u64]); 4] = [
+        ("sapwood/original", &[]),
+        ("sapwood/zero-out", &[]),
+        ("sapwood/copy-noise", &[1, 1]),
+        ("sapwood/shrink-perturb", &[1, 1]),
+    ];
+    for (id, sources) in cases {
         let class = "mlp.c_fc.weight";
         let draw = |seed: u64, position: usize| {
-            let grown = Bed::small().with_seed(seed).grow(id, "{}", &growth(position, 2, &[]));
+            let grown = Bed::small().with_seed(seed).grow(id, "{}", &growth(position, 2, sources));
             let of = |index: usize| weights(&grown, grown.new_layers()[index], class).to_vec();
             (of(0), of(1))
         };

@@ -98,12 +98,20 @@ fn check_exact(id: &str, config: &str, sources: &[&[u64]]) {
 fn what_claims_to_preserve_the_function_does_so_everywhere() {
     check_exact("sapwood/zero-out", "{}", &[WITH_SOURCES, WITHOUT]);
     check_exact("sapwood/ln-zero", "{}", &[WITH_SOURCES, WITHOUT]);
+    check_exact("sapwood/lerp", r#"{ "zero_out": true }"#, &[WITH_SOURCES]);
 }
 
 #[test]
 fn what_claims_nothing_changes_the_function() {
     let bed = Bed::small();
-    for (id, sources) in [("sapwood/copy", WITH_SOURCES), ("sapwood/original", WITHOUT)] {
+    let cases = [
+        ("sapwood/original", WITHOUT),
+        ("sapwood/copy", WITH_SOURCES),
+        ("sapwood/lerp", WITH_SOURCES),
+        ("sapwood/copy-noise", WITH_SOURCES),
+        ("sapwood/shrink-perturb", WITH_SOURCES),
+    ];
+    for (id, sources) in cases {
         let grown = bed.grow(id, "{}", &growth(1, 2, sources));
         assert_eq!(grown.receipt.claim, Some(Claim::None), "{id}");
         assert!(jump(bed.shape(), &grown, Device::Reference).loss_nats > 1e-3, "{id}");
@@ -159,6 +167,10 @@ fn check_alive(id: &str, config: &str, sources: &[u64]) {
 fn every_tensor_of_a_new_block_moves_within_two_updates() {
     check_alive("sapwood/original", "{}", WITHOUT);
     check_alive("sapwood/copy", "{}", WITH_SOURCES);
+    check_alive("sapwood/lerp", "{}", WITH_SOURCES);
+    check_alive("sapwood/lerp", r#"{ "zero_out": true }"#, WITH_SOURCES);
+    check_alive("sapwood/copy-noise", "{}", WITH_SOURCES);
+    check_alive("sapwood/shrink-perturb", "{}", WITH_SOURCES);
     for sources in [WITH_SOURCES, WITHOUT] {
         check_alive("sapwood/zero-out", "{}", sources);
         check_alive("sapwood/ln-zero", "{}", sources);

@@ -11,3 +11,5 @@ mod copies;
 mod draws;
 /// Claims about the model's function, and blocks that can learn.
 mod function;
+/// Initializers against NumPy.
+mod goldens;

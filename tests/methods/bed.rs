@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use engine::{LayerId, ModelShape, Snapshot, TensorId, TensorState};
 use engine_native::Device;
 use plugin_host::Loaded;
-use plugin_host::api::host::open;
+use plugin_host::api::host::{open, read_facts};
 use plugin_host::api::testing::Growth;
 use plugin_host::api::{
     self, Above, Actions, GrowthReceipt, GrowthStrategy, Insert, Kind, LayerInitializer, MomentsRule, Plan,
@@ -160,6 +160,13 @@ pub(super) fn from_library(id: &str, config: &str) -> Box<dyn LayerInitializer> 
     });
     let made = made.unwrap_or_else(|| panic!("no library offers {id}"));
     made.unwrap_or_else(|error| panic!("{id} {config}: {error}"))
+}
+
+/// The ids of the initializers that are shipped.
+pub(super) fn shipped_initializers() -> Vec<String> {
+    let facts = built_plugins().iter().map(|path| read_facts(path).expect("it was just built"));
+    let plugins = facts.flat_map(|facts| facts.plugins);
+    plugins.filter(|plugin| plugin.kind == Kind::Initializer).map(|plugin| plugin.id).collect()
 }
 
 /// Where new blocks go: so many in a row, from these positions if any are named.

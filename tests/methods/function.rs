@@ -37,13 +37,17 @@ fn seen(shape: &ModelShape, state: &Snapshot, device: Device) -> (Vec<f32>, Vec<
 }
 
 fn batch(shape: &ModelShape, number: u32) -> TokenBatch {
-    let ids = 2 * (shape.context as u32 + 1);
-    let id = |i: u32| (i * i * 5 + i * (number + 3) + number) % shape.vocabulary as u32;
-    TokenBatch::new((0..ids).map(id).collect(), 2, shape.context)
+    batch_of(shape, |i| i * i * 5 + i * (number + 3) + number)
+}
+
+/// Two rows of the context's length.
+pub(super) fn batch_of(shape: &ModelShape, id: impl Fn(u32) -> u32) -> TokenBatch {
+    let ids = 0..2 * (shape.context as u32 + 1);
+    TokenBatch::new(ids.map(|i| id(i) % shape.vocabulary as u32).collect(), 2, shape.context)
 }
 
 /// The mean loss in the device's own numbers, which evaluations round to f32: of a step that updates nothing.
-fn loss(shape: &ModelShape, engine: &mut dyn Engine, batch: &TokenBatch) -> f64 {
+pub(super) fn loss(shape: &ModelShape, engine: &mut dyn Engine, batch: &TokenBatch) -> f64 {
     let plan = StepPlan::new(Trainable::all(shape, &engine.layers()), 2);
     engine.step(batch, &plan).expect("a good batch");
     let still =

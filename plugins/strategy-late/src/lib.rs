@@ -18,6 +18,9 @@ use sapwood_plugin::{
 };
 use serde::Deserialize;
 
+/// Sources are listed one by one: a model with more layers than that is a mistake, and too much to list.
+const MOST_LAYERS: usize = 1 << 16;
+
 /// From which depth, when, and in which order.
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -82,6 +85,11 @@ impl Plugin for Late {
 impl GrowthStrategy for Late {
     fn plan(&mut self, run: &RunFacts) -> Result<Plan> {
         let (layers, first) = (run.model.layers, self.config.first_layers);
+        if layers > MOST_LAYERS {
+            return Err(Error::new(format!(
+                "{layers} layers are more than the {MOST_LAYERS} that it can grow to"
+            )));
+        }
         if first >= layers {
             return Err(Error::new(format!("{first} layers leave nothing to grow of {layers}"))
                 .in_field("first_layers"));

@@ -152,7 +152,7 @@ impl GrowthStrategy for Gradual {
 impl Gradual {
     fn lay_out(&self, steps: u64) -> Result<Vec<Stage>> {
         let numbers = self.config.first_stage..=self.config.stages;
-        let shares: Vec<f64> = numbers.clone().map(|i| (i as f64).powf(self.config.alpha)).collect();
+        let shares: Vec<f64> = numbers.clone().map(|i| libm::pow(i as f64, self.config.alpha)).collect();
         let mut first_step = 0u64;
         let mut stages = Vec::new();
         for (number, steps) in numbers.zip(split(steps, &shares)) {

@@ -13,3 +13,5 @@ mod draws;
 mod function;
 /// Initializers against NumPy.
 mod goldens;
+/// Strategies with initializers, on the command line.
+mod pairs;

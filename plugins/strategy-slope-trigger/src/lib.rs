@@ -77,12 +77,13 @@ impl Plugin for SlopeTrigger {
     type Config = Config;
 
     fn new(config: Config) -> Result<SlopeTrigger> {
-        let each_is_a_multiple = |pair: &[usize]| pair[0] > 0 && pair[1] > pair[0] && pair[1] % pair[0] == 0;
+        let each_is_a_multiple =
+            |pair: &[usize]| pair[0] > 0 && pair[1] > pair[0] && pair[1].is_multiple_of(pair[0]);
         if config.depths.len() < 2 || !config.depths.windows(2).all(each_is_a_multiple) {
             let wanted = "there must be at least two depths, each a multiple of the one before";
             return Err(Error::new(wanted).in_field("depths"));
         }
-        if !(config.threshold < 0.0) {
+        if config.threshold.is_nan() || config.threshold >= 0.0 {
             return Err(Error::new("must be negative").in_field("threshold"));
         }
         if !(config.window_fraction > 0.0 && config.window_fraction <= 0.5) {

@@ -9,6 +9,8 @@ mod controls;
 mod copies;
 /// Moments of what is drawn.
 mod draws;
+/// What freezes beside old blocks, a tied head with it or not.
+mod freezing;
 /// Claims about the model's function, and blocks that can learn.
 mod function;
 /// Initializers against NumPy.

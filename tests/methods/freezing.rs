@@ -1,25 +1,21 @@
 //! What freezes beside old blocks, told by the decision logs of whole runs: a tied head is the token embedding, so that a
 //! method that trains one and freezes the other has to give something up.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use crate::support::{Bench, json_lines};
 
 /// Runs one arm of four layers and 24 steps; answers its decisions.
-fn decisions(strategy: &str) -> Vec<Value> {
+fn decisions(strategy: &str, initializer: &str) -> Vec<Value> {
     let bench = Bench::with(&[
         ("seeds = [1, 2]", "seeds = [1]"),
         ("compare = [\"tokens\", \"compute\"]", "compare = [\"tokens\"]"),
         ("layers = 2", "layers = 4"),
         ("steps = 40", "steps = 24"),
     ]);
-    let initializer = r#"initializers.new_blocks = { use = "sapwood/zero-out" }"#;
-    bench.add_to_study(&format!("\n[arms.grown]\nstrategy = {{ {strategy} }}\n{initializer}\n"));
+    bench.add_to_study(&format!("\n[arms.freezing]\nstrategy = {{ {strategy} }}\n{initializer}\n"));
     bench.study().good();
-    let run: &Path = &bench.path("out/runs/grown/tokens/seed-1");
-    json_lines(&run.join("decisions.jsonl"))
+    json_lines(&bench.path("out/runs/freezing/tokens/seed-1/decisions.jsonl"))
 }
 
 /// Shared tensors that train in that phase, and the block below whose input no gradient goes.
@@ -40,11 +36,23 @@ fn check_audits(decisions: &[Value]) {
     assert!(ended.iter().all(|phase| phase["frozen_bit_identical"] == true), "{ended:?}");
 }
 
-fn check(strategy: &str, label: &str, shared: &[&str], gradients_stop_below: Option<u64>) {
-    let decisions = decisions(strategy);
+fn check_alone(
+    strategy: &str,
+    initializer: &str,
+    label: &str,
+    shared: &[&str],
+    gradients_stop_below: Option<u64>,
+) {
+    let decisions = decisions(strategy, initializer);
     check_audits(&decisions);
     let shared = shared.iter().map(ToString::to_string).collect();
     assert_eq!(phase(&decisions, label), (shared, gradients_stop_below), "{strategy}, {label}");
+}
+
+/// The same of a strategy that grows.
+fn check(strategy: &str, label: &str, shared: &[&str], gradients_stop_below: Option<u64>) {
+    let initializer = r#"initializers.new_blocks = { use = "sapwood/zero-out" }"#;
+    check_alone(strategy, initializer, label, shared, gradients_stop_below);
 }
 
 const ALL: &[&str] = &["ln_f.bias", "ln_f.weight", "wpe.weight", "wte.weight"];
@@ -80,4 +88,15 @@ fn the_papers_head_trains_through_frozen_blocks_unless_all_below_freezes() {
     };
     check(&strategy("blocks_only"), "stage2-phase1", ALL, None);
     check(&strategy("all_below"), "stage2-phase1", NORM, Some(2));
+}
+
+#[test]
+fn freezing_alone_freezes_the_embeddings_where_it_says_so() {
+    let front = |embeddings: &str| {
+        format!(r#"use = "sapwood/front-freezing", config = {{ embeddings = "{embeddings}" }}"#)
+    };
+    check_alone(&front("freeze"), "", "frozen2", NORM, Some(2));
+    check_alone(&front("train"), "", "frozen2", ALL, None);
+    let lisa = r#"use = "sapwood/lisa", config = { blocks = 1, every_steps = 6, seed = 1 }"#;
+    check_alone(lisa, "", "draw1", ALL, None);
 }

@@ -72,6 +72,13 @@ const STRATEGIES: [Strategy; 12] = [
     ),
 ];
 
+/// Strategies that insert nothing, and so take no initializer.
+const WITHOUT_GROWTH: [(&str, &str); 3] = [
+    ("lisa", r#"use = "sapwood/lisa", config = { blocks = 2, every_steps = 6, seed = 1 }"#),
+    ("front-frozen", r#"use = "sapwood/front-freezing", config = { embeddings = "freeze" }"#),
+    ("front-open", r#"use = "sapwood/front-freezing", config = { embeddings = "train" }"#),
+];
+
 /// An initializer as a study chooses it; whether it can do without a source.
 const INITIALIZERS: [(&str, &str, bool); 8] = [
     ("original", r#"use = "sapwood/original""#, true),
@@ -132,25 +139,25 @@ fn decided(run: &Path) -> Vec<(u64, Vec<Value>)> {
 fn every_pair_that_makes_sense_trains_and_no_two_strategies_decide_alike() {
     let bench = bench();
     let arms: Vec<(String, String)> = arms(true).collect();
+    let alone = |(name, chosen): &(&str, &str)| format!("\n[arms.{name}]\nstrategy = {{ {chosen} }}\n");
+    bench.add_to_study(&WITHOUT_GROWTH.iter().map(alone).collect::<String>());
     bench.add_to_study(&arms.iter().map(|(_, lines)| lines.as_str()).collect::<String>());
     bench.study().good();
     for (arm, _) in &arms {
         let steps = json_lines(&run_of(&bench, arm).join("metrics.jsonl"));
-        let is_number = |step: &Value| step["loss_nats_per_token"].as_f64().is_some_and(f64::is_finite);
+        // What is no number is null in JSON.
+        let is_number = |step: &Value| step["loss_nats_per_token"].is_number();
         assert!(steps.len() == 24 && steps.iter().all(is_number), "{arm}: {} steps", steps.len());
-        assert_eq!(
-            (&steps[0]["depth"] != &steps[23]["depth"], &steps[23]["depth"]),
-            (true, &4.into()),
-            "{arm}"
-        );
-        let before = steps[0]["loss_nats_per_token"].as_f64().expect("a number");
-        let after = steps[23]["loss_nats_per_token"].as_f64().expect("a number");
+        let (first, last) = (&steps[0], &steps[23]);
+        assert!(first["depth"] != last["depth"] && last["depth"] == 4, "{arm}: {first} to {last}");
+        let loss = |step: &Value| step["loss_nats_per_token"].as_f64().expect("a number");
+        let (before, after) = (loss(first), loss(last));
         assert!(after < before - 0.5, "{arm} has learned nothing: {before} to {after}");
     }
     let mut seen: BTreeMap<String, &str> = BTreeMap::new();
-    for Strategy { name, .. } in &STRATEGIES {
-        let decided = format!("{:?}", decided(&run_of(&bench, &format!("{name}_zero-out"))));
-        let twin = seen.insert(decided, name);
+    let grown = STRATEGIES.iter().map(|strategy| (strategy.name, format!("{}_zero-out", strategy.name)));
+    for (name, arm) in grown.chain(WITHOUT_GROWTH.map(|(name, _)| (name, name.to_owned()))) {
+        let twin = seen.insert(format!("{:?}", decided(&run_of(&bench, &arm))), name);
         assert_eq!(twin, None, "{name} decides as another does");
     }
 }
@@ -175,14 +182,27 @@ fn every_pair_that_does_not_is_refused_before_anything_is_trained() {
     assert_eq!(refused, 10, "two strategies without sources, five initializers that need them");
 }
 
+#[test]
+fn a_strategy_that_inserts_nothing_takes_no_initializer() {
+    for (name, chosen) in WITHOUT_GROWTH {
+        let bench = bench();
+        let initializer = "initializers.new_blocks = { use = \"sapwood/copy\" }";
+        bench.add_to_study(&format!("\n[arms.{name}]\nstrategy = {{ {chosen} }}\n{initializer}\n"));
+        let ran = bench.study();
+        assert_eq!(ran.code, Some(3), "{name}: {}", ran.said());
+        assert!(ran.stderr.contains("has no slot `new_blocks`"), "{name}: {}", ran.said());
+    }
+}
+
 /// So that none is forgotten: a new strategy or initializer belongs into the tables above.
 #[test]
 fn every_strategy_and_initializer_that_is_shipped_is_paired() {
-    let paired: String = STRATEGIES.iter().map(|strategy| strategy.chosen).collect();
-    let paired = paired + &INITIALIZERS.map(|(_, chosen, _)| chosen).concat();
+    let grown: String = STRATEGIES.iter().map(|strategy| strategy.chosen).collect();
+    let alone = WITHOUT_GROWTH.map(|(_, chosen)| chosen).concat();
+    let paired = grown + &alone + &INITIALIZERS.map(|(_, chosen, _)| chosen).concat();
     for path in built_plugins() {
         for plugin in read_facts(path).expect("it was just built").plugins {
-            // One has no slot, the other is whatever program it is given.
+            // One decides nothing, the other what its program says.
             let is_elsewhere = ["sapwood/baseline", "sapwood/command"].contains(&plugin.id.as_str());
             let chosen = paired.contains(&format!("\"{}\"", plugin.id));
             assert!(chosen || is_elsewhere || plugin.kind == Kind::Reporter, "{} is not paired", plugin.id);

@@ -17,3 +17,5 @@ mod function;
 mod goldens;
 /// Strategies with initializers, on the command line.
 mod pairs;
+/// Strategies gone on from checkpoints.
+mod resume;

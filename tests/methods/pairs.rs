@@ -11,24 +11,24 @@ use serde_json::Value;
 use crate::support::{Bench, built_plugins, json_lines};
 
 /// A strategy as a study chooses it, for four layers and 24 steps; whether it names sources.
-struct Strategy {
-    name: &'static str,
-    chosen: &'static str,
-    names_sources: bool,
+pub(super) struct Strategy {
+    pub(super) name: &'static str,
+    pub(super) chosen: &'static str,
+    pub(super) names_sources: bool,
 }
 
 const fn strategy(name: &'static str, chosen: &'static str, names_sources: bool) -> Strategy {
     Strategy { name, chosen, names_sources }
 }
 
-const STRATEGIES: [Strategy; 12] = [
+pub(super) const STRATEGIES: [Strategy; 12] = [
     strategy(
         "paper",
         r#"use = "sapwood/paper", config = { stages = 2, freeze = "all_below", staged_steps = 20 }"#,
         false,
     ),
     strategy(
-        "stack",
+        "stack-once",
         r#"use = "sapwood/stack", config = { factor = 2, grow_after_steps = 10, optimizer = "copy" }"#,
         true,
     ),
@@ -67,13 +67,13 @@ const STRATEGIES: [Strategy; 12] = [
     strategy("late-zero", r#"use = "sapwood/late", config = { first_layers = 0, tau = 0.5 }"#, false),
     strategy(
         "slope",
-        r#"use = "sapwood/slope-trigger", config = { depths = [1, 2, 4], at_latest = [0.3, 0.6] }"#,
+        r#"use = "sapwood/slope-trigger", config = { depths = [1, 2, 4], at_latest = [0.3, 0.75] }"#,
         true,
     ),
 ];
 
 /// Strategies that insert nothing, and so take no initializer.
-const WITHOUT_GROWTH: [(&str, &str); 3] = [
+pub(super) const WITHOUT_GROWTH: [(&str, &str); 3] = [
     ("lisa", r#"use = "sapwood/lisa", config = { blocks = 2, every_steps = 6, seed = 1 }"#),
     ("front-frozen", r#"use = "sapwood/front-freezing", config = { embeddings = "freeze" }"#),
     ("front-open", r#"use = "sapwood/front-freezing", config = { embeddings = "train" }"#),
@@ -108,7 +108,7 @@ fn arms(sensible: bool) -> impl Iterator<Item = (String, String)> {
 }
 
 /// The tiny study with four layers, one seed and 24 steps.
-fn bench() -> Bench {
+pub(super) fn bench() -> Bench {
     Bench::with(&[
         ("seeds = [1, 2]", "seeds = [1]"),
         ("compare = [\"tokens\", \"compute\"]", "compare = [\"tokens\"]"),
@@ -118,7 +118,7 @@ fn bench() -> Bench {
     ])
 }
 
-fn run_of(bench: &Bench, arm: &str) -> std::path::PathBuf {
+pub(super) fn run_of(bench: &Bench, arm: &str) -> std::path::PathBuf {
     bench.path(&format!("out/runs/{arm}/tokens/seed-1"))
 }
 

@@ -1,5 +1,5 @@
-//! Every strategy, gone on from a checkpoint right before its first change and from one right after its last: it ends in the
-//! bits of a run that nothing interrupted, initializers' draws included.
+//! Every strategy, gone on from checkpoints around its changes: it ends in the bits of a run that nothing interrupted,
+//! initializers' draws included.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,20 +49,21 @@ fn every_strategy() -> (Bench, Vec<&'static str>) {
 }
 
 #[test]
-fn gone_on_from_before_or_after_a_change_every_strategy_ends_in_the_same_bits() {
+fn gone_on_from_before_and_after_its_changes_every_strategy_ends_in_the_same_bits() {
     let (bench, arms) = every_strategy();
     bench.study().good();
     let runs: Vec<PathBuf> = arms.iter().map(|arm| run_of(&bench, arm)).collect();
     let whole: Vec<_> = runs.iter().map(|run| (changes(run), results(run))).collect();
-    for after_the_last in [false, true] {
+    // Right before the first change, right after it, right after the last.
+    for point in 0..3 {
         for (run, (changes, _)) in runs.iter().zip(&whole) {
             let (first, last) = (changes.first().expect("it changes"), changes.last().expect("so it does"));
-            go_back(run, if after_the_last { last + 1 } else { *first });
+            go_back(run, [*first, first + 1, last + 1][point]);
         }
         bench.study().good();
         for ((arm, run), (_, whole)) in arms.iter().zip(&runs).zip(&whole) {
             for ((name, bytes), (_, resumed)) in whole.iter().zip(results(run)) {
-                assert!(*bytes == resumed, "{arm}: {name} differs, gone on after the last: {after_the_last}");
+                assert!(*bytes == resumed, "{arm}: {name} differs, gone on from point {point}");
             }
         }
     }

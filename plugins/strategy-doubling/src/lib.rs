@@ -12,7 +12,7 @@ use sapwood_plugin::{
     Above, Actions, Error, GrowthStrategy, Insert, LayerId, MomentsRule, OptimizerChange, OptimizerRule,
     Plan, PlannedPhase, Plugin, Result, RunFacts, ScheduleChange, StepContext, Which,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// When the stack is doubled, in which order, and what becomes of AdamW and the learning rate.
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -42,7 +42,7 @@ enum OptimizerState {
 }
 
 /// Where copies go.
-#[derive(Clone, Copy, Default, PartialEq, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Default, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Order {
     /// The stack stands on itself: 0 1 becomes 0 1 0 1 (StackingBERT).
@@ -53,7 +53,7 @@ enum Order {
 }
 
 /// The learning rate's schedule at a doubling.
-#[derive(Clone, Copy, Default, PartialEq, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Default, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Schedule {
     /// Goes on (ours).

@@ -16,7 +16,7 @@ use sapwood_plugin::{
     Above, Actions, Error, GrowthStrategy, Insert, LayerId, MomentsRule, Plan, PlannedPhase, Plugin, Result,
     RunFacts, ScheduleChange, StepContext, Train,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Stages, their lengths, and what is copied where.
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -67,7 +67,7 @@ enum Place {
 }
 
 /// AdamW's moments and counters of new blocks.
-#[derive(Clone, Copy, Default, PartialEq, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Default, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum OptimizerState {
     /// Those of their sources; what an initializer has zeroed begins at zero.
@@ -78,7 +78,7 @@ enum OptimizerState {
 }
 
 /// What is frozen once the model has grown.
-#[derive(Clone, Copy, Default, PartialEq, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Default, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Freeze {
     /// Nothing (MIDAS).

@@ -16,7 +16,7 @@ use sapwood_plugin::{
     Above, Actions, Error, GrowthStrategy, Insert, LayerId, MomentsRule, Plan, PlannedPhase, Plugin, Result,
     RunFacts, StepContext,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Sources are listed one by one: a model with more layers than that is a mistake, and too much to list.
 const MOST_LAYERS: usize = 1 << 16;
@@ -44,7 +44,7 @@ fn three_fifths() -> f64 {
 }
 
 /// Where copies go, and of what they are copies.
-#[derive(Clone, Copy, Default, PartialEq, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Default, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Order {
     /// The stack again and again, on top.
@@ -55,7 +55,7 @@ enum Order {
 }
 
 /// A growth from half of the budget on where the learning rate is not constant.
-#[derive(Clone, Copy, Default, PartialEq, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Default, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum DecayingRate {
     /// Is refused before the first step.

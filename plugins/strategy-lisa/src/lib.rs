@@ -12,7 +12,7 @@ use sapwood_plugin::{
     Actions, Error, GrowthStrategy, Key, LayerId, OptimizerChange, OptimizerRule, Plan, PlannedPhase, Plugin,
     Random, Result, RunFacts, StepContext, Train, Which,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How many blocks, for how long, and what becomes of AdamW.
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -31,7 +31,7 @@ struct Config {
 }
 
 /// AdamW's moments and counters of blocks that are drawn.
-#[derive(Clone, Copy, Default, PartialEq, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Default, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum OptimizerState {
     /// Go on from where they were when the block last trained (ours: implementations differ).

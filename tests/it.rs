@@ -34,6 +34,8 @@ mod kill;
 mod layering;
 /// What is told of memory is what is taken, and a micro-batch that fits is found.
 mod memory;
+/// What each method that is shipped promises, on a model that grows.
+mod methods;
 /// A plugin from outside the workspace, and an initializer swapped by one word.
 mod outside;
 /// Libraries for several machines in one file.

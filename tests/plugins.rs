@@ -44,6 +44,36 @@ fn list_and_inspect_say_as_json_what_they_say_in_words() {
     }
 }
 
+#[test]
+fn every_plugin_has_a_page_that_names_each_of_its_keys() {
+    let bench = Bench::new();
+    for library in built_plugins() {
+        let library = library.to_str().expect("a path in plain text");
+        let page = bench.sapwood(&["plugin", "inspect", library, "--markdown"]).good();
+        let said = bench.sapwood(&["plugin", "inspect", library, "--json"]).good();
+        let said: serde_json::Value = serde_json::from_str(&said).expect("JSON was asked for");
+        for (plugin, facts) in plugins_of(&said[0], "/plugins").zip(plugins_of(&said[0], "/facts/plugins")) {
+            let (id, source) = (text_of(plugin, "id"), text_of(facts, "homepage"));
+            assert!(page.contains(&format!("# `{id}`\n")), "{page}");
+            assert!(source.is_empty() || page.contains(&format!("Source: <{source}>")), "{page}");
+            let keys = plugin["config_schema"]["properties"].as_object().into_iter().flatten();
+            for (key, _) in keys {
+                let row = page.lines().find(|line| line.starts_with(&format!("| `{key}` | ")));
+                let row = row.unwrap_or_else(|| panic!("{id}: `{key}` has no row:\n{page}"));
+                assert!(!row.ends_with("|  |") && !row.contains("| anything |"), "{id}: {row}");
+            }
+        }
+    }
+}
+
+fn plugins_of<'a>(said: &'a serde_json::Value, pointer: &str) -> impl Iterator<Item = &'a serde_json::Value> {
+    said.pointer(pointer).and_then(serde_json::Value::as_array).expect("plugins").iter()
+}
+
+fn text_of<'a>(said: &'a serde_json::Value, key: &str) -> &'a str {
+    said[key].as_str().expect("text")
+}
+
 /// Kind and id in a line like "strategy `a/b` 1.0.0 (MIT)".
 fn headline(line: &str) -> Option<(&str, &str)> {
     let (kind, rest) = line.split_once(" `")?;

@@ -404,6 +404,9 @@ pub(crate) struct InspectArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// Print a page in Markdown: what it is, where its method comes from, what it takes
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) markdown: bool,
     #[command(flatten)]
     pub(crate) plugins: PluginPath,
 }

@@ -153,12 +153,20 @@ impl<'a> Lab<'a> {
         let strategy = self.strategy(longest);
         let mut strategy =
             strategy.map_err(|error| self.at_choice(&format!("arms.{arm}.strategy"), error))?;
+        let mut initializers = Initializers::new();
         for (slot, choice) in &longest.initializers {
             let loaded = self.registry.initializer(&self.at_home(choice)).map_err(TrainError::from);
-            loaded.map_err(|error| self.at_choice(&format!("arms.{arm}.initializers.{slot}"), error))?;
+            let at_slot = |error| self.at_choice(&format!("arms.{arm}.initializers.{slot}"), error);
+            initializers.insert(slot.clone(), loaded.map_err(at_slot)?);
         }
         let rehearsal = rehearse(longest, &mut strategy, &slots, &engine.info());
         let rehearsal = rehearsal.map_err(|error| self.in_arm(arm, error))?;
+        for wanted in &rehearsal.wanted {
+            if let Some(initializer) = initializers.get_mut(&wanted.slot) {
+                let tried = wanted.try_out(initializer, self.file.model.width);
+                tried.map_err(|error| self.in_arm(arm, error))?;
+            }
+        }
         Ok(PlannedArm { arm: arm.to_owned(), rehearsal, memory: None, runs })
     }
 

@@ -20,6 +20,7 @@ mod rehearsal;
 mod run;
 mod schedule;
 mod tensor_file;
+mod trial;
 
 pub use binding::{BoundTo, MadeBy, RunFile};
 pub use config::{
@@ -32,3 +33,4 @@ pub use initial::InitialModel;
 pub use rehearsal::{Rehearsal, RehearsedPhase, rehearse};
 pub use run::{Parts, RunSummary, run};
 pub use schedule::{Schedule, ScheduleKind};
+pub use trial::WantedBlock;

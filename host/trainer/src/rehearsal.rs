@@ -20,6 +20,7 @@ use crate::course::{Course, Rules};
 use crate::growth::changes_tensors;
 use crate::run::{progress, run_facts, step_fits};
 use crate::schedule::RunningSchedule;
+use crate::trial::WantedBlock;
 use crate::{ConfigError, RunConfig, TrainError};
 
 /// What a run will do and cost, as far as its strategy can be foreseen.
@@ -31,6 +32,9 @@ pub struct Rehearsal {
     pub costs: Costs,
     /// Spans in which what trains does not change.
     pub phases: Vec<RehearsedPhase>,
+    /// What it asks of its initializers.
+    #[serde(skip)]
+    pub wanted: BTreeSet<WantedBlock>,
 }
 
 /// A span in which what trains does not change.
@@ -156,6 +160,7 @@ struct Rehearsing<'a> {
     losses: Vec<LossPoint>,
     evaluations: Vec<Evaluation>,
     phases: Vec<RehearsedPhase>,
+    wanted: BTreeSet<WantedBlock>,
 }
 
 impl<'a> Rehearsing<'a> {
@@ -176,6 +181,7 @@ impl<'a> Rehearsing<'a> {
             losses: Vec::new(),
             evaluations: Vec::new(),
             phases: Vec::new(),
+            wanted: BTreeSet::new(),
         })
     }
 
@@ -206,6 +212,7 @@ impl<'a> Rehearsing<'a> {
         if taken.is_empty() || self.rejects(strategy, &course)? {
             return Ok(());
         }
+        self.wanted.extend(WantedBlock::of(&taken, self.course.depth()));
         self.stopped = taken.iter().any(|request| matches!(request, Action::Stop(_)));
         if let Some(phase) = self.phases.last_mut() {
             phase.ends_with_a_copy |= changes_tensors(&taken);
@@ -319,7 +326,7 @@ impl<'a> Rehearsing<'a> {
 
     fn result(mut self) -> Rehearsal {
         self.phases.retain(|phase| phase.steps > 0);
-        Rehearsal { steps: self.step, costs: self.costs, phases: self.phases }
+        Rehearsal { steps: self.step, costs: self.costs, phases: self.phases, wanted: self.wanted }
     }
 }
 

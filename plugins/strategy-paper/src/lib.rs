@@ -10,7 +10,7 @@ use sapwood_plugin::{
     Above, Actions, Error, GrowthStrategy, Insert, LayerId, MomentsRule, OptimizerChange, OptimizerRule,
     Plan, PlannedPhase, Plugin, Result, RunFacts, StepContext, Train, Which,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Stages, freezing, and how long each phase takes.
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -49,7 +49,7 @@ enum Freeze {
 }
 
 /// When AdamW's moments and counters begin anew.
-#[derive(Clone, Copy, Default, PartialEq, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Default, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum FreshOptimizer {
     /// At the start of continual training alone (the paper).

@@ -8,7 +8,7 @@ use sapwood_plugin::{
     Above, Actions, Error, GrowthStrategy, Insert, LayerId, MomentsRule, OptimizerChange, OptimizerRule,
     Plan, PlannedPhase, Plugin, Result, RunFacts, ScheduleChange, StepContext, Which,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How often the stack is repeated, when, and what becomes of AdamW and the learning rate.
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -41,7 +41,7 @@ enum OptimizerState {
 }
 
 /// The learning rate's schedule at growth.
-#[derive(Clone, Copy, Default, PartialEq, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Default, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Schedule {
     /// Goes on.

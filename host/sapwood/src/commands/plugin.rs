@@ -8,6 +8,7 @@ pub(crate) mod list;
 pub(crate) mod lock;
 pub(crate) mod new;
 pub(crate) mod pack;
+mod page;
 pub(crate) mod sign;
 pub(crate) mod validate;
 

@@ -9,6 +9,7 @@ use plugin_host::{PluginError, Registry, SearchPath};
 use serde_json::{Value, json};
 
 use super::facts::{print_json, print_library};
+use super::page::page;
 use crate::Outcome;
 use crate::args::InspectArgs;
 use crate::failure::Failed;
@@ -27,6 +28,12 @@ pub(crate) fn inspect(args: &InspectArgs) -> Outcome {
     let inspected = if is_file { vec![file(named)?] } else { plugins(args)? };
     if args.json {
         print_json(&inspected.iter().map(as_json).collect())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.markdown {
+        let plugins = inspected.iter().flat_map(|inspected| &inspected.plugins);
+        let pages: Vec<String> = plugins.map(|(plugin, schema)| page(plugin, &parsed(schema))).collect();
+        result_line!("{}", pages.join("\n\n"));
         return Ok(ExitCode::SUCCESS);
     }
     for Inspected { path, facts, plugins } in &inspected {
@@ -77,11 +84,13 @@ fn look(
 }
 
 fn as_json(Inspected { path, facts, plugins }: &Inspected) -> Value {
-    let plugin = |(plugin, schema): &(Descriptor, String)| {
-        let schema = serde_json::from_str(schema).unwrap_or(Value::String(schema.clone()));
-        json!({ "kind": plugin.kind, "id": plugin.id, "config_schema": schema })
-    };
+    let plugin = |(plugin, schema): &(Descriptor, String)| json!({ "kind": plugin.kind, "id": plugin.id, "config_schema": parsed(schema) });
     json!({ "library": path, "facts": facts, "plugins": plugins.iter().map(plugin).collect::<Value>() })
+}
+
+/// What is no JSON is told as the text that it is.
+fn parsed(schema: &str) -> Value {
+    serde_json::from_str(schema).unwrap_or_else(|_| Value::String(schema.to_owned()))
 }
 
 fn print_plugin(plugin: &Descriptor, schema: &str) {

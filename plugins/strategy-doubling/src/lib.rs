@@ -1,0 +1,233 @@
+//! Progressive doubling: the whole stack is doubled again and again, at stated shares of the token budget, and everything
+//! trains all the time (StackingBERT, Gong et al., ICML 2019; Kaddour et al., NeurIPS 2023, arXiv 2307.06440, whose code has
+//! both orders below).
+//!
+//! A model of `L` layers and `n` doublings starts with `L / 2^n`. Kaddour et al.'s final configuration goes from 4 to 8
+//! to 16 layers after an eighth and three tenths of the budget, with a fresh optimizer each time: the shares
+//! `[0.125, 0.175, 0.7]`. Shares have no default here, and neither has the optimizer.
+//!
+//! Do embeddings and head freeze too? No: nothing is ever frozen.
+
+use sapwood_plugin::{
+    Above, Actions, Error, GrowthStrategy, Insert, LayerId, MomentsRule, OptimizerChange, OptimizerRule,
+    Plan, PlannedPhase, Plugin, Result, RunFacts, ScheduleChange, StepContext, Which,
+};
+use serde::{Deserialize, Serialize};
+
+/// When the stack is doubled, in which order, and what becomes of AdamW and the learning rate.
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "fractions": [0.125, 0.175, 0.7], "optimizer": "reset" }]))]
+struct Config {
+    /// Shares of the token budget that each depth is trained for, from the shallowest to the whole model; they sum to 1.
+    fractions: Vec<f64>,
+    /// AdamW's moments and counters at each doubling.
+    optimizer: OptimizerState,
+    /// Where copies go.
+    #[serde(default)]
+    order: Order,
+    /// The learning rate's schedule at each doubling.
+    #[serde(default)]
+    schedule: Schedule,
+}
+
+/// AdamW's moments and counters at a doubling.
+#[derive(Clone, Copy, PartialEq, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum OptimizerState {
+    /// All begin anew (Kaddour et al.).
+    Reset,
+    /// Copies take over those of their sources; all others go on.
+    Copy,
+}
+
+/// Where copies go.
+#[derive(Clone, Copy, Default, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Order {
+    /// The stack stands on itself: 0 1 becomes 0 1 0 1 (StackingBERT).
+    #[default]
+    Stack,
+    /// Each block stands on itself: 0 1 becomes 0 0 1 1.
+    Interleave,
+}
+
+/// The learning rate's schedule at a doubling.
+#[derive(Clone, Copy, Default, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Schedule {
+    /// Goes on (ours).
+    #[default]
+    Keep,
+    /// Begins anew over what is left of the budget, warm-up included.
+    Restart,
+}
+
+struct Doubling {
+    config: Config,
+    /// First steps of all depths but the shallowest.
+    grow_at: Vec<u64>,
+}
+
+impl Plugin for Doubling {
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Doubling> {
+        let refuse = |why: &str| Err(Error::new(why).in_field("fractions"));
+        // 2^16 is more than the layers of any model.
+        if !(2..=17).contains(&config.fractions.len()) {
+            return refuse("there must be 2 to 17 shares, one a depth");
+        }
+        if !config.fractions.iter().all(|share| *share > 0.0) {
+            return refuse("every share must be positive");
+        }
+        if (config.fractions.iter().sum::<f64>() - 1.0).abs() > 1e-9 {
+            return refuse("the shares must sum to 1");
+        }
+        Ok(Doubling { config, grow_at: Vec::new() })
+    }
+}
+
+impl GrowthStrategy for Doubling {
+    fn plan(&mut self, run: &RunFacts) -> Result<Plan> {
+        let (layers, factor) = (run.model.layers, 1 << self.doublings());
+        if layers % factor != 0 {
+            let wrong = format!(
+                "{} doublings make {factor} of one, which does not divide {layers} layers",
+                self.doublings()
+            );
+            return Err(Error::new(wrong).in_field("fractions"));
+        }
+        self.grow_at = self.lay_out(run.budget.reference_steps)?;
+        let phases = (0..=self.doublings()).map(|done| self.planned(done, layers / factor)).collect();
+        Ok(Plan { slots: vec!["new_blocks".into()], phases, ..Plan::fixed_depth(layers / factor, layers) })
+    }
+
+    fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> Result<()> {
+        if context.step == 0 {
+            return actions.phase(&label(context.blocks.len()));
+        }
+        if self.grow_at.contains(&context.step) {
+            self.double(context, actions)?;
+            actions.phase(&label(2 * context.blocks.len()))?;
+        }
+        Ok(())
+    }
+
+    sapwood_plugin::stateless!();
+}
+
+impl Doubling {
+    fn doublings(&self) -> usize {
+        self.config.fractions.len() - 1
+    }
+
+    /// Each share's end, rounded on its own, so that roundings do not add up.
+    fn lay_out(&self, steps: u64) -> Result<Vec<u64>> {
+        let ends = self.config.fractions.iter().take(self.doublings()).scan(0.0, |sum, share| {
+            *sum += share;
+            Some((*sum * steps as f64).round() as u64)
+        });
+        let ends: Vec<u64> = ends.collect();
+        let grows = std::iter::once(&0).chain(&ends).zip(ends.iter().chain([&steps])).all(|(a, b)| a < b);
+        if grows { Ok(ends) } else { Err(Error::new("a share is less than one step").in_field("fractions")) }
+    }
+
+    fn planned(&self, done: usize, initial_depth: usize) -> PlannedPhase {
+        let first_step = if done == 0 { 0 } else { self.grow_at[done - 1] };
+        let depth = initial_depth << done;
+        let steps = self.grow_at.get(done).map(|end| end - first_step);
+        PlannedPhase { label: label(depth), first_step, steps, depth, trains: "all".into() }
+    }
+
+    fn double(&self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> Result<()> {
+        let stack: Vec<LayerId> = context.blocks.iter().map(|block| block.id).collect();
+        let runs = match self.config.order {
+            Order::Stack => stack.chunks(stack.len().max(1)),
+            Order::Interleave => stack.chunks(1),
+        };
+        let copied = self.config.optimizer == OptimizerState::Copy;
+        for sources in runs {
+            actions.insert(Insert {
+                above: sources.last().map_or(Above::Embedding, |&top| Above::Layer(top)),
+                count: sources.len(),
+                slot: "new_blocks".into(),
+                sources: sources.to_vec(),
+                moments: if copied { MomentsRule::CopyFromSource } else { MomentsRule::Zero },
+            })?;
+        }
+        if !copied {
+            actions.optimizer(OptimizerRule { which: Which::All, change: OptimizerChange::Reset })?;
+        }
+        if self.config.schedule == Schedule::Restart {
+            actions.schedule(ScheduleChange::Restart)?;
+        }
+        Ok(())
+    }
+}
+
+fn label(depth: usize) -> String {
+    format!("depth{depth}")
+}
+
+sapwood_plugin::export! {
+    strategy Doubling { id: "sapwood/doubling", summary: "the stack is doubled again and again (StackingBERT)" }
+}
+
+#[cfg(test)]
+mod tests {
+    use sapwood_plugin::testing::{SimulatedRun, plugin};
+
+    use super::Doubling;
+
+    fn drive(layers: usize, steps: u64, config: &str) -> String {
+        let mut doubling: Doubling = plugin(config).expect("a good configuration");
+        SimulatedRun::new(layers, steps).drive(&mut doubling).expect("depths that fit").to_string()
+    }
+
+    /// 4, 8 and 16 layers, doubled after an eighth and three tenths.
+    #[test]
+    fn boundaries_are_where_kaddours_configuration_puts_them() {
+        let config = r#"{ "fractions": [0.125, 0.175, 0.7], "optimizer": "reset" }"#;
+        let wanted = "starts with 4 of at most 16 blocks
+before step 0: phase `depth4`
+before step 5000: insert 4 above 3 for new_blocks from 0 1 2 3; optimizer Reset of All; phase `depth8`
+before step 12000: insert 8 above 7 for new_blocks from 0 1 2 3 4 5 6 7; optimizer Reset of All; phase `depth16`
+ends after 40000 steps with blocks 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15
+";
+        assert_eq!(drive(16, 40_000, config), wanted);
+    }
+
+    #[test]
+    fn interleaved_each_block_stands_on_itself() {
+        let config = r#"{ "fractions": [0.5, 0.5], "optimizer": "copy", "order": "interleave", "schedule": "restart" }"#;
+        let wanted = "starts with 2 of at most 4 blocks
+before step 0: phase `depth2`
+before step 10: insert 1 above 0 for new_blocks from 0; insert 1 above 1 for new_blocks from 1; schedule Restart; phase `depth4`
+ends after 20 steps with blocks 0 2 1 3
+";
+        assert_eq!(drive(4, 20, config), wanted);
+    }
+
+    /// Everything trains, embeddings and the tied head too: it never asks for anything else.
+    #[test]
+    fn nothing_is_ever_frozen() {
+        let said = drive(8, 80, r#"{ "fractions": [0.2, 0.2, 0.2, 0.4], "optimizer": "copy" }"#);
+        assert!(!said.contains("train") && said.contains("depth8"), "{said}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_its_key() {
+        for fractions in ["[1.0]", "[0.5, 0.6]", "[0.5, 0.0, 0.5]", "[1.5, -0.5]"] {
+            let config = format!(r#"{{ "fractions": {fractions}, "optimizer": "copy" }}"#);
+            let error = plugin::<Doubling>(&config).map(|_| ()).expect_err("refused");
+            assert_eq!(error.field(), Some("fractions"), "{fractions}");
+        }
+        for (layers, steps) in [(6, 100), (2, 100), (12, 3)] {
+            let config = r#"{ "fractions": [0.125, 0.175, 0.7], "optimizer": "reset" }"#;
+            let mut doubling: Doubling = plugin(config).expect("a good configuration");
+            let error = SimulatedRun::new(layers, steps).drive(&mut doubling).expect_err("refused");
+            assert_eq!(error.field(), Some("fractions"), "{layers} layers, {steps} steps");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+"""What every initializer makes of a two-layer GPT-2 eight wide, and what the grown model's loss is: in NumPy, from the
+methods' definitions alone, for tests/methods/goldens.rs.
+
+    python make_golden.py > golden.json       (NumPy; 2.4.6 made the file that is here)
+
+The model is GPT-2's pre-norm block with biases, two heads, a context of 6, 11 tokens, a tied head, epsilon 1e-5. No
+weight is stored: element i of the k-th tensor is 0.3 sin(0.73 i + 1.31 k) in f32, and a gain is one more. Tensors are
+numbered: 4 shared ones, 12 of each block, those of the initial model's new block from 88 on. The new block is born third;
+the model's final depth is 6, its initial standard deviation 0.2, and its random key that of seed 7, slot `new_blocks`,
+number 2. Matrices are [in, out].
+
+For each tensor the file has five numbers: its first and its last element, the sum, the sum of squares, and the sum of
+i w_i / n. For each place of the new block (below, between, above) it has the mean loss of two rows of six targets.
+"""
+
+import json
+import math
+
+import numpy as np
+
+WIDTH, HEADS, CONTEXT, VOCABULARY = 8, 2, 6, 11
+FINAL_DEPTH, INIT_STD = 6, 0.2
+CLASSES = [
+    ("ln_1.weight", (8,)), ("ln_1.bias", (8,)),
+    ("attn.c_attn.weight", (8, 24)), ("attn.c_attn.bias", (24,)),
+    ("attn.c_proj.weight", (8, 8)), ("attn.c_proj.bias", (8,)),
+    ("ln_2.weight", (8,)), ("ln_2.bias", (8,)),
+    ("mlp.c_fc.weight", (8, 32)), ("mlp.c_fc.bias", (32,)),
+    ("mlp.c_proj.weight", (32, 8)), ("mlp.c_proj.bias", (8,)),
+]
+GAINS = {"ln_1.weight", "ln_2.weight", "ln_f.weight"}
+OUTPUTS = {"attn.c_proj.weight", "attn.c_proj.bias", "mlp.c_proj.weight", "mlp.c_proj.bias"}
+
+
+def given(name, shape, number):
+    wave = 0.3 * np.sin(0.73 * np.arange(math.prod(shape)) + 1.31 * number)
+    return (wave + (name in GAINS)).astype(np.float32).reshape(shape)
+
+
+def block(first):
+    return {name: given(name, shape, first + k) for k, (name, shape) in enumerate(CLASSES)}
+
+
+SHARED = [given(*tensor) for tensor in
+          [("wte", (VOCABULARY, WIDTH), 0), ("wpe", (CONTEXT, WIDTH), 1), ("ln_f.weight", (8,), 2), ("ln_f.bias", (8,), 3)]]
+OLD = [block(4), block(16)]
+ORIGINAL = block(88)
+
+# ---------------------------------------------------------------- random numbers: Philox 4x32-10, Box and Muller
+
+U64 = (1 << 64) - 1
+
+
+def mixed(x):
+    x = (x + 0x9E3779B97F4A7C15) & U64
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & U64
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & U64
+    return x ^ (x >> 31)
+
+
+def named(key, name):
+    fnv = 0xCBF29CE484222325
+    for byte in name.encode():
+        fnv = ((fnv ^ byte) * 0x100000001B3) & U64
+    return mixed(key ^ mixed(fnv))
+
+
+def numbered(key, number):
+    return mixed(((key << 17 | key >> 47) & U64) ^ mixed(number))
+
+
+def philox(block, key):
+    a, b, c, d = block & 0xFFFFFFFF, block >> 32, 0, 0
+    low, high = key & 0xFFFFFFFF, key >> 32
+    for _ in range(10):
+        first, second = a * 0xD2511F53, c * 0xCD9E8D57
+        a, b, c, d = (second >> 32) ^ b ^ low, second & 0xFFFFFFFF, (first >> 32) ^ d ^ high, first & 0xFFFFFFFF
+        low, high = (low + 0x9E3779B9) & 0xFFFFFFFF, (high + 0xBB67AE85) & 0xFFFFFFFF
+    return a, b, c, d
+
+
+def normals(key, shape):
+    count = math.prod(shape)
+    draws = []
+    for number in range((count + 1) // 2):
+        a, b, c, d = philox(number, key)
+        first, second = ((a << 32 | b) >> 11) / 2**53, ((c << 32 | d) >> 11) / 2**53
+        radius = math.sqrt(-2 * math.log(1 - first))
+        draws += [radius * math.cos(2 * math.pi * second), radius * math.sin(2 * math.pi * second)]
+    return np.array(draws[:count]).reshape(shape)
+
+
+KEY = numbered(named(mixed(7 ^ 0x73617077_6F6F6421), "new_blocks"), 2)
+
+# ---------------------------------------------------------------- the methods
+
+
+def original(_):
+    return dict(ORIGINAL)
+
+
+def copy(source):
+    return dict(OLD[source])
+
+
+def zero_out(source):
+    base = ORIGINAL if source is None else OLD[source]
+    return {name: 0 * w if name in OUTPUTS else w for name, w in base.items()}
+
+
+def ln_zero(source):
+    base = ORIGINAL if source is None else OLD[source]
+    return {name: w if w.ndim == 2 else 0 * w for name, w in base.items()}
+
+
+def lerp(source, t=0.5, zero=False):
+    below, above = OLD[source], OLD[min(source + 1, len(OLD) - 1)]
+    between = {name: (1 - t) * below[name].astype(float) + t * above[name] for name in below}
+    return {name: 0 * w if zero and name in OUTPUTS else w for name, w in between.items()}
+
+
+def copy_noise(source, eta=0.01):
+    def noisy(name, w):
+        if w.ndim < 2:
+            return w
+        rms = np.sqrt(np.mean(w.astype(float) ** 2))
+        return w + eta * rms * normals(named(named(KEY, "copy-noise"), name), w.shape)
+    return {name: noisy(name, w) for name, w in OLD[source].items()}
+
+
+def shrink_perturb(source, shrink=0.4, kappa=1.0):
+    def one(name, w):
+        mean = 1.0 if name in GAINS else 0.0
+        kept = shrink * w.astype(float) + (1 - shrink) * mean
+        if w.ndim < 2:
+            return kept
+        std = INIT_STD / math.sqrt(2 * FINAL_DEPTH) if name in OUTPUTS else INIT_STD
+        return kept + kappa * std * normals(named(named(KEY, "shrink-perturb"), name), w.shape)
+    return {name: one(name, w) for name, w in OLD[source].items()}
+
+
+CASES = [
+    ("original", "{}", None, original(None)),
+    ("copy", "{}", 0, copy(0)),
+    ("zero-out", "{}", None, zero_out(None)),
+    ("zero-out", "{}", 1, zero_out(1)),
+    ("ln-zero", "{}", None, ln_zero(None)),
+    ("ln-zero", "{}", 0, ln_zero(0)),
+    ("lerp", "{}", 0, lerp(0)),
+    ("lerp", '{ "t": 0.25, "zero_out": true }', 0, lerp(0, 0.25, True)),
+    ("lerp", '{ "t": 0.25 }', 1, lerp(1, 0.25)),
+    ("copy-noise", "{}", 1, copy_noise(1)),
+    ("copy-noise", '{ "eta": 0.03 }', 0, copy_noise(0, 0.03)),
+    ("shrink-perturb", "{}", 0, shrink_perturb(0)),
+    ("shrink-perturb", '{ "lambda": 0.7, "kappa": 0.5 }', 1, shrink_perturb(1, 0.7, 0.5)),
+]
+
+# ---------------------------------------------------------------- the model
+
+
+def norm(x, gain, shift):
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * gain + shift
+
+
+def attention(x, b):
+    q, k, v = np.split(x @ b["attn.c_attn.weight"] + b["attn.c_attn.bias"], 3, -1)
+    split = lambda y: y.reshape(CONTEXT, HEADS, -1).transpose(1, 0, 2)
+    scores = split(q) @ split(k).transpose(0, 2, 1) / math.sqrt(WIDTH // HEADS)
+    scores[:, np.triu(np.ones((CONTEXT, CONTEXT), bool), 1)] = -np.inf
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    return (weights @ split(v)).transpose(1, 0, 2).reshape(CONTEXT, WIDTH) @ b["attn.c_proj.weight"] + b["attn.c_proj.bias"]
+
+
+def mlp(x, b):
+    h = x @ b["mlp.c_fc.weight"] + b["mlp.c_fc.bias"]
+    h = 0.5 * h * (1 + np.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * h**3)))
+    return h @ b["mlp.c_proj.weight"] + b["mlp.c_proj.bias"]
+
+
+def losses(ids, blocks):
+    wte, wpe, gain, shift = [w.astype(float) for w in SHARED]
+    x = wte[ids[:-1]] + wpe
+    for b in blocks:
+        x = x + attention(norm(x, b["ln_1.weight"], b["ln_1.bias"]), b)
+        x = x + mlp(norm(x, b["ln_2.weight"], b["ln_2.bias"]), b)
+    logits = norm(x, gain, shift) @ wte.T
+    logits -= logits.max(-1, keepdims=True)
+    return np.log(np.exp(logits).sum(-1)) - logits[np.arange(CONTEXT), ids[1:]]
+
+
+def mean_loss(blocks):
+    blocks = [{name: w.astype(float) for name, w in b.items()} for b in blocks]
+    rows = np.array([(5 * i * i + 3 * i) % VOCABULARY for i in range(14)]).reshape(2, 7)
+    return float(np.mean([losses(row, blocks) for row in rows]))
+
+
+def summary(w):
+    flat = w.astype(np.float32).astype(float).ravel()
+    ramp = np.arange(len(flat)) / len(flat)
+    return [float(f"{x:.9g}") for x in (flat[0], flat[-1], flat.sum(), (flat**2).sum(), (ramp * flat).sum())]
+
+
+def case(name, config, source, made):
+    made = {class_: w.astype(np.float32) for class_, w in made.items()}
+    places = [mean_loss(OLD[:at] + [made] + OLD[at:]) for at in range(3)]
+    return {"id": f"sapwood/{name}", "config": config, "source": source, "losses": places,
+            "tensors": {class_: summary(made[class_]) for class_, _ in CLASSES}}
+
+
+results = {"loss_before": mean_loss(OLD), "cases": [case(*of) for of in CASES]}
+print(json.dumps(results, indent=1).replace("\n     ", " ").replace("\n    ]", " ]"))

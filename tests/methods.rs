@@ -1,0 +1,21 @@
+//! What each method that is shipped promises, proved on its library: what new blocks do to the model's function,
+//! that they can learn, whose bits they are, and against numbers that were made elsewhere.
+
+/// A model that has trained, grown in a real run.
+mod bed;
+/// Initializers that are wrong, so that each proof is seen to fail.
+mod controls;
+/// Whose bits new blocks are, and that nothing else was touched.
+mod copies;
+/// Moments of what is drawn.
+mod draws;
+/// What freezes beside old blocks, a tied head with it or not.
+mod freezing;
+/// Claims about the model's function, and blocks that can learn.
+mod function;
+/// Initializers against NumPy.
+mod goldens;
+/// Strategies with initializers, on the command line.
+mod pairs;
+/// Strategies gone on from checkpoints.
+mod resume;

@@ -1,0 +1,125 @@
+//! Whose bits a new block's tensors are, with their AdamW states; and that growth touches nothing that was there.
+
+use engine::{LayerId, Moments, Snapshot, TensorState};
+
+use super::bed::{Bed, DEPTH, Grown, growth};
+
+/// Sources of the two new blocks, neither of them beside the place where these go.
+const SOURCES: [u64; 2] = [2, 0];
+
+fn same_bits(one: &[f32], other: &[f32]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+fn same_state(one: &TensorState, other: &TensorState) -> bool {
+    let same_moments = same_bits(&one.moments.first, &other.moments.first)
+        && same_bits(&one.moments.second, &other.moments.second);
+    same_bits(&one.weights, &other.weights) && same_moments && one.moments.updates == other.moments.updates
+}
+
+/// Tensors of the state before that are another after growth, in a bit of weights or of AdamW's state.
+fn touched(before: &Snapshot, after: &Snapshot) -> Vec<String> {
+    let is_same = |(tensor, state): &&(engine::TensorId, TensorState)| {
+        after.tensors.iter().any(|(other, after)| other == tensor && same_state(state, after))
+    };
+    let touched = before.tensors.iter().filter(|tensor| !is_same(tensor));
+    touched.map(|(tensor, _)| tensor.to_string()).collect()
+}
+
+/// Grows at every place, and asks `check` about each tensor of each new block: its class, its state, its source's.
+fn check(id: &str, config: &str, check: impl Fn(&str, &TensorState, &TensorState)) {
+    let bed = Bed::small();
+    for position in 0..=DEPTH {
+        let grown = bed.grow(id, config, &growth(position, 2, &SOURCES));
+        assert_eq!(touched(&grown.before, &grown.after), [""; 0], "{id} {config}");
+        let layers = &grown.after.layers[position..position + 2];
+        assert_eq!(layers, grown.new_layers(), "they stand where they were asked to");
+        for (&layer, source) in layers.iter().zip(SOURCES) {
+            for class in bed.shape().block_tensors().iter().map(|spec| spec.class.0) {
+                let source = Grown::tensor(&grown.before, LayerId(source), class);
+                check(class, Grown::tensor(&grown.after, layer, class), source);
+            }
+        }
+    }
+}
+
+fn is_branch_output(class: &str) -> bool {
+    class.contains("c_proj")
+}
+
+#[test]
+fn a_copy_is_its_source_with_its_adamw_state() {
+    check("sapwood/copy", "{}", |class, new, source| {
+        assert!(same_state(new, source), "{class}");
+        assert_eq!(source.moments.updates, 6, "{class}: a source that has trained");
+    });
+}
+
+#[test]
+fn zeroed_blocks_are_copies_but_for_the_last_maps() {
+    check("sapwood/zero-out", "{}", |class, new, source| {
+        if is_branch_output(class) {
+            assert!(same_bits(&new.weights, &vec![0.0; new.weights.len()]), "{class}");
+        } else {
+            assert!(same_bits(&new.weights, &source.weights), "{class}");
+        }
+        assert_eq!(new.moments, Moments::zero(new.weights.len()), "{class}");
+    });
+}
+
+#[test]
+fn blocks_with_zero_norms_are_copies_in_their_matrices() {
+    check("sapwood/ln-zero", "{}", |class, new, source| {
+        let is_matrix = class.ends_with("weight") && !class.starts_with("ln_");
+        let wanted = if is_matrix { source.weights.clone() } else { vec![0.0; new.weights.len()] };
+        assert!(same_bits(&new.weights, &wanted), "{class}");
+        assert_eq!(new.moments, Moments::zero(new.weights.len()), "{class}");
+    });
+}
+
+/// The limits at which an initializer is a copy, or a copy of the block above that.
+#[test]
+fn at_their_limits_initializers_copy() {
+    check("sapwood/copy-noise", r#"{ "eta": 0 }"#, |class, new, source| {
+        assert!(same_state(new, source), "{class}");
+    });
+    for (id, config) in
+        [("sapwood/lerp", r#"{ "t": 0 }"#), ("sapwood/shrink-perturb", r#"{ "lambda": 1, "kappa": 0 }"#)]
+    {
+        check(id, config, |class, new, source| {
+            assert!(same_bits(&new.weights, &source.weights), "{id}: {class}");
+            assert_eq!(new.moments, Moments::zero(new.weights.len()), "{id}: {class}");
+        });
+    }
+    let grown = Bed::small().grow("sapwood/lerp", r#"{ "t": 1 }"#, &growth(1, 2, &SOURCES));
+    for (&layer, above) in grown.new_layers().iter().zip([2, 1]) {
+        for class in Bed::small().shape().block_tensors().iter().map(|spec| spec.class.0) {
+            let (new, above) = (
+                Grown::tensor(&grown.after, layer, class),
+                Grown::tensor(&grown.before, LayerId(above), class),
+            );
+            assert!(same_bits(&new.weights, &above.weights), "{class}: there is none above the topmost");
+        }
+    }
+}
+
+/// Away from its limits: noise in the matrices, with the source's AdamW state.
+#[test]
+fn noisy_copies_have_their_sources_moments() {
+    check("sapwood/copy-noise", "{}", |class, new, source| {
+        let is_matrix = class.ends_with("weight") && !class.starts_with("ln_");
+        assert_eq!(!same_bits(&new.weights, &source.weights), is_matrix, "{class}");
+        assert_eq!(new.moments, source.moments, "{class}");
+    });
+}
+
+/// So that the checks above are not passed by whatever grows.
+#[test]
+fn blocks_of_the_initial_model_are_no_copies() {
+    let grown = Bed::small().grow("sapwood/original", "{}", &growth(1, 1, &[]));
+    let new = Grown::tensor(&grown.after, grown.new_layers()[0], "mlp.c_fc.weight");
+    for layer in &grown.before.layers {
+        let old = Grown::tensor(&grown.before, *layer, "mlp.c_fc.weight");
+        assert!(!same_state(new, old) && !same_bits(&new.weights, &old.weights), "block {layer}");
+    }
+}

@@ -1,0 +1,227 @@
+//! Every strategy with every initializer, in one study on the command line: what makes sense trains to its end, what does
+//! not is refused with the reason before anything is trained, and no two strategies decide alike.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use plugin_host::api::Kind;
+use plugin_host::api::host::read_facts;
+use serde_json::Value;
+
+use crate::support::{Bench, built_plugins, json_lines};
+
+/// A strategy as a study chooses it, for four layers and 24 steps; whether it names sources.
+pub(super) struct Strategy {
+    pub(super) name: &'static str,
+    pub(super) chosen: &'static str,
+    pub(super) names_sources: bool,
+}
+
+const fn strategy(name: &'static str, chosen: &'static str, names_sources: bool) -> Strategy {
+    Strategy { name, chosen, names_sources }
+}
+
+pub(super) const STRATEGIES: [Strategy; 12] = [
+    strategy(
+        "paper",
+        r#"use = "sapwood/paper", config = { stages = 2, freeze = "all_below", staged_steps = 20 }"#,
+        false,
+    ),
+    strategy(
+        "stack-once",
+        r#"use = "sapwood/stack", config = { factor = 2, grow_after_steps = 10, optimizer = "copy" }"#,
+        true,
+    ),
+    strategy("gradual-last", r#"use = "sapwood/gradual", config = { stages = 4, place = "last" }"#, true),
+    strategy(
+        "gradual-block",
+        r#"use = "sapwood/gradual", config = { stages = 4, place = "mid_block" }"#,
+        true,
+    ),
+    strategy(
+        "gradual-layer",
+        r#"use = "sapwood/gradual", config = { stages = 2, place = "mid_layer" }"#,
+        true,
+    ),
+    strategy(
+        "llama-pro",
+        r#"use = "sapwood/gradual", config = { stages = 2, place = "each", freeze = "old_blocks" }"#,
+        true,
+    ),
+    strategy(
+        "doubling",
+        r#"use = "sapwood/doubling", config = { fractions = [0.2, 0.3, 0.5], optimizer = "reset" }"#,
+        true,
+    ),
+    strategy(
+        "mslt-frozen",
+        r#"use = "sapwood/mslt", config = { stages = 4, head = "frozen", optimizer = "reset" }"#,
+        true,
+    ),
+    strategy(
+        "mslt-trains",
+        r#"use = "sapwood/mslt", config = { stages = 2, head = "trains", optimizer = "copy" }"#,
+        true,
+    ),
+    strategy("late-one", r#"use = "sapwood/late", config = { first_layers = 1 }"#, true),
+    strategy("late-zero", r#"use = "sapwood/late", config = { first_layers = 0, tau = 0.5 }"#, false),
+    strategy(
+        "slope",
+        r#"use = "sapwood/slope-trigger", config = { depths = [1, 2, 4], at_latest = [0.3, 0.75] }"#,
+        true,
+    ),
+];
+
+/// Strategies that insert nothing, and so take no initializer.
+pub(super) const WITHOUT_GROWTH: [(&str, &str); 7] = [
+    (
+        "lisa",
+        r#"use = "sapwood/turns", config = { blocks = 2, every_steps = 6, order = "random", optimizer = "keep", shared = "train" }"#,
+    ),
+    (
+        "badam",
+        r#"use = "sapwood/turns", config = { blocks = 1, every_steps = 6, order = "ascending", optimizer = "reset", shared = "train" }"#,
+    ),
+    (
+        "layer-drop",
+        r#"use = "sapwood/layer-drop", config = { drop = { rule = "anneal" }, granularity = "sequence", scale = "none" }"#,
+    ),
+    ("raptr", r#"use = "sapwood/raptr", config = { scale = "root" }"#),
+    (
+        "by-gradients",
+        r#"use = "sapwood/adaptive-freezing", config = { shared = "freeze", interval = 0.1, alpha = 0.5 }"#,
+    ),
+    ("front-frozen", r#"use = "sapwood/front-freezing", config = { embeddings = "freeze" }"#),
+    ("front-open", r#"use = "sapwood/front-freezing", config = { embeddings = "train" }"#),
+];
+
+/// An initializer as a study chooses it; whether it can do without a source.
+const INITIALIZERS: [(&str, &str, bool); 8] = [
+    ("original", r#"use = "sapwood/original""#, true),
+    ("copy", r#"use = "sapwood/copy""#, false),
+    ("zero-out", r#"use = "sapwood/zero-out""#, true),
+    ("ln-zero", r#"use = "sapwood/ln-zero""#, true),
+    ("lerp", r#"use = "sapwood/lerp""#, false),
+    ("lerp-zero", r#"use = "sapwood/lerp", config = { t = 0.25, zero_out = true }"#, false),
+    ("copy-noise", r#"use = "sapwood/copy-noise""#, false),
+    ("shrink-perturb", r#"use = "sapwood/shrink-perturb""#, false),
+];
+
+/// All pairs, those that make sense or those that do not: the arm's name, and its lines.
+fn arms(sensible: bool) -> impl Iterator<Item = (String, String)> {
+    STRATEGIES.iter().flat_map(move |strategy| {
+        let fits = move |needs_none: &bool| (*needs_none || strategy.names_sources) == sensible;
+        let fitting = INITIALIZERS.iter().filter(move |(_, _, needs_none)| fits(needs_none));
+        fitting.map(move |(name, initializer, _)| {
+            let arm = format!("{}_{name}", strategy.name);
+            let lines = format!(
+                "\n[arms.{arm}]\nstrategy = {{ {} }}\ninitializers.new_blocks = {{ {initializer} }}\n",
+                strategy.chosen
+            );
+            (arm, lines)
+        })
+    })
+}
+
+/// The tiny study with four layers, one seed and 24 steps.
+pub(super) fn bench() -> Bench {
+    Bench::with(&[
+        ("seeds = [1, 2]", "seeds = [1]"),
+        ("compare = [\"tokens\", \"compute\"]", "compare = [\"tokens\"]"),
+        ("layers = 2", "layers = 4"),
+        ("steps = 40", "steps = 24"),
+        ("every_steps = 10\nkeep = 2", "every_steps = 100\nkeep = 1"),
+    ])
+}
+
+pub(super) fn run_of(bench: &Bench, arm: &str) -> std::path::PathBuf {
+    bench.path(&format!("out/runs/{arm}/tokens/seed-1"))
+}
+
+/// What a run's strategy asked for, step by step, names of phases and numbers for plots aside.
+fn decided(run: &Path) -> Vec<(u64, Vec<Value>)> {
+    let decisions = json_lines(&run.join("decisions.jsonl")).into_iter();
+    let requests = decisions.filter(|decision| decision["decision"] == "requested");
+    requests
+        .map(|decision| {
+            let requests = decision["requests"].as_array().expect("a list").iter();
+            let deeds = requests.filter(|request| request["phase"].is_null() && request["metric"].is_null());
+            (decision["step"].as_u64().expect("a step"), deeds.cloned().collect())
+        })
+        .collect()
+}
+
+#[test]
+fn every_pair_that_makes_sense_trains_and_no_two_strategies_decide_alike() {
+    let bench = bench();
+    let arms: Vec<(String, String)> = arms(true).collect();
+    let alone = |(name, chosen): &(&str, &str)| format!("\n[arms.{name}]\nstrategy = {{ {chosen} }}\n");
+    bench.add_to_study(&WITHOUT_GROWTH.iter().map(alone).collect::<String>());
+    bench.add_to_study(&arms.iter().map(|(_, lines)| lines.as_str()).collect::<String>());
+    bench.study().good();
+    for (arm, _) in &arms {
+        let steps = json_lines(&run_of(&bench, arm).join("metrics.jsonl"));
+        // What is no number is null in JSON.
+        let is_number = |step: &Value| step["loss_nats_per_token"].is_number();
+        assert!(steps.len() == 24 && steps.iter().all(is_number), "{arm}: {} steps", steps.len());
+        let (first, last) = (&steps[0], &steps[23]);
+        assert!(first["depth"] != last["depth"] && last["depth"] == 4, "{arm}: {first} to {last}");
+        let loss = |step: &Value| step["loss_nats_per_token"].as_f64().expect("a number");
+        let (before, after) = (loss(first), loss(last));
+        assert!(after < before - 0.5, "{arm} has learned nothing: {before} to {after}");
+    }
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+    let grown = STRATEGIES.iter().map(|strategy| (strategy.name, format!("{}_zero-out", strategy.name)));
+    for (name, arm) in grown.chain(WITHOUT_GROWTH.map(|(name, _)| (name, name.to_owned()))) {
+        let twin = seen.insert(format!("{:?}", decided(&run_of(&bench, &arm))), name);
+        assert_eq!(twin, None, "{name} decides as another does");
+    }
+}
+
+#[test]
+fn every_pair_that_does_not_is_refused_before_anything_is_trained() {
+    let mut refused = 0;
+    for (arm, lines) in arms(false) {
+        let bench = bench();
+        bench.add_to_study(&lines);
+        let line = std::fs::read_to_string(bench.path("study.toml")).expect("a study").lines().count();
+        let ran = bench.study();
+        assert_eq!(ran.code, Some(3), "{arm}: {}", ran.said());
+        for wanted in
+            ["needs a source block, but the strategy names none", &arm, &format!("study.toml:{line}\n")]
+        {
+            assert!(ran.stderr.contains(wanted), "{arm}: {}", ran.said());
+        }
+        assert!(!bench.path("out/runs").exists(), "{arm}: something was trained");
+        refused += 1;
+    }
+    assert_eq!(refused, 10, "two strategies without sources, five initializers that need them");
+}
+
+#[test]
+fn a_strategy_that_inserts_nothing_takes_no_initializer() {
+    for (name, chosen) in WITHOUT_GROWTH {
+        let bench = bench();
+        let initializer = "initializers.new_blocks = { use = \"sapwood/copy\" }";
+        bench.add_to_study(&format!("\n[arms.{name}]\nstrategy = {{ {chosen} }}\n{initializer}\n"));
+        let ran = bench.study();
+        assert_eq!(ran.code, Some(3), "{name}: {}", ran.said());
+        assert!(ran.stderr.contains("has no slot `new_blocks`"), "{name}: {}", ran.said());
+    }
+}
+
+/// So that none is forgotten: a new strategy or initializer belongs into the tables above.
+#[test]
+fn every_strategy_and_initializer_that_is_shipped_is_paired() {
+    let grown: String = STRATEGIES.iter().map(|strategy| strategy.chosen).collect();
+    let alone = WITHOUT_GROWTH.map(|(_, chosen)| chosen).concat();
+    let paired = grown + &alone + &INITIALIZERS.map(|(_, chosen, _)| chosen).concat();
+    for path in built_plugins() {
+        for plugin in read_facts(path).expect("it was just built").plugins {
+            // One decides nothing, the other what its program says.
+            let is_elsewhere = ["sapwood/baseline", "sapwood/command"].contains(&plugin.id.as_str());
+            let chosen = paired.contains(&format!("\"{}\"", plugin.id));
+            assert!(chosen || is_elsewhere || plugin.kind == Kind::Reporter, "{} is not paired", plugin.id);
+        }
+    }
+}

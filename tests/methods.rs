@@ -15,6 +15,8 @@ mod freezing;
 mod function;
 /// Initializers against NumPy.
 mod goldens;
+/// How fast the function changes with the size of what blocks add.
+mod orders;
 /// Strategies with initializers, on the command line.
 mod pairs;
 /// Strategies gone on from checkpoints.

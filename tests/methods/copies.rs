@@ -83,6 +83,9 @@ fn at_their_limits_initializers_copy() {
     check("sapwood/copy-noise", r#"{ "eta": 0 }"#, |class, new, source| {
         assert!(same_state(new, source), "{class}");
     });
+    check("sapwood/split-residual", r#"{ "copies": 1 }"#, |class, new, source| {
+        assert!(same_state(new, source), "{class}");
+    });
     for (id, config) in
         [("sapwood/lerp", r#"{ "t": 0 }"#), ("sapwood/shrink-perturb", r#"{ "lambda": 1, "kappa": 0 }"#)]
     {

@@ -175,6 +175,7 @@ fn every_tensor_of_a_new_block_moves_within_two_updates() {
     check_alive("sapwood/lerp", r#"{ "zero_out": true }"#, WITH_SOURCES);
     check_alive("sapwood/copy-noise", "{}", WITH_SOURCES);
     check_alive("sapwood/shrink-perturb", "{}", WITH_SOURCES);
+    check_alive("sapwood/split-residual", r#"{ "copies": 2 }"#, WITH_SOURCES);
     for sources in [WITH_SOURCES, WITHOUT] {
         check_alive("sapwood/zero-out", "{}", sources);
         check_alive("sapwood/ln-zero", "{}", sources);

@@ -1,7 +1,7 @@
 //! Every initializer's output, and the grown model's loss, against numbers that NumPy made from the definitions alone
 //! (`tests/golden/initializers/make_golden.py`, where the model is described).
 
-use engine::{Edit, LayerId, LayerIndex, ModelShape, TensorId, TensorRole, TensorSpec};
+use engine::{Edit, Engine, LayerId, LayerIndex, ModelShape, TensorId, TensorRole, TensorSpec};
 use engine_native::Device;
 use plugin_host::api::{self, BlockView, InitContext, Key, Role, TensorMut, TensorView};
 use serde_json::Value;
@@ -14,7 +14,7 @@ const RELATIVE: f64 = 1e-6;
 /// Nats: rounding of f64, and of a weight here and there where logarithms of two libraries round differently.
 const LOSS_NATS: f64 = 1e-8;
 
-type Block = Vec<Vec<f32>>;
+pub(super) type Block = Vec<Vec<f32>>;
 
 /// The `number`-th tensor of the golden model.
 fn given(spec: &TensorSpec, number: usize) -> Vec<f32> {
@@ -23,7 +23,7 @@ fn given(spec: &TensorSpec, number: usize) -> Vec<f32> {
     (0..spec.len()).map(|i| (wave(i) + mean) as f32).collect()
 }
 
-fn block(shape: &ModelShape, first: usize) -> Block {
+pub(super) fn block(shape: &ModelShape, first: usize) -> Block {
     shape.block_tensors().iter().enumerate().map(|(k, spec)| given(spec, first + k)).collect()
 }
 
@@ -50,7 +50,7 @@ fn views<'a>(specs: &[TensorSpec], shapes: &'a [Vec<u64>], block: &'a Block) -> 
 }
 
 /// The new block as an initializer makes it of the two that are there.
-fn made(shape: &ModelShape, old: &[Block; 2], case: &Value) -> Block {
+pub(super) fn made(shape: &ModelShape, old: &[Block; 2], case: &Value) -> Block {
     let specs = shape.block_tensors();
     let shapes: Vec<Vec<u64>> =
         specs.iter().map(|spec| spec.shape.iter().map(|&n| n as u64).collect()).collect();
@@ -94,24 +94,29 @@ fn summary(values: &[f32]) -> [f64; 5] {
     [ends[0], ends[1], sum(|_, w| w), sum(|_, w| w * w), sum(|i, w| i as f64 * w) / n]
 }
 
-/// The mean loss of the golden rows, by the f64 device, with the new block at that place.
-fn loss_with(shape: &ModelShape, old: &[Block; 2], new: Option<(usize, &Block)>) -> f64 {
+/// The golden model with that stack of blocks, on the f64 device.
+pub(super) fn model(shape: &ModelShape, stack: &[&Block]) -> Box<dyn Engine> {
     let mut engine = engine_native::build(shape, Device::Reference).expect("a good shape");
     for (number, spec) in shape.shared_tensors().iter().enumerate() {
         engine.write(TensorId::shared(spec.class), &given(spec, number)).expect("a shared tensor");
     }
-    let mut stack: Vec<&Block> = old.iter().collect();
-    if let Some((at, block)) = new {
-        stack.insert(at, block);
-    }
-    for (at, block) in stack.into_iter().enumerate() {
+    for (at, block) in stack.iter().enumerate() {
         let classes = shape.block_tensors().into_iter().map(|spec| spec.class);
         let weights = classes.zip(block.iter().cloned()).collect();
         let edit = Edit::Insert { at: LayerIndex(at), layer: LayerId(at as u64), weights };
         engine.edit(edit).expect("a block of this shape");
     }
+    engine
+}
+
+/// The mean loss of the golden rows, with the new block at that place.
+fn loss_with(shape: &ModelShape, old: &[Block; 2], new: Option<(usize, &Block)>) -> f64 {
+    let mut stack: Vec<&Block> = old.iter().collect();
+    if let Some((at, block)) = new {
+        stack.insert(at, block);
+    }
     let rows = batch_of(shape, |i| 5 * i * i + 3 * i);
-    loss(shape, &mut *engine, &rows)
+    loss(shape, &mut *model(shape, &stack), &rows)
 }
 
 #[test]

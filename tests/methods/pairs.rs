@@ -21,7 +21,7 @@ const fn strategy(name: &'static str, chosen: &'static str, names_sources: bool)
     Strategy { name, chosen, names_sources }
 }
 
-pub(super) const STRATEGIES: [Strategy; 12] = [
+pub(super) const STRATEGIES: [Strategy; 13] = [
     strategy(
         "paper",
         r#"use = "sapwood/paper", config = { stages = 2, freeze = "all_below", staged_steps = 20 }"#,
@@ -51,6 +51,11 @@ pub(super) const STRATEGIES: [Strategy; 12] = [
     strategy(
         "doubling",
         r#"use = "sapwood/doubling", config = { fractions = [0.2, 0.3, 0.5], optimizer = "reset" }"#,
+        true,
+    ),
+    strategy(
+        "doubling-anew",
+        r#"use = "sapwood/doubling", config = { fractions = [0.4, 0.6], optimizer = "copy", order = "interleave", renew_sources = true }"#,
         true,
     ),
     strategy(
@@ -96,7 +101,7 @@ pub(super) const WITHOUT_GROWTH: [(&str, &str); 7] = [
 ];
 
 /// An initializer as a study chooses it; whether it can do without a source.
-const INITIALIZERS: [(&str, &str, bool); 8] = [
+const INITIALIZERS: [(&str, &str, bool); 9] = [
     ("original", r#"use = "sapwood/original""#, true),
     ("copy", r#"use = "sapwood/copy""#, false),
     ("zero-out", r#"use = "sapwood/zero-out""#, true),
@@ -105,6 +110,7 @@ const INITIALIZERS: [(&str, &str, bool); 8] = [
     ("lerp-zero", r#"use = "sapwood/lerp", config = { t = 0.25, zero_out = true }"#, false),
     ("copy-noise", r#"use = "sapwood/copy-noise""#, false),
     ("shrink-perturb", r#"use = "sapwood/shrink-perturb""#, false),
+    ("split-residual", r#"use = "sapwood/split-residual", config = { copies = 2 }"#, false),
 ];
 
 /// All pairs, those that make sense or those that do not: the arm's name, and its lines.
@@ -195,7 +201,7 @@ fn every_pair_that_does_not_is_refused_before_anything_is_trained() {
         assert!(!bench.path("out/runs").exists(), "{arm}: something was trained");
         refused += 1;
     }
-    assert_eq!(refused, 10, "two strategies without sources, five initializers that need them");
+    assert_eq!(refused, 12, "two strategies without sources, six initializers that need them");
 }
 
 #[test]

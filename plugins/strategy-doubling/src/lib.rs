@@ -6,11 +6,14 @@
 //! to 16 layers after an eighth and three tenths of the budget, with a fresh optimizer each time: the shares
 //! `[0.125, 0.175, 0.7]`. Shares have no default here, and neither has the optimizer.
 //!
+//! With `renew_sources` the initializer also makes each source anew from itself, for initializers that share a block out
+//! among its copies (`sapwood/split-residual`); it takes a host that knows revision 2 of the strategy's interface.
+//!
 //! Do embeddings and head freeze too? No: nothing is ever frozen.
 
 use sapwood_plugin::{
     Above, Actions, Error, GrowthStrategy, Insert, LayerId, MomentsRule, OptimizerChange, OptimizerRule,
-    Plan, PlannedPhase, Plugin, Result, RunFacts, ScheduleChange, StepContext, Which,
+    Plan, PlannedPhase, Plugin, Replace, Result, RunFacts, ScheduleChange, StepContext, Which,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +32,9 @@ struct Config {
     /// The learning rate's schedule at each doubling.
     #[serde(default)]
     schedule: Schedule,
+    /// Whether each source is made anew too (default: it stays as it is); with `order = "interleave"` alone.
+    #[serde(default)]
+    renew_sources: bool,
 }
 
 /// AdamW's moments and counters at a doubling.
@@ -83,6 +89,11 @@ impl Plugin for Doubling {
         }
         if (config.fractions.iter().sum::<f64>() - 1.0).abs() > 1e-9 {
             return refuse("the shares must sum to 1");
+        }
+        if config.renew_sources && config.order != Order::Interleave {
+            let why =
+                "a source shares itself out among copies right beside it: choose order = \"interleave\"";
+            return Err(Error::new(why).in_field("renew_sources"));
         }
         Ok(Doubling { config, grow_at: Vec::new() })
     }
@@ -147,14 +158,19 @@ impl Doubling {
             Order::Interleave => stack.chunks(1),
         };
         let copied = self.config.optimizer == OptimizerState::Copy;
+        let moments = if copied { MomentsRule::CopyFromSource } else { MomentsRule::Zero };
         for sources in runs {
             actions.insert(Insert {
                 above: sources.last().map_or(Above::Embedding, |&top| Above::Layer(top)),
                 count: sources.len(),
                 slot: "new_blocks".into(),
                 sources: sources.to_vec(),
-                moments: if copied { MomentsRule::CopyFromSource } else { MomentsRule::Zero },
+                moments,
             })?;
+        }
+        if self.config.renew_sources {
+            let (layers, sources, slot) = (stack.clone(), stack.clone(), "new_blocks".into());
+            actions.replace(Replace { layers, slot, sources, moments })?;
         }
         if !copied {
             actions.optimizer(OptimizerRule { which: Which::All, change: OptimizerChange::Reset })?;
@@ -207,6 +223,18 @@ before step 10: insert 1 above 0 for new_blocks from 0; insert 1 above 1 for new
 ends after 20 steps with blocks 0 2 1 3
 ";
         assert_eq!(drive(4, 20, config), wanted);
+    }
+
+    #[test]
+    fn sources_are_made_anew_where_that_is_asked() {
+        let config = r#"{ "fractions": [0.5, 0.5], "optimizer": "copy", "order": "interleave", "renew_sources": true }"#;
+        let said = drive(4, 20, config);
+        let wanted =
+            "insert 1 above 1 for new_blocks from 1; replace 0 1 for new_blocks from 0 1; phase `depth4`";
+        assert!(said.contains(wanted), "{said}");
+        let stacked = config.replace("interleave", "stack");
+        let error = plugin::<Doubling>(&stacked).map(|_| ()).expect_err("copies stand elsewhere");
+        assert_eq!(error.field(), Some("renew_sources"));
     }
 
     /// Everything trains, embeddings and the tied head too: it never asks for anything else.

@@ -139,6 +139,10 @@ def shrink_perturb(source, shrink=0.4, kappa=1.0):
     return {name: one(name, w) for name, w in OLD[source].items()}
 
 
+def split_residual(source, copies):
+    return {name: w.astype(float) / copies if name in OUTPUTS else w for name, w in OLD[source].items()}
+
+
 CASES = [
     ("original", "{}", None, original(None)),
     ("copy", "{}", 0, copy(0)),
@@ -153,6 +157,8 @@ CASES = [
     ("copy-noise", '{ "eta": 0.03 }', 0, copy_noise(0, 0.03)),
     ("shrink-perturb", "{}", 0, shrink_perturb(0)),
     ("shrink-perturb", '{ "lambda": 0.7, "kappa": 0.5 }', 1, shrink_perturb(1, 0.7, 0.5)),
+    ("split-residual", '{ "copies": 2 }', 0, split_residual(0, 2)),
+    ("split-residual", '{ "copies": 3 }', 1, split_residual(1, 3)),
 ]
 
 # ---------------------------------------------------------------- the model

@@ -35,7 +35,7 @@ pub trait LayerInitializer: Send {
     fn restore(&mut self, saved: &Saved) -> Result<()>;
 }
 
-/// What new blocks do to the model's function.
+/// What new blocks do to the model's function. Of a block that was there and is made anew nothing exact is claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Claim {

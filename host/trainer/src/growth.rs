@@ -159,6 +159,8 @@ impl Gardener<'_> {
                 engine.write(tensor, &values)?;
                 engine.set_moments(tensor, &Moments::zero(values.len()))?;
             }
+            // What an initializer claims of a new block is not said of one that was there.
+            let claim = if claim == Claim::Exact { Claim::None } else { claim };
             let rule = self.settle(&replace.slot, replace.moments, claim, grown)?;
             grown.moments.extend(self.give_moments(engine, rule, birth, before)?);
             grown.replaced_layers.push(layer);

@@ -74,6 +74,9 @@ impl Key<'_> {
         if !words.is_empty() {
             return words.join(", ");
         }
+        if let Some(variant) = self.variants().next() {
+            return format!("table, by its `{}`", variant.tag);
+        }
         let types = match &self.meant["type"] {
             Value::Array(types) => types.iter().filter_map(Value::as_str).filter(|t| *t != "null").collect(),
             Value::String(one) => vec![one.as_str()],
@@ -88,9 +91,14 @@ impl Key<'_> {
 
     /// What each word means, where words are to be chosen from.
     fn words(&self) -> Option<String> {
-        let words: Vec<String> =
-            self.choices().map(|(word, meaning)| format!("- `{word}`: {meaning}")).collect();
+        let words = self.choices().map(|(word, meaning)| format!("- `{word}`: {meaning}"));
+        let words: Vec<String> = words.chain(self.variants().map(|variant| variant.line())).collect();
         (!words.is_empty()).then(|| format!("`{}` is one of\n\n{}", self.name, words.join("\n")))
+    }
+
+    /// Tables that are told apart by the word under one of their keys.
+    fn variants(&self) -> impl Iterator<Item = Variant<'_>> {
+        self.meant["oneOf"].as_array().into_iter().flatten().filter_map(Variant::read)
     }
 
     /// Words that are documented one by one.
@@ -99,6 +107,39 @@ impl Key<'_> {
         choices.filter_map(|choice| {
             Some((choice["const"].as_str()?, choice["description"].as_str().unwrap_or_default()))
         })
+    }
+}
+
+/// One of several tables that a key takes.
+struct Variant<'a> {
+    tag: &'a str,
+    word: &'a str,
+    table: &'a Value,
+}
+
+impl<'a> Variant<'a> {
+    fn read(table: &'a Value) -> Option<Variant<'a>> {
+        let mut properties = table["properties"].as_object()?.iter();
+        let (tag, word) =
+            properties.find_map(|(key, meant)| Some((key.as_str(), meant["const"].as_str()?)))?;
+        Some(Variant { tag, word, table })
+    }
+
+    /// The word, what it means, and the keys beside it.
+    fn line(&self) -> String {
+        let Variant { tag, word, table } = self;
+        let mut line =
+            format!("- `{tag} = \"{word}\"`: {}", table["description"].as_str().unwrap_or_default());
+        for key in keys(table).iter().filter(|key| key.name != *tag) {
+            let default = match (&key.beside["default"], key.is_required) {
+                (Value::Null, _) | (_, true) => String::new(),
+                (default, false) => format!(", default `{default}`"),
+            };
+            let description = key.beside["description"].as_str().or(key.meant["description"].as_str());
+            let (name, description) = (key.name, description.unwrap_or_default());
+            line += &format!("\n  - `{name}` ({}{default}): {description}", key.takes());
+        }
+        line
     }
 }
 
@@ -184,6 +225,41 @@ mod tests {
             {"depths":[1,2],"order":"stack"}
             ```"#]]
         .assert_eq(&page(&descriptor("https://arxiv.org/abs/1234.56789"), &schema));
+    }
+
+    #[test]
+    fn tables_of_several_kinds_are_told_apart_by_their_word() {
+        let kind = |word: &str, most: Value| {
+            let properties = json!({ "rule": { "type": "string", "const": word }, "most": most });
+            json!({ "description": "Often.", "type": "object", "properties": properties, "required": ["rule"] })
+        };
+        let schema = json!({
+            "properties": { "drop": { "$ref": "#/$defs/Rule", "description": "How often." } },
+            "required": ["drop"],
+            "$defs": { "Rule": { "oneOf": [
+                kind("anneal", json!({ "type": "number", "default": 0.4, "description": "At most." })),
+                kind("other", json!({ "type": ["integer", "null"], "description": "Blocks." })),
+            ] } },
+        });
+        expect![[r##"
+            # `ada/plateau`
+
+            strategy 1.2.3 (MIT)
+
+            adds a block whenever the loss has stopped falling
+
+            ## Configuration
+
+            | key | takes | default | |
+            | --- | --- | --- | --- |
+            | `drop` | table, by its `rule` | required | How often. |
+
+            `drop` is one of
+
+            - `rule = "anneal"`: Often.
+              - `most` (number, default `0.4`): At most.
+            - `rule = "other"`: Often.
+              - `most` (integer): Blocks."##]].assert_eq(&page(&descriptor(""), &schema));
     }
 
     #[test]

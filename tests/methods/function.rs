@@ -122,6 +122,18 @@ fn what_claims_nothing_changes_the_function() {
     }
 }
 
+/// Zero biases would hide one that is forgotten.
+#[test]
+fn before_it_grows_the_model_has_biases_and_gains_of_its_own() {
+    let grown = Bed::small().grow("sapwood/original", "{}", &growth(0, 1, WITHOUT));
+    for (tensor, state) in &grown.before.tensors {
+        let drawn =
+            if tensor.class.0.starts_with("ln_") && tensor.class.0.ends_with("weight") { 1.0 } else { 0.0 };
+        let moved = state.weights.iter().filter(|&&weight| (weight - drawn).abs() > 1e-3).count();
+        assert!(3 * moved >= 2 * state.weights.len(), "{tensor}: {moved} of {}", state.weights.len());
+    }
+}
+
 /// LLaMA-Pro's published rule zeroes two matrices, which is enough without biases.
 #[test]
 fn a_bias_that_was_forgotten_is_seen_everywhere() {

@@ -1,9 +1,10 @@
 //! New blocks as copies of their sources with a little noise, so that copies part at once: every matrix is
 //! `W + eta rms(W) e` with e drawn from N(0, 1), rms taken over the matrix; norms and biases are the source's own bits.
 //!
-//! LiGO's code perturbs stacked copies so, by 3 % (Wang et al., ICLR 2023, arXiv 2303.00980, `stackbert_noisy`); growth of
-//! mixtures of experts does so by 1 % of the standard deviation (Wang et al., arXiv 2510.08008). The default of 1 % of
-//! the matrix's rms is ours. AdamW's moments and counters are the source's: noise this small does not make them wrong.
+//! Growth of mixtures of experts gives duplicated experts noise of 1 % of the standard deviation (Wang et al., arXiv
+//! 2510.08008), and LiGO's code starts its depth operator from stacked copies with noise of 0.03 (Wang et al., ICLR 2023,
+//! arXiv 2303.00980, `stackbert_noisy`). The default, 1 % of each matrix's rms, is ours. AdamW's moments and counters are the
+//! source's: noise this small does not make them wrong.
 
 use sapwood_plugin::{
     Claim, Error, InitContext, LayerInitializer, MomentsRule, Plugin, Random, Result, Role, TensorMut,

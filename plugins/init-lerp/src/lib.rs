@@ -1,7 +1,7 @@
 //! New blocks between two that are there: every tensor is `(1 - t) A + t B`, A being the source block and B the one
 //! right above it before growth; the topmost block is its own upper neighbour.
 //!
-//! Interpolating neighbours is one column of LiGO's depth operator, which learns the shares instead (Wang et al., ICLR
+//! A mean of neighbours is a special case of LiGO's depth operator, which learns the shares (Wang et al., ICLR
 //! 2023, arXiv 2303.00980). The share of one half is ours. Nothing aligns neurons or heads first, so that the mean
 //! of two blocks need not do what either does. AdamW's moments begin at zero: those of two sources cannot be mixed
 //! by a rule of revision 1.

@@ -39,7 +39,7 @@ struct Config {
     /// What is frozen once the model has grown.
     #[serde(default)]
     freeze: Freeze,
-    /// Steps over which the learning rate rises again after each growth (default: none; MIDAS's schedule goes on).
+    /// Steps over which the learning rate rises again after each growth (default, ours: none).
     #[serde(default)]
     rewarm_steps: Option<u64>,
 }
@@ -70,7 +70,8 @@ enum Place {
 #[derive(Clone, Copy, Default, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum OptimizerState {
-    /// Those of their sources; what an initializer has zeroed begins at zero.
+    /// Those of their sources, as an independent implementation of MIDAS has it; what an initializer has zeroed begins at
+    /// zero.
     #[default]
     Copy,
     /// Zero.

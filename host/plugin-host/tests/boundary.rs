@@ -1,14 +1,15 @@
 //! Real libraries across the real border: every function of every interface, both halves, in one process.
 //! `.ci/asan` runs this under AddressSanitizer. Libraries that misbehave are `tests/` of the command line.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 use plugin_host::api::{
     Action, ActionSink, Actions, Block, BlockView, Budget, Claim, Event, InitContext, Key, LayerId,
-    ModelFacts, MomentsRule, Pushed, Result, Role, RunEvent, RunFacts, SessionFacts, StepContext, TensorMut,
-    TensorView,
+    ModelFacts, MomentsRule, Pass, Pushed, Replace, Result, Role, RunEvent, RunFacts, SessionFacts,
+    StepContext, TensorMut, TensorView,
 };
 use plugin_host::{Choice, Isolation, PluginError, Registry, SearchPath};
 
@@ -21,7 +22,9 @@ fn plugin_folder() -> &'static Path {
         let folder = test.ancestors().nth(2).expect("a test lies that deep").to_path_buf();
         let above = folder.parent().expect("a profile's folder lies below the target's");
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "-p", "strategy-stack", "-p", "init-zero-out", "-p", "report-csv"]);
+        let plugins =
+            ["strategy-stack", "strategy-doubling", "strategy-layer-drop", "init-zero-out", "report-csv"];
+        cargo.arg("build").args(plugins.iter().flat_map(|plugin| ["-p", plugin]));
         cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
         if folder.ends_with("release") {
             cargo.arg("--release");
@@ -109,6 +112,52 @@ fn a_strategy_plans_decides_saves_and_goes_on() {
     let wrong = plugin_host::api::Saved { version: 99, bytes: vec![] };
     let error = strategy.call(|plugin| plugin.restore(&wrong)).expect_err("another version");
     assert_eq!(error.message(), "the saved state has version 99, this plugin reads 0");
+}
+
+#[test]
+fn what_runs_crosses_pass_by_pass_with_gates_and_masks() {
+    let config = serde_json::json!({
+        "drop": { "rule": "constant", "rate": 0.5 }, "granularity": "sequence", "scale": "inverse",
+    });
+    let chosen = registry().strategy(&choice("sapwood/layer-drop", config));
+    let mut strategy = chosen.expect("it is there and takes this");
+    let plan = strategy.call(|plugin| plugin.plan(&facts())).expect("a model with blocks");
+    assert!(plan.executes && plan.measure.is_none());
+    let blocks = [0, 1, 2, 3].map(|id| Block { id: LayerId(id), born_at_step: 0, trains: 1 });
+    let mut sink = Taking::default();
+    for step in 1..40 {
+        let asked =
+            strategy.call(|plugin| plugin.before_step(&context(step, &blocks), &mut Actions::new(&mut sink)));
+        asked.expect("nothing is refused");
+    }
+    let executed = sink.0.iter().filter_map(|action| match action {
+        Action::Execute(passes) => Some(passes),
+        _ => None,
+    });
+    let passes: Vec<&Pass> = executed.flatten().collect();
+    assert!(passes.iter().all(|pass| pass.attention_gate == 2.0 && pass.mlp_gate == 2.0 && pass.layer.0 < 4));
+    // Two sequences a step, each of which passes through a block every other time.
+    let masks: BTreeSet<&Option<Vec<bool>>> = passes.iter().map(|pass| &pass.sequences).collect();
+    let both = [None, Some(vec![false, true]), Some(vec![true, false])];
+    assert_eq!(masks, both.iter().collect());
+}
+
+#[test]
+fn what_is_to_be_made_anew_crosses_after_what_is_inserted() {
+    let config = serde_json::json!({
+        "fractions": [0.5, 0.5], "optimizer": "copy", "order": "interleave", "renew_sources": true,
+    });
+    let chosen = registry().strategy(&choice("sapwood/doubling", config));
+    let mut strategy = chosen.expect("it is there and takes this");
+    strategy.call(|plugin| plugin.plan(&facts())).expect("a model that it can double");
+    let blocks = [0, 1].map(|id| Block { id: LayerId(id), born_at_step: 0, trains: 1 });
+    let mut sink = Taking::default();
+    let asked =
+        strategy.call(|plugin| plugin.before_step(&context(5, &blocks), &mut Actions::new(&mut sink)));
+    asked.expect("nothing is refused");
+    let (layers, slot) = (vec![LayerId(0), LayerId(1)], "new_blocks".to_owned());
+    let wanted = Replace { sources: layers.clone(), layers, slot, moments: MomentsRule::CopyFromSource };
+    assert_eq!(sink.0[2], Action::Replace(wanted));
 }
 
 #[test]

@@ -259,7 +259,8 @@ mod tests {
             - `rule = "anneal"`: Often.
               - `most` (number, default `0.4`): At most.
             - `rule = "other"`: Often.
-              - `most` (integer): Blocks."##]].assert_eq(&page(&descriptor(""), &schema));
+              - `most` (integer): Blocks."##]]
+        .assert_eq(&page(&descriptor(""), &schema));
     }
 
     #[test]

@@ -14,7 +14,7 @@
 
 use sapwood_plugin::{
     Above, Actions, Error, GrowthStrategy, Insert, LayerId, MomentsRule, Plan, PlannedPhase, Plugin, Result,
-    RunFacts, ScheduleChange, StepContext, Train,
+    RunFacts, StepContext, Train,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,9 +39,6 @@ struct Config {
     /// What is frozen once the model has grown.
     #[serde(default)]
     freeze: Freeze,
-    /// Steps over which the learning rate rises again after each growth (default, ours: none).
-    #[serde(default)]
-    rewarm_steps: Option<u64>,
 }
 
 fn two() -> f64 {
@@ -89,17 +86,11 @@ enum Freeze {
     OldBlocks,
 }
 
-/// A stage, counted from 1.
-struct Stage {
-    number: usize,
-    first_step: u64,
-    steps: u64,
-}
-
 struct Gradual {
     config: Config,
-    stages: Vec<Stage>,
     blocks_per_stage: usize,
+    /// First steps of the stages, from the one that it begins with.
+    begins: Vec<u64>,
 }
 
 impl Plugin for Gradual {
@@ -116,10 +107,7 @@ impl Plugin for Gradual {
         if !(0.0..=16.0).contains(&config.alpha) {
             return Err(Error::new("must lie between 0 and 16").in_field("alpha"));
         }
-        if config.rewarm_steps == Some(0) {
-            return Err(Error::new("must be at least one step").in_field("rewarm_steps"));
-        }
-        Ok(Gradual { config, stages: Vec::new(), blocks_per_stage: 0 })
+        Ok(Gradual { config, blocks_per_stage: 0, begins: Vec::new() })
     }
 }
 
@@ -127,58 +115,58 @@ impl GrowthStrategy for Gradual {
     fn plan(&mut self, run: &RunFacts) -> Result<Plan> {
         let (layers, count) = (run.model.layers, self.config.stages);
         if count > layers || layers % count != 0 {
-            return Err(
-                Error::new(format!("{count} stages do not divide {layers} layers")).in_field("stages")
-            );
+            let wrong = format!("{count} stages do not divide {layers} layers");
+            return Err(Error::new(wrong).in_field("stages"));
         }
         self.blocks_per_stage = layers / count;
-        self.stages = self.lay_out(run.budget.reference_steps)?;
-        let phases = self.stages.iter().map(|stage| self.planned(stage)).collect();
+        self.begins = self.lay_out(run.budget.reference_steps)?;
+        let phases = (0..self.begins.len()).map(|index| self.planned(index)).collect();
         let initial = self.config.first_stage * self.blocks_per_stage;
         Ok(Plan { slots: vec!["new_blocks".into()], phases, ..Plan::fixed_depth(initial, layers) })
     }
 
     fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> Result<()> {
-        let stage = self.stages.binary_search_by_key(&context.step, |stage| stage.first_step);
-        let Ok(index) = stage else { return Ok(()) };
+        let Ok(index) = self.begins.binary_search(&context.step) else { return Ok(()) };
         if index > 0 {
             self.grow(context, actions)?;
         }
-        actions.phase(&self.stages[index].label())
+        actions.phase(&self.label(index))
     }
 
     sapwood_plugin::stateless!();
 }
 
 impl Gradual {
-    fn lay_out(&self, steps: u64) -> Result<Vec<Stage>> {
-        let numbers = self.config.first_stage..=self.config.stages;
-        let shares: Vec<f64> = numbers.clone().map(|i| libm::pow(i as f64, self.config.alpha)).collect();
-        let mut first_step = 0u64;
-        let mut stages = Vec::new();
-        for (number, steps) in numbers.zip(split(steps, &shares)) {
-            if steps == 0 {
-                let wrong = format!("the budget is too short: stage {number} would take no step");
-                return Err(Error::new(wrong).in_field("stages"));
-            }
-            stages.push(Stage { number, first_step, steps });
-            first_step = first_step.saturating_add(steps);
+    fn lay_out(&self, steps: u64) -> Result<Vec<u64>> {
+        let stages = self.config.first_stage..=self.config.stages;
+        let shares: Vec<f64> = stages.map(|i| libm::pow(i as f64, self.config.alpha)).collect();
+        let lengths = split(steps, &shares);
+        if lengths.contains(&0) {
+            let wrong = format!("{steps} steps are too few: one of the stages would take none");
+            return Err(Error::new(wrong).in_field("stages"));
         }
-        Ok(stages)
+        let begins = lengths.iter().scan(0u64, |next, length| {
+            let begin = *next;
+            *next = next.saturating_add(*length);
+            Some(begin)
+        });
+        Ok(begins.collect())
     }
 
-    fn planned(&self, stage: &Stage) -> PlannedPhase {
-        let depth = stage.number * self.blocks_per_stage;
-        let is_last = stage.number == self.config.stages;
-        let grown_and_frozen = stage.first_step > 0 && self.config.freeze == Freeze::OldBlocks;
-        let trains = if grown_and_frozen { "the newest blocks" } else { "all" };
+    fn planned(&self, index: usize) -> PlannedPhase {
+        let first_step = self.begins[index];
+        let is_frozen = index > 0 && self.config.freeze == Freeze::OldBlocks;
         PlannedPhase {
-            label: stage.label(),
-            first_step: stage.first_step,
-            steps: (!is_last).then_some(stage.steps),
-            depth,
-            trains: trains.into(),
+            label: self.label(index),
+            first_step,
+            steps: self.begins.get(index + 1).map(|end| end - first_step),
+            depth: (self.config.first_stage + index) * self.blocks_per_stage,
+            trains: if is_frozen { "the newest blocks" } else { "all" }.into(),
         }
+    }
+
+    fn label(&self, index: usize) -> String {
+        format!("stage{}", self.config.first_stage + index)
     }
 
     fn grow(&self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> Result<()> {
@@ -198,9 +186,6 @@ impl Gradual {
         if self.config.freeze == Freeze::OldBlocks {
             actions.train(Train::blocks_only(new))?;
         }
-        if let Some(steps) = self.config.rewarm_steps {
-            actions.schedule(ScheduleChange::Rewarm(steps))?;
-        }
         Ok(())
     }
 
@@ -219,12 +204,6 @@ impl Gradual {
             }
         };
         Ok(vec![&stack[from..from + new]])
-    }
-}
-
-impl Stage {
-    fn label(&self) -> String {
-        format!("stage{}", self.number)
     }
 }
 
@@ -302,12 +281,11 @@ mod tests {
 
     #[test]
     fn llama_pro_trains_new_blocks_alone_and_no_embedding_or_head() {
-        let config = r#"{ "stages": 5, "first_stage": 4, "place": "each", "freeze": "old_blocks", "alpha": 0,
-                          "rewarm_steps": 3 }"#;
+        let config =
+            r#"{ "stages": 5, "first_stage": 4, "place": "each", "freeze": "old_blocks", "alpha": 0 }"#;
         let wanted = "starts with 8 of at most 10 blocks
 before step 0: phase `stage4`
-before step 10: insert 1 above 3 for new_blocks from 3; insert 1 above 7 for new_blocks from 7; train blocks 8 9; \
-                      schedule Rewarm(3); phase `stage5`
+before step 10: insert 1 above 3 for new_blocks from 3; insert 1 above 7 for new_blocks from 7; train blocks 8 9; phase `stage5`
 ends after 20 steps with blocks 0 1 2 3 8 4 5 6 7 9
 ";
         assert_eq!(drive(10, 20, config).to_string(), wanted);
@@ -319,7 +297,6 @@ ends after 20 steps with blocks 0 1 2 3 8 4 5 6 7 9
             (r#"{ "stages": 1, "place": "last" }"#, "stages"),
             (r#"{ "stages": 3, "place": "last", "first_stage": 3 }"#, "first_stage"),
             (r#"{ "stages": 3, "place": "last", "alpha": -1 }"#, "alpha"),
-            (r#"{ "stages": 3, "place": "last", "rewarm_steps": 0 }"#, "rewarm_steps"),
         ] {
             let error = plugin::<Gradual>(config).map(|_| ()).expect_err("refused");
             assert_eq!(error.field(), Some(field), "{config}");

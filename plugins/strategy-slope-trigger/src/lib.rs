@@ -77,36 +77,34 @@ impl Plugin for SlopeTrigger {
     type Config = Config;
 
     fn new(config: Config) -> Result<SlopeTrigger> {
-        let each_is_a_multiple =
-            |pair: &[usize]| pair[0] > 0 && pair[1] > pair[0] && pair[1].is_multiple_of(pair[0]);
-        if config.depths.len() < 2 || !config.depths.windows(2).all(each_is_a_multiple) {
-            let wanted = "there must be at least two depths, each a multiple of the one before";
-            return Err(Error::new(wanted).in_field("depths"));
-        }
-        if config.threshold.is_nan() || config.threshold >= 0.0 {
-            return Err(Error::new("must be negative").in_field("threshold"));
-        }
-        if !(config.window_fraction > 0.0 && config.window_fraction <= 0.5) {
-            return Err(Error::new("must lie above 0, and at most at 0.5").in_field("window_fraction"));
-        }
-        if !(0.0..1.0).contains(&config.least_fraction) {
-            return Err(Error::new("must be 0 or more, and below 1").in_field("least_fraction"));
-        }
-        if let Some(shares) = &config.at_latest {
-            check_shares(shares, config.depths.len() - 1)?;
+        let Config { depths, threshold, window_fraction, least_fraction, at_latest, .. } = &config;
+        let latest_fit = at_latest.as_ref().is_none_or(|shares| rise_by_growth(shares, depths.len()));
+        let checks = [
+            ("depths", are_multiples(depths), "at least two are needed, each a multiple of the one before"),
+            ("threshold", *threshold < 0.0, "must be negative"),
+            (
+                "window_fraction",
+                (1e-9..=0.5).contains(window_fraction),
+                "must lie above 0, and at most at 0.5",
+            ),
+            ("least_fraction", (0.0..1.0).contains(least_fraction), "must be 0 or more, and below 1"),
+            ("at_latest", latest_fit, "must be rising shares between 0 and 1, one a growth"),
+        ];
+        if let Some((field, _, wanted)) = checks.into_iter().find(|(_, holds, _)| !holds) {
+            return Err(Error::new(wanted).in_field(field));
         }
         Ok(SlopeTrigger { config, window: 0, least_steps: 0, at_latest: Vec::new(), began: Began::default() })
     }
 }
 
-fn check_shares(shares: &[f64], growths: usize) -> Result<()> {
-    let rising = shares.windows(2).all(|pair| pair[0] < pair[1]);
+fn are_multiples(depths: &[usize]) -> bool {
+    let is_one = |pair: &[usize]| pair[0] > 0 && pair[1] > pair[0] && pair[1].is_multiple_of(pair[0]);
+    depths.len() > 1 && depths.windows(2).all(is_one)
+}
+
+fn rise_by_growth(shares: &[f64], depths: usize) -> bool {
     let inside = shares.iter().all(|share| *share > 0.0 && *share < 1.0);
-    if shares.len() == growths && rising && inside {
-        return Ok(());
-    }
-    let wanted = format!("{growths} rising shares between 0 and 1 are needed, one a growth");
-    Err(Error::new(wanted).in_field("at_latest"))
+    shares.len() + 1 == depths && inside && shares.windows(2).all(|pair| pair[0] < pair[1])
 }
 
 impl GrowthStrategy for SlopeTrigger {

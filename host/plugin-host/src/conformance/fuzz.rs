@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use sapwood_plugin::testing::{Growth, MadeUpRun, SmallModel};
 use sapwood_plugin::{
     Action, ActionSink, Actions, Block, Budget, Error, Evaluation, Event, Key, Kind, LayerId, LossPoint,
-    ModelFacts, Pushed, Random, Result, RunEvent, RunFacts, Saved, StepContext,
+    Measured, MeasuredBlock, MeasuredTensor, ModelFacts, Pushed, Random, Result, RunEvent, RunFacts, Saved,
+    StepContext,
 };
 
 use super::subject::{Subject, survived};
@@ -177,7 +178,8 @@ fn told_of_an_event(
     strategy: &mut dyn sapwood_plugin::GrowthStrategy,
     dice: &mut Dice,
 ) -> std::result::Result<(), String> {
-    let event = match dice.below(3) {
+    let event = match dice.below(4) {
+        3 => Event::Measured(measured(dice)),
         0 => Event::Evaluated { step: dice.count(), loss_nats_per_token: dice.number() },
         1 => Event::Resumed { step: dice.count() },
         _ => Event::Unknown,
@@ -185,6 +187,29 @@ fn told_of_an_event(
     let mut sink = Moody { dice, pushed: 0 };
     survived("on_event", strategy.on_event(&event, &mut Actions::new(&mut sink)))?;
     Ok(())
+}
+
+fn measured(dice: &mut Dice) -> Measured {
+    let layer = dice.below(20).checked_sub(1).map(LayerId);
+    let tensor = |dice: &mut Dice| MeasuredTensor {
+        layer,
+        class: dice.one_of(&["mlp.c_fc.weight", "wte.weight", ""]).into(),
+        gradient_norm: dice.number(),
+        weight_norm: dice.number(),
+        update_norm: dice.number(),
+        gradient_direction: dice.number(),
+    };
+    let block = |dice: &mut Dice| MeasuredBlock {
+        layer: LayerId(dice.below(20)),
+        activation_rms: dice.number(),
+        cosine: dice.number(),
+        contribution: dice.number(),
+    };
+    Measured {
+        step: dice.count(),
+        tensors: (0..dice.below(4)).map(|_| tensor(dice)).collect(),
+        blocks: (0..dice.below(4)).map(|_| block(dice)).collect(),
+    }
 }
 
 fn initializer(subject: &Subject, dice: &mut Dice) -> std::result::Result<(), String> {

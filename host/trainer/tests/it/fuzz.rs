@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use engine::{Engine, ScriptedEngine, Weights};
 use plugin_host::api::{
-    Above, Action, Actions, Claim, Insert, Key, LayerId, MomentsRule, OptimizerChange, OptimizerRule, Random,
-    ScheduleChange, StepContext, Train, Which,
+    Above, Action, Actions, Claim, Insert, Key, LayerId, Measure, MomentsRule, OptimizerChange,
+    OptimizerRule, Pass, Random, Replace, ScheduleChange, StepContext, Train, Which,
 };
 use trainer::records::Decision;
 use trainer::{ErrorClass, RunSummary, TrainError};
@@ -69,18 +69,26 @@ impl Dice {
         self.below(2) == 0
     }
 
+    fn moments(&mut self) -> MomentsRule {
+        self.one_of(&[MomentsRule::FromInitializer, MomentsRule::Zero, MomentsRule::CopyFromSource])
+    }
+
+    /// Most often for the two sequences of a step.
+    fn pass(&mut self, there: &[LayerId]) -> Pass {
+        let layer = self.layer(there);
+        let [attention_gate, mlp_gate] = [0; 2].map(|_| if self.flag() { 1.0 } else { self.number() as f32 });
+        let masks = [None, None, Some(vec![true, false]), Some(vec![false, false]), Some(vec![true])];
+        Pass { layer, attention_gate, mlp_gate, sequences: self.one_of(&masks) }
+    }
+
     fn action(&mut self, there: &[LayerId]) -> Action {
-        match self.below(13) {
+        match self.below(16) {
             0 | 1 => Action::Insert(Insert {
                 above: if self.flag() { Above::Embedding } else { Above::Layer(self.layer(there)) },
                 count: usize::try_from(self.count()).unwrap_or(usize::MAX),
                 slot: if self.below(4) == 0 { self.text() } else { "new".into() },
                 sources: if self.flag() { vec![] } else { self.layers(there) },
-                moments: self.one_of(&[
-                    MomentsRule::FromInitializer,
-                    MomentsRule::Zero,
-                    MomentsRule::CopyFromSource,
-                ]),
+                moments: self.moments(),
             }),
             2 => Action::Remove(self.layers(there)),
             3 | 4 => {
@@ -123,6 +131,14 @@ impl Dice {
             9 => Action::Phase(self.text()),
             10 => Action::Metric { key: self.text(), value: self.number() },
             11 => self.one_of(&[Action::Accept, Action::Reject("no".into())]),
+            12 => Action::Replace(Replace {
+                layers: self.layers(there),
+                slot: if self.below(4) == 0 { self.text() } else { "new".into() },
+                sources: if self.flag() { vec![] } else { self.layers(there) },
+                moments: self.moments(),
+            }),
+            13 => Action::Execute((0..self.below(6)).map(|_| self.pass(there)).collect()),
+            14 => Action::ExecuteWholeStack,
             _ if self.below(30) == 0 => Action::Stop(self.text()),
             _ => Action::Phase("on".into()),
         }
@@ -160,6 +176,8 @@ fn run(seed: u64) -> (Bench, std::thread::Result<Result<RunSummary, TrainError>>
         Dice::new(seed, "step", context.step).decide(&there, actions)
     };
     let mut told = Told { initial_depth: depth, deepest: depth + dice.below(5) as usize, ..Told::to(decide) };
+    let (tensors, blocks) = (dice.flag(), dice.flag());
+    told.measure = dice.flag().then(|| Measure { every_steps: dice.below(4), tensors, blocks });
     told.react = Box::new(move |event, actions| {
         let number = serde_json::to_string(event).map_or(0, |text| text.len() as u64);
         Dice::new(seed, "event", number).decide(&[], actions)

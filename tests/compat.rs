@@ -72,10 +72,9 @@ fn decisions(bench: &Bench) -> Vec<Value> {
 fn same_but_for_rounding(found: &Value, expected: &Value, place: &str) {
     match (found, expected) {
         (Value::Object(found), Value::Object(expected)) => {
-            let keys = |object: &serde_json::Map<String, Value>| object.keys().cloned().collect::<Vec<_>>();
-            assert_eq!(keys(found), keys(expected), "{place}");
-            for (key, value) in found {
-                same_but_for_rounding(value, &expected[key], &format!("{place}.{key}"));
+            // Fields may be added; none goes.
+            for (key, value) in expected {
+                same_but_for_rounding(&found[key], value, &format!("{place}.{key}"));
             }
         }
         (Value::Number(found), Value::Number(expected)) if place.contains("loss") => {

@@ -34,6 +34,7 @@ fn a_study_ends_with_a_verdict_in_the_terminal_and_in_two_files() {
     }
     assert!(printed.to_lowercase().contains("verdict") && markdown.to_lowercase().contains("verdict"));
     assert!(!report["verdict"].is_null(), "{report:#}");
+    assert!(markdown.contains("| stack | 2 | 15 | 1 -> 2 | "), "no growth is told in\n{markdown}");
     for row in ["| whole | sapwood/baseline | ", "| stack | sapwood/stack | ", "| stack | sapwood/copy | "] {
         assert!(markdown.contains(row), "no time is told for {row} in\n{markdown}");
     }

@@ -272,6 +272,9 @@ pub struct GrowthReceipt {
     pub loss_after: f64,
     /// Largest change of a single token's loss on the probe batch.
     pub largest_token_loss_change: f64,
+    /// Largest change of a logit after the first tokens of the probe batch; `None` from a host that does not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub largest_logit_change: Option<f64>,
     /// What the initializers claimed, the weakest of them; `None` where nothing was inserted.
     pub claim: Option<Claim>,
     /// AdamW state of the new blocks by tensor: `zero`, or the counter that was copied.

@@ -185,6 +185,7 @@ fn values(text: &mut String) {
         loss_before: 1.0,
         loss_after: 1.5,
         largest_token_loss_change: 0.5,
+        largest_logit_change: None,
         claim: Some(Claim::Exact),
         moments: vec![("a".into(), "zero".into())],
         others_bit_identical: true,

@@ -4,6 +4,7 @@
 //! of pure functions: no files, no clocks, no training.
 
 mod curve;
+mod edits;
 mod error;
 mod execute;
 mod file;
@@ -29,6 +30,6 @@ pub use source::{Place, Source, SourceError};
 pub use statistics::{Interval, PairedStatistics, SignFlip, Summary, holm, paired, summarize};
 pub use verdict::{
     ArmJudgement, ArmPlan, ArmRole, ArmRuns, ArmVerdict, CostToReach, Evidence, FailedRun, FinalPoint,
-    Headline, JudgeError, Judgement, LedgerCosts, LedgerRatios, LeftOut, LossDifference, LossPair, Outcome,
-    Reach, RunStatus, SeedLedger, SeedReach, judge,
+    Headline, JudgeError, Judgement, LedgerCosts, LedgerRatios, LeftOut, LossDifference, LossPair, MeanEdit,
+    Outcome, Reach, RunStatus, SeedLedger, SeedReach, judge,
 };

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use plugin_host::api::GrowthReceipt;
 use trainer::folder::{RunFolder, create_folder, read_json, read_json_lines, write_whole};
 use trainer::records::EvaluationRecord;
 use trainer::{RunSummary, TrainError, WallTime};
 
+use crate::edits;
 use crate::execute::Failure;
 use crate::file::{Comparison, StudyFile};
 use crate::source::Source;
@@ -50,6 +52,7 @@ fn report(file: &StudyFile, runs: &Path) -> Result<Report, StudyError> {
     let arms: Vec<ArmPlan> = others.map(|arm| plan_of(file, arm)).collect();
     let (mut curves, mut failed) = (Vec::new(), Vec::new());
     let mut walls: BTreeMap<&str, Vec<WallTime>> = BTreeMap::new();
+    let mut receipts: BTreeMap<&str, Vec<Vec<GrowthReceipt>>> = BTreeMap::new();
     let budgets = std::iter::once((baseline.as_str(), "tokens")).chain(arms.iter().flat_map(budgets_of));
     for (arm, budget) in budgets {
         for &seed in &file.study.seeds {
@@ -58,6 +61,7 @@ fn report(file: &StudyFile, runs: &Path) -> Result<Report, StudyError> {
                 curves.push(curve(&folder, arm, budget, seed)?);
                 let summary: RunSummary = read_json(&folder.done_file())?;
                 walls.entry(arm).or_default().push(summary.costs.wall);
+                receipts.entry(arm).or_default().push(edits::receipts(&folder)?);
             } else {
                 failed.push(failure(&folder, arm, budget, seed)?);
             }
@@ -75,6 +79,7 @@ fn report(file: &StudyFile, runs: &Path) -> Result<Report, StudyError> {
     let mut judgement = judge(&evidence).map_err(|error| TrainError::Internal(error.to_string()))?;
     for runs in &mut judgement.runs {
         runs.mean_wall = walls.get(runs.arm.as_str()).and_then(|walls| WallTime::mean(walls));
+        runs.edits = receipts.get(runs.arm.as_str()).map(|runs| edits::means(runs)).unwrap_or_default();
     }
     Ok(Report {
         terminal: to_terminal(&judgement),

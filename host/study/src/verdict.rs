@@ -25,7 +25,7 @@ use runs::Runs;
 pub(crate) use figures::{at_most_known, nats, p_value, signed_nats};
 pub use judgement::{
     ArmJudgement, ArmRole, ArmRuns, ArmVerdict, CostToReach, FinalPoint, Headline, Judgement, LedgerCosts,
-    LedgerRatios, LeftOut, LossDifference, LossPair, Outcome, Reach, SeedLedger, SeedReach,
+    LedgerRatios, LeftOut, LossDifference, LossPair, MeanEdit, Outcome, Reach, SeedLedger, SeedReach,
 };
 
 /// What there is to judge.

@@ -276,12 +276,21 @@ struct Birth {
     depth_after: usize,
 }
 
-/// Losses of every token of the probe batch, before and after.
+/// What the probe batch shows of the model, before and after.
 pub(crate) struct Probe {
     /// Right before the requests.
-    pub before: Vec<f32>,
+    pub before: Seen,
     /// Right after.
-    pub after: Vec<f32>,
+    pub after: Seen,
+}
+
+/// What the probe batch shows of a model.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// The loss of every token.
+    pub losses: Vec<f32>,
+    /// The logits after the first tokens.
+    pub logits: Vec<f32>,
 }
 
 /// Makes the receipt, and checks an exact claim against the probe.
@@ -295,18 +304,25 @@ pub(crate) fn receipt(
     engine: &dyn Engine,
     probe: &Probe,
 ) -> Result<GrowthReceipt, TrainError> {
-    let difference = probe.before.iter().zip(&probe.after).map(|(a, b)| f64::from((a - b).abs()));
-    let largest = difference.fold(0.0, f64::max);
-    let (loss_before, loss_after) = (mean(&probe.before), mean(&probe.after));
+    let Probe { before: seen_before, after: seen_after } = probe;
+    let largest = largest_change(&seen_before.losses, &seen_after.losses);
+    let largest_logit_change = largest_change(&seen_before.logits, &seen_after.logits);
+    let (loss_before, loss_after) = (mean(&seen_before.losses), mean(&seen_after.losses));
     if !loss_after.is_finite() {
         return Err(TrainError::NotFinite { what: "loss after the edit", step, value: loss_after });
     }
     // Rounding of f32 losses of a few nats; what changes the function moves a loss by far more.
-    let tolerance = 1e-5 * (1.0 + loss_before.abs());
-    if let Some((Claim::Exact, id)) = grown.claim.as_ref().filter(|_| largest > tolerance) {
-        let message = format!(
-            "it claims to leave the model's function as it is, but a token's loss moved by {largest:.3e} nats"
-        );
+    let largest_logit =
+        seen_before.logits.iter().fold(0.0, |most: f64, logit| most.max(f64::from(logit.abs())));
+    let moved = if largest > 1e-5 * (1.0 + loss_before.abs()) {
+        Some(format!("a token's loss moved by {largest:.3e} nats"))
+    } else if largest_logit_change > 1e-5 * (1.0 + largest_logit) {
+        Some(format!("a logit moved by {largest_logit_change:.3e}"))
+    } else {
+        None
+    };
+    if let (Some((Claim::Exact, id)), Some(moved)) = (&grown.claim, moved) {
+        let message = format!("it claims to leave the model's function as it is, but {moved}");
         let (kind, call) = (api::Kind::Initializer, "init".to_owned());
         return Err(PluginError::Fault { kind, id: id.clone(), call, message }.into());
     }
@@ -321,10 +337,15 @@ pub(crate) fn receipt(
         loss_before,
         loss_after,
         largest_token_loss_change: largest,
+        largest_logit_change: Some(largest_logit_change),
         claim: grown.claim.as_ref().map(|(claim, _)| *claim),
         moments: grown.moments.clone(),
         others_bit_identical: others_bit_identical(before, engine, &grown.replaced_layers)?,
     })
+}
+
+fn largest_change(before: &[f32], after: &[f32]) -> f64 {
+    before.iter().zip(after).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max)
 }
 
 /// Mean of losses, summed in f64.

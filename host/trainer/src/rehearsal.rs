@@ -254,6 +254,7 @@ impl<'a> Rehearsing<'a> {
             loss_before: loss,
             loss_after: loss,
             largest_token_loss_change: 0.0,
+            largest_logit_change: None,
             claim: None,
             moments: Vec::new(),
             others_bit_identical: true,

@@ -137,6 +137,7 @@ impl MadeUpRun {
             loss_before: loss(step),
             loss_after: loss(step),
             largest_token_loss_change: 0.0,
+            largest_logit_change: None,
             claim: None,
             moments: vec![("h.1.mlp.c_fc.weight".into(), "zero".into())],
             others_bit_identical: true,

@@ -289,6 +289,7 @@ impl Driving<'_> {
             loss_before,
             loss_after: loss_before,
             largest_token_loss_change: 0.0,
+            largest_logit_change: None,
             claim: None,
             moments: Vec::new(),
             others_bit_identical: true,

@@ -2,11 +2,12 @@
 //! is the terminal's and Markdown's.
 
 use plugin_host::TimeSpent;
+use plugin_host::api::Claim;
 
 use crate::statistics::{FEWEST_FOR_A_VERDICT, Interval, Summary};
 use crate::verdict::{
-    ArmRole, ArmRuns, CostToReach, Judgement, LeftOut, LossDifference, Outcome, RunStatus, at_most_known,
-    nats, p_value, signed_nats,
+    ArmRole, ArmRuns, CostToReach, Judgement, LeftOut, LossDifference, MeanEdit, Outcome, RunStatus,
+    at_most_known, nats, p_value, signed_nats,
 };
 
 /// A part of a report.
@@ -60,6 +61,11 @@ pub(super) fn sections(judgement: &Judgement) -> Vec<Section> {
         section("Arm by arm", "", Content::List(by_arm(judgement))),
         section("Runs", "", runs(judgement)),
         section(
+            "Growth",
+            "Means of what the host saw of each change of the stack, right before and right after it, on the probe batch.",
+            growth(judgement),
+        ),
+        section(
             "Wall time by purpose",
             "Mean seconds of a finished run. Runs go side by side: not comparable between arms.",
             wall_times(judgement),
@@ -74,6 +80,32 @@ pub(super) fn sections(judgement: &Judgement) -> Vec<Section> {
         section("Seeds left out of a comparison", "", Content::List(left_out(judgement))),
     ];
     sections.into_iter().filter(|section| !section.content.is_empty()).collect()
+}
+
+fn growth(judgement: &Judgement) -> Content {
+    let header =
+        vec!["arm", "runs", "step", "blocks", "loss before", "after", "largest logit change", "claim"];
+    let rows = judgement.runs.iter().flat_map(|runs| runs.edits.iter().map(|edit| edit_row(&runs.arm, edit)));
+    Content::Table { header, rows: rows.collect() }
+}
+
+fn edit_row(arm: &str, edit: &MeanEdit) -> Vec<String> {
+    let claim = match edit.claim {
+        Some(Claim::Exact) => "exact",
+        Some(Claim::Approximate) => "approximate",
+        Some(Claim::None) => "none",
+        None => "-",
+    };
+    vec![
+        arm.into(),
+        edit.runs.to_string(),
+        format!("{:.0}", edit.step),
+        format!("{:.0} -> {:.0}", edit.depth_before, edit.depth_after),
+        nats(edit.loss_before),
+        nats(edit.loss_after),
+        edit.largest_logit_change.map_or("-".into(), |change| format!("{change:.3e}")),
+        claim.into(),
+    ]
 }
 
 fn wall_times(judgement: &Judgement) -> Content {

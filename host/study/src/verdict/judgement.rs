@@ -1,6 +1,7 @@
 //! What a judgement consists of. How it is reached is not here, nor how it is laid out.
 
 use engine::{Flops, Step, Tokens};
+use plugin_host::api::Claim;
 use serde::{Deserialize, Serialize};
 use trainer::WallTime;
 
@@ -49,6 +50,30 @@ pub struct ArmRuns {
     /// Mean seconds of the finished ones by purpose; not compared, since runs go side by side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_wall: Option<WallTime>,
+    /// What the host's receipts say of changes of the stack, in the order in which they came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<MeanEdit>,
+}
+
+/// A change of the stack, as the mean of what the receipts of an arm's finished runs say of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MeanEdit {
+    /// Runs that have had so many changes.
+    pub runs: usize,
+    /// The steps before which it came.
+    pub step: f64,
+    /// Blocks before.
+    pub depth_before: f64,
+    /// Blocks after.
+    pub depth_after: f64,
+    /// Mean loss on the probe batch right before, in nats per token.
+    pub loss_before: f64,
+    /// The same right after.
+    pub loss_after: f64,
+    /// Largest change of a logit; `None` where a run was made by a host that did not look.
+    pub largest_logit_change: Option<f64>,
+    /// What the initializers claimed, the weakest of all; `None` where nothing was inserted.
+    pub claim: Option<Claim>,
 }
 
 /// An arm's part in the study.

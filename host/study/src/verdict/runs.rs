@@ -165,6 +165,7 @@ fn no_runs(arm: &str, role: ArmRole) -> ArmRuns {
         missing: 0,
         final_points: Vec::new(),
         mean_wall: None,
+        edits: Vec::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a strategy is asked before a step, and how what it requests is carried out.
 
-use engine::{Snapshot, Step, Wait};
+use engine::{Engine, Snapshot, Step, TokenBatch, Wait};
 use plugin_host::api::{Action, Actions, Event, Key, Measured, RunEvent, StepContext};
 
 use super::saving::{losses_of, newest};
@@ -10,8 +10,11 @@ use crate::boundary::{Boundary, Judgement};
 use crate::checkpoint::RunState;
 use crate::costs::{StepCost, timed};
 use crate::course::Course;
-use crate::growth::{self, Gardener, Probe};
+use crate::growth::{self, Gardener, Probe, Seen};
 use crate::records::Decision;
+
+/// Tokens after which logits are compared: with a large vocabulary each has many.
+const LOGIT_TOKENS: usize = 32;
 
 impl Run<'_> {
     /// Asks the strategy, and carries out what it requests.
@@ -163,7 +166,7 @@ impl Run<'_> {
         before: &Snapshot,
         edits: bool,
     ) -> Result<Verdict, TrainError> {
-        let losses_before = if edits { losses_of(&mut *self.parts.engine, &self.probe)? } else { Vec::new() };
+        let seen_before = if edits { seen(&mut *self.parts.engine, &self.probe)? } else { Seen::default() };
         let mut gardener = Gardener {
             shape: &self.parts.config.model,
             initial: &self.parts.initial,
@@ -178,7 +181,7 @@ impl Run<'_> {
         if !edits {
             return Ok(Verdict::Kept);
         }
-        let probe = Probe { before: losses_before, after: losses_of(engine, &self.probe)? };
+        let probe = Probe { before: seen_before, after: seen(engine, &self.probe)? };
         let receipt = growth::receipt(self.state.step, &grown, before, engine, &probe)?;
         self.logs.decisions.add(&Decision::Edited(receipt.clone()))?;
         if !receipt.others_bit_identical {
@@ -223,6 +226,13 @@ impl Run<'_> {
         let (run, step) = (self.name.clone(), self.state.step.0);
         (self.parts.report)(RunEvent::Metric { run, step, key, value });
     }
+}
+
+/// What the probe batches show of the model.
+fn seen(engine: &mut dyn Engine, probe: &[TokenBatch]) -> Result<Seen, TrainError> {
+    let first: Vec<u32> =
+        probe.iter().take(1).flat_map(|batch| batch.inputs(0, 1)).take(LOGIT_TOKENS).collect();
+    Ok(Seen { losses: losses_of(engine, probe)?, logits: engine.logits(&first)? })
 }
 
 /// How many of what was measured may be told before that step: as with losses, on no engine earlier than on another.

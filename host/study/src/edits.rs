@@ -1,0 +1,94 @@
+//! Receipts of a study's runs, summed up arm by arm: what each change of the stack did to the model right away.
+
+use plugin_host::api::GrowthReceipt;
+use trainer::TrainError;
+use trainer::folder::{RunFolder, read_json_lines};
+use trainer::records::Decision;
+
+use crate::verdict::MeanEdit;
+
+/// Those of a run's changes of the stack that were kept, in order.
+///
+/// # Errors
+/// A log that cannot be read.
+pub(crate) fn receipts(folder: &RunFolder) -> Result<Vec<GrowthReceipt>, TrainError> {
+    let mut receipts = Vec::new();
+    for decision in read_json_lines(&folder.decisions_file())? {
+        match decision {
+            Decision::Edited(receipt) => receipts.push(receipt),
+            Decision::Rejected { .. } => drop(receipts.pop()),
+            _ => {}
+        }
+    }
+    Ok(receipts)
+}
+
+/// The first changes of all runs together, then the second ones of those that had two, and so on.
+pub(crate) fn means(runs: &[Vec<GrowthReceipt>]) -> Vec<MeanEdit> {
+    let most = runs.iter().map(Vec::len).max().unwrap_or(0);
+    let nth = |number: usize| runs.iter().filter_map(|run| run.get(number)).collect::<Vec<_>>();
+    (0..most).map(|number| mean(&nth(number))).collect()
+}
+
+fn mean(receipts: &[&GrowthReceipt]) -> MeanEdit {
+    let of = |number: &dyn Fn(&GrowthReceipt) -> f64| {
+        receipts.iter().map(|receipt| number(receipt)).sum::<f64>() / receipts.len() as f64
+    };
+    let looked = receipts.iter().all(|receipt| receipt.largest_logit_change.is_some());
+    MeanEdit {
+        runs: receipts.len(),
+        step: of(&|receipt| receipt.step as f64),
+        depth_before: of(&|receipt| receipt.depth_before as f64),
+        depth_after: of(&|receipt| receipt.depth_after as f64),
+        loss_before: of(&|receipt| receipt.loss_before),
+        loss_after: of(&|receipt| receipt.loss_after),
+        largest_logit_change: looked.then(|| of(&|receipt| receipt.largest_logit_change.unwrap_or_default())),
+        claim: receipts.iter().filter_map(|receipt| receipt.claim).min(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plugin_host::api::{Claim, LayerId};
+
+    use super::*;
+
+    fn receipt(step: u64, loss_after: f64, claim: Claim) -> GrowthReceipt {
+        GrowthReceipt {
+            step,
+            depth_before: 1,
+            depth_after: 2,
+            new_layers: vec![LayerId(1)],
+            removed_layers: vec![],
+            replaced_layers: vec![],
+            loss_before: 2.0,
+            loss_after,
+            largest_token_loss_change: 1.0,
+            largest_logit_change: Some(0.5),
+            claim: Some(claim),
+            moments: vec![],
+            others_bit_identical: true,
+        }
+    }
+
+    #[test]
+    fn changes_are_compared_in_the_order_in_which_they_came() {
+        let runs = [
+            vec![receipt(10, 3.0, Claim::Exact), receipt(30, 2.0, Claim::None)],
+            vec![receipt(20, 4.0, Claim::Approximate)],
+        ];
+        let means = means(&runs);
+        let first = (means[0].runs, means[0].step, means[0].loss_after, means[0].claim);
+        assert_eq!(first, (2, 15.0, 3.5, Some(Claim::Approximate)), "the weakest claim of all");
+        assert_eq!((means.len(), means[1].runs, means[1].step), (2, 1, 30.0));
+        assert_eq!(means[0].largest_logit_change, Some(0.5));
+        let mut older = runs.clone();
+        older[1][0].largest_logit_change = None;
+        assert_eq!(super::means(&older)[0].largest_logit_change, None);
+    }
+
+    #[test]
+    fn a_study_that_never_grows_has_none() {
+        assert_eq!(means(&[vec![], vec![]]), []);
+    }
+}

@@ -10,12 +10,16 @@ use toml::{Table, Value};
 use crate::support::{files_below, manifest, plugin_folders, root};
 
 /// The crates of the host, and the crates of ours that each may know.
-const ARROWS: [(&str, &[&str]); 8] = [
-    ("sapwood", &["study", "trainer", "plugin-host", "engine", "engine-burn", "engine-native", "data"]),
+const ARROWS: [(&str, &[&str]); 9] = [
+    (
+        "sapwood",
+        &["study", "trainer", "plugin-host", "engine", "engine-burn", "engine-cuda", "engine-native", "data"],
+    ),
     ("study", &["trainer", "plugin-host", "engine", "data"]),
     ("trainer", &["data", "plugin-host", "engine"]),
     ("data", &["engine"]),
     ("engine-burn", &["engine"]),
+    ("engine-cuda", &["engine", "engine-native"]),
     ("engine-native", &["engine"]),
     ("engine", &[]),
     ("plugin-host", &["sapwood-plugin"]),
@@ -130,6 +134,8 @@ fn unsafe_code_stands_where_it_is_argued() {
     let allowed = [
         "plugin-api/src/abi/",
         "plugin-api/src/host.rs",
+        "host/engine-cuda/src/nvidia/",
+        "host/engine-cuda/tests/emulated/",
         "host/engine-native/",
         "host/plugin-host/src/blame/crumbs.rs",
         "host/plugin-host/src/blame/guard.rs",

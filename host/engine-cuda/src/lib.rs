@@ -15,8 +15,22 @@ mod embed;
 mod launch;
 mod linear;
 mod norm;
+pub mod nvidia;
 pub mod sources;
 
 pub use buffer::Buffer;
 pub use device::Cuda;
 pub use driver::Driver;
+
+use std::sync::Arc;
+
+use engine::{Engine, EngineError, ModelShape};
+use engine_native::Step;
+
+/// The native engine on a GPU: a model of that shape with its shared tensors at zero and no block.
+///
+/// # Errors
+/// A shape that describes no GPT-2, or a device that fails or has no memory for it.
+pub fn build(shape: &ModelShape, machine: &Arc<nvidia::Machine>) -> Result<Box<dyn Engine>, EngineError> {
+    Ok(Box::new(Step::new(shape, Cuda::on(machine.queue()?))?))
+}

@@ -28,6 +28,8 @@ fn skip(what: &str, why: &str) {
 mod it {
     /// Does it keep what every engine has to keep?
     mod contract;
+    /// Do all kernels compile for the architectures that are promised?
+    mod cubin;
     /// Is the emulated driver strict enough for the proofs that rest on it?
     mod emulation;
     /// What becomes of a device that runs out of memory?

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::device::DeviceName;
+
 /// Does training a language model layer by layer pay, against training it whole?
 ///
 /// Growth strategies, layer initializers and metric reporters are shared libraries: `sapwood plugin list`
@@ -70,27 +72,20 @@ pub(crate) struct EngineArgs {
     /// Who computes
     #[arg(long, value_enum, default_value_t = EngineName::Native)]
     pub(crate) engine: EngineName,
-    /// Where; a device that is not there is an error, never a silent run elsewhere
-    #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
+    /// Where: auto, cpu, cuda or cuda:N. One that is named and not there is an error, never a silent run elsewhere;
+    /// auto is the first GPU where there is one, and the log says so
+    #[arg(long, default_value = "cpu")]
     pub(crate) device: DeviceName,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum EngineName {
-    /// Our own fused step on the CPU
+    /// Our own fused step
     Native,
-    /// The same step in f64 and plain loops: an oracle, slow
+    /// The same step in f64 and plain loops on the processor: an oracle, slow
     Reference,
     /// GPT-2 on Burn's automatic differentiation
     Burn,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DeviceName {
-    /// This machine's processor
-    Cpu,
-    /// An NVIDIA GPU
-    Cuda,
 }
 
 /// Where plugins are looked for.

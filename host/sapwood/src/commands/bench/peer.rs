@@ -10,7 +10,8 @@ use trainer::ErrorClass;
 
 use super::{internal, print_kernels};
 use crate::Outcome;
-use crate::args::{BenchArgs, DeviceName, EngineName};
+use crate::args::{BenchArgs, EngineName};
+use crate::device::Place;
 use crate::failure::Failed;
 use crate::output::result_line;
 
@@ -66,7 +67,7 @@ fn round(args: &BenchArgs, script: &Path) -> Result<Round, Failed> {
     command.arg("bench").args(engine_flags(args)).args(shape_flags(args)).arg("--json");
     let sapwood: Speed = measured(command)?;
     let mut command = Command::new(&args.python);
-    command.arg(script).args(["--device", device(args)]).args(shape_flags(args)).args(&args.peer_args);
+    command.arg(script).args(["--device", &device(args)]).args(shape_flags(args)).args(&args.peer_args);
     let peer: Measured = measured(command)?;
     let ratio = sapwood.tokens_per_second / peer.tokens_per_second;
     Ok(Round { sapwood, peer, ratio })
@@ -100,19 +101,20 @@ fn measured<T: DeserializeOwned>(mut command: Command) -> Result<T, Failed> {
     serde_json::from_str(line).map_err(|error| failed(format!("{shown} printed no result: {error}")))
 }
 
-fn engine_flags(args: &BenchArgs) -> [&'static str; 4] {
+fn engine_flags(args: &BenchArgs) -> [String; 4] {
     let engine = match args.engine.engine {
         EngineName::Native => "native",
         EngineName::Reference => "reference",
         EngineName::Burn => "burn",
     };
-    ["--engine", engine, "--device", device(args)]
+    ["--engine".into(), engine.into(), "--device".into(), device(args)]
 }
 
-fn device(args: &BenchArgs) -> &'static str {
-    match args.engine.device {
-        DeviceName::Cpu => "cpu",
-        DeviceName::Cuda => "cuda",
+/// As both understand it: PyTorch calls the first GPU by no number.
+fn device(args: &BenchArgs) -> String {
+    match args.engine.device.resolve() {
+        (Place::Cuda(0), _) => "cuda".into(),
+        (place, _) => place.to_string(),
     }
 }
 

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use plugin_host::PluginLock;
 use study::{Lab, Source};
 
-use crate::args::{DeviceName, EngineArgs, EngineName, FileArgs, LockArgs};
+use crate::args::{EngineArgs, EngineName, FileArgs, LockArgs};
+use crate::device::DeviceName;
 use crate::failure::Failed;
 use crate::output::result_line;
 use crate::{Outcome, engines};

@@ -38,7 +38,7 @@ impl Library {
     pub fn package(self) -> &'static str {
         match self {
             Library::Driver => {
-                "NVIDIA's driver (Debian: nvidia-driver; in a container: start it with the GPU)"
+                "NVIDIA's driver; a container has to be started with the GPU"
             }
             Library::Nvrtc => "nvidia-cuda-nvrtc-cu12 of PyPI, or cuda-nvrtc-12-8 of NVIDIA's repository",
             Library::CublasLt => "nvidia-cublas-cu12 of PyPI, or libcublas-12-8 of NVIDIA's repository",
@@ -67,7 +67,11 @@ impl fmt::Display for Library {
 
 fn reason(missing: &[Library]) -> String {
     let each = |library: &Library| format!("{library} cannot be loaded (install {})", library.package());
-    missing.iter().map(each).collect::<Vec<_>>().join("; ")
+    let mut all: Vec<String> = missing.iter().map(each).collect();
+    if missing != [Library::Driver] {
+        all.push("the folders of what comes from PyPI go into LD_LIBRARY_PATH".into());
+    }
+    all.join("; ")
 }
 
 #[cfg(test)]
@@ -77,7 +81,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_what_brings_it() {
         let said = reason(&[Library::Nvrtc, Library::CublasLt]);
-        for word in ["libnvrtc.so.12", "nvidia-cuda-nvrtc-cu12", "libcublasLt.so.12", "nvidia-cublas-cu12"] {
+        for word in ["libnvrtc.so.12", "nvidia-cuda-nvrtc-cu12", "libcublasLt.so.12", "LD_LIBRARY_PATH"] {
             assert!(said.contains(word), "{said}");
         }
     }

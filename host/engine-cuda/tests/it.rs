@@ -3,6 +3,8 @@
 #[path = "../../engine/tests/of_every_engine/mod.rs"]
 mod of_every_engine;
 
+/// The kernels' sources as a library for the processor.
+mod compiled;
 /// A driver that runs the kernels' sources on the processor.
 mod emulated;
 /// A driver that computes nothing and writes down what it is asked for.
@@ -15,14 +17,6 @@ fn build(shape: &engine::ModelShape) -> Result<Box<dyn engine::Engine>, engine::
         Some(driver) => Ok(Box::new(engine_native::Step::new(shape, engine_cuda::Cuda::on(driver))?)),
         None => engine_native::build(shape, engine_native::Device::Cpu { threads: None }),
     }
-}
-
-/// Says what is missing; a failure where `SAPWOOD_REQUIRE` names it.
-#[expect(clippy::print_stderr, reason = "a test that is left out says so")]
-fn skip(what: &str, why: &str) {
-    let required = std::env::var("SAPWOOD_REQUIRE").unwrap_or_default();
-    assert!(!required.split(',').any(|name| name == what), "SAPWOOD_REQUIRE names {what}: {why}");
-    eprintln!("skipped: {why}");
 }
 
 mod it {

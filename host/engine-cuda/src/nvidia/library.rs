@@ -37,9 +37,7 @@ impl Library {
     /// What has to be installed, by whatever name each source has it.
     pub fn package(self) -> &'static str {
         match self {
-            Library::Driver => {
-                "NVIDIA's driver; a container has to be started with the GPU"
-            }
+            Library::Driver => "NVIDIA's driver; a container has to be started with the GPU",
             Library::Nvrtc => "nvidia-cuda-nvrtc-cu12 of PyPI, or cuda-nvrtc-12-8 of NVIDIA's repository",
             Library::CublasLt => "nvidia-cublas-cu12 of PyPI, or libcublas-12-8 of NVIDIA's repository",
         }

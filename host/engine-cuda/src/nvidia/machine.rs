@@ -54,7 +54,7 @@ impl Machine {
         let Some(device) = found.get(ordinal as usize) else {
             let reason = match found.len() {
                 0 => "the driver knows no GPU; `CUDA_VISIBLE_DEVICES` may hide it".into(),
-                count => format!("the driver knows {count} GPUs, counted from 0"),
+                count => format!("the GPUs that the driver knows are {count}, counted from 0"),
             };
             return Err(unavailable(&name, reason));
         };

@@ -2,8 +2,8 @@
 //! cuBLASLt. All three are loaded when they are first called, and asked for before, so that a binary that has this
 //! starts without any of them.
 //!
-//! What is in here compiles and is type-checked against CUDA's declarations, but only the compilation of kernels can
-//! be tried without a GPU. Not here: which kernels there are, and in which order they run.
+//! Of what is in here, the compilation of kernels is tried with NVIDIA's own library, and all other calls with stand-ins
+//! (`tests/stand_in`): it has not run on a GPU yet. Not here: which kernels there are, and in which order they run.
 
 mod cache;
 mod compile;

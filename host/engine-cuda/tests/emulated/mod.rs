@@ -8,13 +8,12 @@
 mod memory;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::path::Path;
-use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use engine::EngineError;
 use engine_cuda::driver::{Argument, Driver, Grid, Lie, Place, PlaceMut, Product};
-use engine_cuda::sources::{PRELUDE, SOURCES};
+
+use crate::compiled;
 
 pub(crate) use memory::Memory;
 
@@ -42,44 +41,16 @@ static TURN: Mutex<()> = Mutex::new(());
 impl Emulated {
     /// `None`, with a word on standard error, where there is no g++; a failure where `SAPWOOD_REQUIRE` names it.
     pub(crate) fn new(order: Order) -> Option<Emulated> {
-        let Err(missing) = LIBRARY.get_or_init(compile) else { return Some(Emulated { order }) };
-        crate::skip("g++", missing);
+        let Err(missing) = LIBRARY.get_or_init(|| compiled::library("libkernels.so", "")) else {
+            return Some(Emulated { order });
+        };
+        compiled::skip("g++", missing);
         None
     }
 
     fn library() -> &'static libloading::Library {
         LIBRARY.get().and_then(|library| library.as_ref().ok()).expect("a driver was made only with it")
     }
-}
-
-/// All sources in one program, with an entry point for each kernel.
-fn program() -> String {
-    let mut text = format!("#include \"shim.h\"\n{PRELUDE}\n");
-    for source in SOURCES {
-        text += &format!("namespace {{\n{}\n}}\n", source.text.replace("extern \"C\"", ""));
-        for kernel in source.kernels {
-            text += &format!(
-                "extern \"C\" int run_{kernel}(const unsigned* grid, const char* kinds, void** values, bool reverse) \
-                 {{ return emulator::launch({kernel}, grid, kinds, values, reverse); }}\n"
-            );
-        }
-    }
-    text
-}
-
-fn compile() -> Result<libloading::Library, String> {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    std::fs::write(folder.path().join("kernels.cpp"), program()).expect("it can be written");
-    let shim = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emulated");
-    let mut compiler = Command::new("g++");
-    compiler.args(["-std=c++17", "-O2", "-shared", "-fPIC", "-I"]).arg(shim);
-    let output = compiler.args(["kernels.cpp", "-o", "kernels.so"]).current_dir(folder.path()).output();
-    let output = output.map_err(|error| format!("g++ cannot be started: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "the kernels do not compile:\n{said}");
-    // SAFETY: the library was just made of our own sources, and initialises nothing but itself.
-    let library = unsafe { libloading::Library::new(folder.path().join("kernels.so")) };
-    Ok(library.expect("what g++ has just linked can be loaded"))
 }
 
 impl Driver for Emulated {

@@ -174,12 +174,12 @@ template <class... A> struct Call {
     static void thread(void* self) { static_cast<Call*>(self)->apply(std::index_sequence_for<A...>{}); }
 };
 
-// 0 when it ran; 1 where the arguments are of other kinds than the kernel's, 2 where threads wait for ever, 3 where
+// 0 when it ran; 1 where the arguments are of other kinds than the kernel's (not asked where `kinds` is null), 2 where threads wait for ever, 3 where
 // the block has no whole number of warps.
 template <class... A>
 int launch(void (*kernel)(A...), const unsigned* grid, const char* kinds, void** values, bool in_reverse) {
     const char expected[] = {kind<A>()..., 0};
-    if (std::strcmp(kinds, expected) != 0) return 1;
+    if (kinds && std::strcmp(kinds, expected) != 0) return 1;
     gridDim = {grid[0], grid[1]};
     blockDim = {grid[2], 1};
     if (blockDim.x > MOST_THREADS || blockDim.x % WARP_LANES != 0) return 3;

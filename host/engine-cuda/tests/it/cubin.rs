@@ -9,7 +9,7 @@ const ARCHITECTURES: [&str; 3] = ["sm_80", "sm_90", "sm_90a"];
 fn is_there() -> bool {
     if !Library::Nvrtc.is_there() {
         let why = format!("{} cannot be loaded (install {})", Library::Nvrtc, Library::Nvrtc.package());
-        crate::skip("nvrtc", &why);
+        crate::compiled::skip("nvrtc", &why);
         return false;
     }
     true

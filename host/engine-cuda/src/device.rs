@@ -22,6 +22,7 @@ pub struct Cuda<D: Driver> {
     pub(crate) driver: D,
     pub(crate) failure: RefCell<Option<EngineError>>,
     pub(crate) ledger: Arc<Ledger>,
+    _own: Held,
     /// Partial sums, for the time of one call; so for the other two.
     pub(crate) numbers: RefCell<Scratch<D::Memory>>,
     /// Tokens and rows.
@@ -33,10 +34,12 @@ pub struct Cuda<D: Driver> {
 impl<D: Driver> Cuda<D> {
     /// On that driver, which nobody else uses.
     pub fn on(driver: D) -> Cuda<D> {
+        let ledger = Arc::default();
         Cuda {
+            _own: Held::new(&ledger, driver.own_bytes()),
             driver,
             failure: RefCell::default(),
-            ledger: Arc::default(),
+            ledger,
             numbers: RefCell::default(),
             indices: RefCell::default(),
             totals: RefCell::default(),
@@ -91,7 +94,7 @@ impl<D: Driver> Kernels for Cuda<D> {
 
     fn scratch_bytes(&self, form: &Form) -> u64 {
         let columns = columns::partials(form.rows(), 4 * form.width);
-        self.bytes(columns.max(norm::partials(form)).max(attention::dots(form)))
+        self.driver.own_bytes() + self.bytes(columns.max(norm::partials(form)).max(attention::dots(form)))
     }
 
     fn copy(&self, from: &Buffer<D::Memory>, to: &mut Buffer<D::Memory>) {

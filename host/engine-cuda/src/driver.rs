@@ -13,6 +13,11 @@ pub trait Driver: Send {
     /// The device in words.
     fn words(&self) -> String;
 
+    /// Bytes that the driver itself holds, for as long as it lives.
+    fn own_bytes(&self) -> u64 {
+        0
+    }
+
     /// That many bytes, all zero.
     ///
     /// # Errors

@@ -444,6 +444,25 @@ pub(crate) struct BenchArgs {
     /// Rounds with a peer
     #[arg(long, default_value_t = 3, value_parser = at_least_one)]
     pub(crate) rounds: usize,
+    #[command(flatten)]
+    pub(crate) suite: SuiteArgs,
+}
+
+/// Parity and several workloads in one go.
+#[derive(Debug, Args)]
+pub(crate) struct SuiteArgs {
+    /// Run parity, then this shape with all of it and with less of it training, each in turn with the peer
+    #[arg(long, requires_all = ["peer", "out", "reference"], conflicts_with_all = ["json", "rounds", "frozen"])]
+    pub(crate) gpu_suite: bool,
+    /// Leave what came of the suite in this file, as JSON
+    #[arg(long, value_name = "FILE", requires = "gpu_suite")]
+    pub(crate) out: Option<PathBuf>,
+    /// Recorded runs for the suite's parity
+    #[arg(long, value_name = "DIR", requires = "gpu_suite")]
+    pub(crate) reference: Option<PathBuf>,
+    /// End the suite after so many seconds, with what there is by then
+    #[arg(long, value_name = "N", default_value_t = 480)]
+    pub(crate) seconds: u64,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

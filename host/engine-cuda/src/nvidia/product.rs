@@ -15,7 +15,7 @@ use super::queue::{Memory, Queue};
 use crate::driver::{Lie, Place, PlaceMut, Product};
 
 /// Memory that an algorithm may use; NVIDIA's advice for Hopper.
-const WORKSPACE_BYTES: usize = 32 << 20;
+pub(super) const WORKSPACE_BYTES: usize = 32 << 20;
 /// The most that cuBLASLt makes use of.
 const MOST_ALIGNMENT: u32 = 256;
 

@@ -11,7 +11,7 @@ use cudarc::driver::sys;
 use engine::EngineError;
 
 use super::machine::{Machine, failed};
-use super::product::Products;
+use super::product::{Products, WORKSPACE_BYTES};
 use crate::driver::{Argument, Driver, Grid, Place, PlaceMut, Product};
 
 /// The driver.
@@ -121,6 +121,10 @@ impl Driver for Nvidia {
 
     fn words(&self) -> String {
         self.queue.machine.words().into()
+    }
+
+    fn own_bytes(&self) -> u64 {
+        WORKSPACE_BYTES as u64
     }
 
     fn allocate(&self, bytes: usize) -> Result<Memory, EngineError> {

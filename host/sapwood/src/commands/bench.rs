@@ -1,6 +1,7 @@
 //! `sapwood bench`: how fast an engine trains, alone or in turn with a peer.
 
 mod peer;
+mod suite;
 
 use std::cell::OnceCell;
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use crate::{Outcome, engines};
 pub(crate) fn bench(args: &BenchArgs) -> Outcome {
     match &args.peer {
         None => alone(args),
+        Some(script) if args.suite.gpu_suite => suite::run(args, script, &args.suite),
         Some(script) => peer::against(args, script),
     }
 }

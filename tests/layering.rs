@@ -111,7 +111,7 @@ fn what_is_heavy_or_dangerous_is_named_in_one_manifest() {
 fn a_bare_cargo_test_does_not_build_burn() {
     let workspace = manifest(root());
     let members = workspace["workspace"]["default-members"].as_array().expect("a list");
-    let heavy = ["host/sapwood", "host/engine-burn", "host/*"];
+    let heavy = ["host/sapwood", "host/engine-burn", "host/engine-cuda", "host/*"];
     assert!(
         !members.iter().any(|member| heavy.contains(&member.as_str().unwrap_or_default())),
         "{members:?}"

@@ -50,5 +50,7 @@ mod printing;
 mod signature;
 /// A study from its first step to its verdict, and again.
 mod study;
+/// What a GPU machine is lent for, in one command and one file.
+mod suite;
 /// Owners and modes, private copies of libraries, plugins.lock.
 mod trust;

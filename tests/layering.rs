@@ -10,12 +10,16 @@ use toml::{Table, Value};
 use crate::support::{files_below, manifest, plugin_folders, root};
 
 /// The crates of the host, and the crates of ours that each may know.
-const ARROWS: [(&str, &[&str]); 8] = [
-    ("sapwood", &["study", "trainer", "plugin-host", "engine", "engine-burn", "engine-native", "data"]),
+const ARROWS: [(&str, &[&str]); 9] = [
+    (
+        "sapwood",
+        &["study", "trainer", "plugin-host", "engine", "engine-burn", "engine-cuda", "engine-native", "data"],
+    ),
     ("study", &["trainer", "plugin-host", "engine", "data"]),
     ("trainer", &["data", "plugin-host", "engine"]),
     ("data", &["engine"]),
     ("engine-burn", &["engine"]),
+    ("engine-cuda", &["engine", "engine-native"]),
     ("engine-native", &["engine"]),
     ("engine", &[]),
     ("plugin-host", &["sapwood-plugin"]),
@@ -107,7 +111,7 @@ fn what_is_heavy_or_dangerous_is_named_in_one_manifest() {
 fn a_bare_cargo_test_does_not_build_burn() {
     let workspace = manifest(root());
     let members = workspace["workspace"]["default-members"].as_array().expect("a list");
-    let heavy = ["host/sapwood", "host/engine-burn", "host/*"];
+    let heavy = ["host/sapwood", "host/engine-burn", "host/engine-cuda", "host/*"];
     assert!(
         !members.iter().any(|member| heavy.contains(&member.as_str().unwrap_or_default())),
         "{members:?}"
@@ -130,6 +134,8 @@ fn unsafe_code_stands_where_it_is_argued() {
     let allowed = [
         "plugin-api/src/abi/",
         "plugin-api/src/host.rs",
+        "host/engine-cuda/src/nvidia/",
+        "host/engine-cuda/tests/",
         "host/engine-native/",
         "host/plugin-host/src/blame/crumbs.rs",
         "host/plugin-host/src/blame/guard.rs",

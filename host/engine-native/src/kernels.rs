@@ -7,6 +7,8 @@
 
 use std::ops::AddAssign;
 
+use engine::EngineError;
+
 /// The measures of one micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Form {
@@ -188,6 +190,17 @@ pub trait Kernels: Send {
 
     /// The device in words.
     fn words(&self) -> String;
+
+    /// The first thing that has gone wrong, after which nothing more was computed and every answer is zero. Calls
+    /// themselves do not fail: a device that works on its own time tells of a failure late, whatever the call.
+    fn health(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// Most bytes held at once; `None` where they are the host's.
+    fn memory_peak_bytes(&self) -> Option<u64> {
+        None
+    }
 
     /// A buffer of that many zeros.
     fn zeros(&self, len: usize) -> Self::Buffer;

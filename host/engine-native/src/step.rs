@@ -56,10 +56,11 @@ impl<K: Kernels> Step<K> {
     /// A model of that shape with its shared tensors at zero and no block.
     ///
     /// # Errors
-    /// A shape that describes no GPT-2.
+    /// A shape that describes no GPT-2, or a device without memory for it.
     pub fn new(shape: &ModelShape, kernels: K) -> Result<Step<K>, EngineError> {
         check(shape)?;
         let stack = Stack::new(shape, &kernels);
+        kernels.health()?;
         let (flops, outcomes) = (FlopTerms::default(), VecDeque::new());
         Ok(Step { kernels, stack, phase: None, flops, in_flight: None, outcomes })
     }
@@ -80,7 +81,8 @@ impl<K: Kernels> Step<K> {
     /// As for an insertion, and a block to copy that is not there.
     pub fn duplicate(&mut self, from: LayerId, to: LayerId, at: LayerIndex) -> Result<(), EngineError> {
         self.phase = None;
-        self.stack.duplicate(from, to, at.0, &self.kernels)
+        self.stack.duplicate(from, to, at.0, &self.kernels)?;
+        self.kernels.health()
     }
 
     fn form(&self, sequences: usize, length: usize) -> Form {
@@ -146,6 +148,11 @@ impl<K: Kernels> Step<K> {
         loss_nats
     }
 
+    /// That answer, unless the device has failed: then it means nothing.
+    fn healthy<T>(&self, answer: T) -> Result<T, EngineError> {
+        self.kernels.health().map(|()| answer)
+    }
+
     /// Updates tensor by tensor, each with its norms.
     fn update_watched(&mut self, with: &AdamW, clip: f64) -> Vec<(TensorId, TensorStatistics)> {
         let largest = self.stack.all().map(|param| param.spec.len()).max().unwrap_or(0);
@@ -172,7 +179,7 @@ impl<K: Kernels> Engine for Step<K> {
         EngineInfo {
             engine: NAME,
             device: self.kernels.words(),
-            device_memory_peak_bytes: None,
+            device_memory_peak_bytes: self.kernels.memory_peak_bytes(),
             plain_steps_only: false,
         }
     }
@@ -204,9 +211,11 @@ impl<K: Kernels> Engine for Step<K> {
         self.in_flight = None;
         let form = self.form(plan.micro_batch_sequences.min(batch.sequences()), batch.length());
         let mut phase = self.enter(plan, form);
+        self.kernels.health()?;
         let mut watch = plan.statistics.blocks.then(|| Watch::new(&phase.plan));
         let loss_nats = self.train(batch, &mut phase, watch.as_mut());
         self.phase = Some(phase);
+        self.kernels.health()?;
         let loss_nats_per_token = loss_nats / batch.tokens().0 as f64;
         self.in_flight = Some(InFlight { loss_nats_per_token, wanted: plan.statistics, watch });
         Ok(())
@@ -225,6 +234,7 @@ impl<K: Kernels> Engine for Step<K> {
         } else {
             self.update(update, clip);
         }
+        self.kernels.health()?;
         statistics.blocks = watch.map(|watch| watch.blocks()).unwrap_or_default();
         let statistics = (wanted != Wanted::default()).then(|| Box::new(statistics));
         self.outcomes.push_back(StepOutcome { loss_nats_per_token, gradient_norm, statistics });
@@ -238,24 +248,25 @@ impl<K: Kernels> Engine for Step<K> {
     fn evaluate(&mut self, batch: &TokenBatch) -> Result<Vec<f32>, EngineError> {
         self.stack.shape.check_batch(batch)?;
         let form = self.form(batch.sequences(), batch.length());
-        Ok(evaluate::losses(&self.kernels, &self.stack, batch, form))
+        self.healthy(evaluate::losses(&self.kernels, &self.stack, batch, form))
     }
 
     fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
         self.stack.shape.check_tokens(tokens)?;
-        Ok(evaluate::logits(&self.kernels, &self.stack, tokens, self.form(1, tokens.len())))
+        self.healthy(evaluate::logits(&self.kernels, &self.stack, tokens, self.form(1, tokens.len())))
     }
 
     fn edit(&mut self, edit: Edit) -> Result<(), EngineError> {
         // A block that left and came back has no gradient buffers, though the scope reads the same.
         self.phase = None;
-        self.stack.edit(edit, &self.kernels)
+        self.stack.edit(edit, &self.kernels)?;
+        self.kernels.health()
     }
 
     fn read(&self, tensor: TensorId, part: Part) -> Result<Vec<f32>, EngineError> {
         let held = self.stack.get(tensor)?;
         let len = held.spec.len();
-        Ok(match part {
+        self.healthy(match part {
             Part::Weights => self.kernels.download(&held.weights, len),
             Part::Gradient => match held.last_gradient() {
                 Some(gradient) => self.kernels.download(gradient, len),
@@ -265,14 +276,16 @@ impl<K: Kernels> Engine for Step<K> {
     }
 
     fn write(&mut self, tensor: TensorId, weights: &[f32]) -> Result<(), EngineError> {
-        self.stack.get_mut(tensor)?.set_weights(tensor, weights, &self.kernels)
+        self.stack.get_mut(tensor)?.set_weights(tensor, weights, &self.kernels)?;
+        self.kernels.health()
     }
 
     fn moments(&self, tensor: TensorId) -> Result<Moments, EngineError> {
-        Ok(self.stack.get(tensor)?.moments(&self.kernels))
+        self.healthy(self.stack.get(tensor)?.moments(&self.kernels))
     }
 
     fn set_moments(&mut self, tensor: TensorId, moments: &Moments) -> Result<(), EngineError> {
-        self.stack.get_mut(tensor)?.set_moments(tensor, moments, &self.kernels)
+        self.stack.get_mut(tensor)?.set_moments(tensor, moments, &self.kernels)?;
+        self.kernels.health()
     }
 }

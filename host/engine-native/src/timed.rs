@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use engine::AdamW;
+use engine::{AdamW, EngineError};
 
 use crate::kernels::{
     Attended, ClassifierGradients, Comparison, Epilogue, Form, Kernels, Linear, Norm, NormGradients, Sink,
@@ -74,6 +74,14 @@ impl<K: Kernels> Kernels for Timed<K> {
 
     fn words(&self) -> String {
         self.kernels.words()
+    }
+
+    fn health(&self) -> Result<(), EngineError> {
+        self.kernels.health()
+    }
+
+    fn memory_peak_bytes(&self) -> Option<u64> {
+        self.kernels.memory_peak_bytes()
     }
 
     fn zeros(&self, len: usize) -> K::Buffer {

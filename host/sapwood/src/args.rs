@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use plugin_host::api::Kind;
 
+use crate::device::DeviceName;
+
 /// Does training a language model layer by layer pay, against training it whole?
 ///
 /// Growth strategies, layer initializers and metric reporters are shared libraries: `sapwood plugin list`
@@ -71,27 +73,20 @@ pub(crate) struct EngineArgs {
     /// Who computes
     #[arg(long, value_enum, default_value_t = EngineName::Native)]
     pub(crate) engine: EngineName,
-    /// Where; a device that is not there is an error, never a silent run elsewhere
-    #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
+    /// Where: auto, cpu, cuda or cuda:N. One that is named and not there is an error, never a silent run elsewhere;
+    /// auto is the first GPU where there is one, and the log says so
+    #[arg(long, default_value = "cpu")]
     pub(crate) device: DeviceName,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum EngineName {
-    /// Our own fused step on the CPU
+    /// Our own fused step
     Native,
-    /// The same step in f64 and plain loops: an oracle, slow
+    /// The same step in f64 and plain loops on the processor: an oracle, slow
     Reference,
     /// GPT-2 on Burn's automatic differentiation
     Burn,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DeviceName {
-    /// This machine's processor
-    Cpu,
-    /// An NVIDIA GPU
-    Cuda,
 }
 
 /// Where plugins are looked for.
@@ -475,6 +470,25 @@ pub(crate) struct BenchArgs {
     /// Rounds with a peer
     #[arg(long, default_value_t = 3, value_parser = at_least_one)]
     pub(crate) rounds: usize,
+    #[command(flatten)]
+    pub(crate) suite: SuiteArgs,
+}
+
+/// Parity and several workloads in one go.
+#[derive(Debug, Args)]
+pub(crate) struct SuiteArgs {
+    /// Run parity, then this shape with all of it and with less of it training, each in turn with the peer
+    #[arg(long, requires_all = ["peer", "out", "reference"], conflicts_with_all = ["json", "rounds", "frozen"])]
+    pub(crate) gpu_suite: bool,
+    /// Leave what came of the suite in this file, as JSON
+    #[arg(long, value_name = "FILE", requires = "gpu_suite")]
+    pub(crate) out: Option<PathBuf>,
+    /// Recorded runs for the suite's parity
+    #[arg(long, value_name = "DIR", requires = "gpu_suite")]
+    pub(crate) reference: Option<PathBuf>,
+    /// End the suite after so many seconds, with what there is by then
+    #[arg(long, value_name = "N", default_value_t = 480)]
+    pub(crate) seconds: u64,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

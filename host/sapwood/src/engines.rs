@@ -1,68 +1,94 @@
-//! Picks the engine.
+//! Picks the engine, and opens a GPU once for all engines on it.
+
+use std::sync::{Arc, OnceLock};
 
 use engine::{Engine, EngineError, ModelShape};
+use engine_cuda::Cuda;
+use engine_cuda::nvidia::Machine;
+use engine_native::Kernels;
+use engine_native::proof::{self, Agreement};
 
-use crate::args::{DeviceName, EngineArgs, EngineName};
+use crate::args::{EngineArgs, EngineName};
+use crate::device::{Place, kernel_cache};
 
 /// How the chosen engine is built.
 pub(crate) fn builder(
     args: EngineArgs,
 ) -> impl Fn(&ModelShape) -> Result<Box<dyn Engine>, EngineError> + Sync {
-    move |shape| build(shape, args)
+    let (place, _) = args.device.resolve();
+    let gpu = OnceLock::new();
+    move |shape| build(shape, args.engine, place, &gpu)
 }
 
-fn build(shape: &ModelShape, args: EngineArgs) -> Result<Box<dyn Engine>, EngineError> {
-    match args.engine {
-        EngineName::Burn => burn(shape, args.device),
-        // Runs are executed inside a thread pool of their own: no threads are asked for here.
-        EngineName::Native => native(shape, args.device, engine_native::Device::Cpu { threads: None }),
-        EngineName::Reference => native(shape, args.device, engine_native::Device::Reference),
+/// Writes into the log where it computes, and why where nobody said so.
+pub(crate) fn log_choice(args: EngineArgs) {
+    match args.device.resolve() {
+        (place, Some(reason)) => tracing::info!("device: {place}, chosen by `--device auto`: {reason}"),
+        (place, None) => tracing::info!("device: {place}"),
     }
 }
 
-fn native(
+/// A GPU that is opened when an engine is first built on it.
+type Gpu = OnceLock<Result<Arc<Machine>, EngineError>>;
+
+fn build(
     shape: &ModelShape,
-    wanted: DeviceName,
-    device: engine_native::Device,
+    engine: EngineName,
+    place: Place,
+    gpu: &Gpu,
 ) -> Result<Box<dyn Engine>, EngineError> {
-    match wanted {
-        DeviceName::Cpu => engine_native::build(shape, device),
-        DeviceName::Cuda => Err(EngineError::DeviceUnavailable {
-            device: "cuda".into(),
-            reason: "the engine `native` has no CUDA device yet; `--engine burn` of a binary built with \
-                     `--features burn-cuda` has"
-                .into(),
-        }),
+    match (engine, place) {
+        (EngineName::Burn, _) => burn(shape, place),
+        // Runs are executed inside a thread pool of their own: no threads are asked for here.
+        (EngineName::Native, Place::Cpu) => {
+            engine_native::build(shape, engine_native::Device::Cpu { threads: None })
+        }
+        (EngineName::Native, Place::Cuda(ordinal)) => {
+            let machine = gpu.get_or_init(|| Machine::open(ordinal, &kernel_cache()));
+            engine_cuda::build(shape, machine.as_ref().map_err(Clone::clone)?)
+        }
+        (EngineName::Reference, Place::Cpu) => engine_native::build(shape, engine_native::Device::Reference),
+        (EngineName::Reference, Place::Cuda(_)) => {
+            Err(unavailable(place, "the engine `reference` computes on the processor alone"))
+        }
     }
 }
 
 #[cfg(feature = "burn")]
-fn burn(shape: &ModelShape, device: DeviceName) -> Result<Box<dyn Engine>, EngineError> {
-    let device = match device {
-        DeviceName::Cpu => engine_burn::Device::Cpu,
-        DeviceName::Cuda => engine_burn::Device::Cuda,
+fn burn(shape: &ModelShape, place: Place) -> Result<Box<dyn Engine>, EngineError> {
+    let device = match place {
+        Place::Cpu => engine_burn::Device::Cpu,
+        Place::Cuda(0) => engine_burn::Device::Cuda,
+        Place::Cuda(_) => return Err(unavailable(place, "the engine `burn` takes the first GPU alone")),
     };
     engine_burn::build(shape, device)
 }
 
 #[cfg(not(feature = "burn"))]
-fn burn(_: &ModelShape, device: DeviceName) -> Result<Box<dyn Engine>, EngineError> {
-    Err(EngineError::DeviceUnavailable {
-        device: format!("{device:?}").to_lowercase(),
-        reason: "this binary was built without the engine `burn`".into(),
-    })
+fn burn(_: &ModelShape, place: Place) -> Result<Box<dyn Engine>, EngineError> {
+    Err(unavailable(place, "this binary was built without the engine `burn`"))
+}
+
+fn unavailable(place: Place, reason: &str) -> EngineError {
+    EngineError::DeviceUnavailable { device: place.to_string(), reason: reason.into() }
+}
+
+/// Each kernel of a GPU against its twin in f64.
+pub(crate) fn prove_gpu(ordinal: u32) -> Result<Vec<Agreement>, EngineError> {
+    let device = Cuda::on(Machine::open(ordinal, &kernel_cache())?.queue()?);
+    let agreements = proof::kernels(std::slice::from_ref(&device));
+    device.health().map(|()| agreements)
 }
 
 /// What each engine says of each device: what it is, or why it is not there.
 pub(crate) fn devices() -> Vec<(&'static str, &'static str, Result<String, EngineError>)> {
-    let shape = engine::contract::tiny_shape();
-    let ask =
-        |engine, device| build(&shape, EngineArgs { engine, device }).map(|engine| engine.info().device);
+    let (shape, gpu) = (engine::contract::tiny_shape(), Gpu::new());
+    let ask = |engine, place| build(&shape, engine, place, &gpu).map(|engine| engine.info().device);
     vec![
-        ("native", "cpu", ask(EngineName::Native, DeviceName::Cpu)),
-        ("native", "cuda", ask(EngineName::Native, DeviceName::Cuda)),
-        ("reference", "cpu", ask(EngineName::Reference, DeviceName::Cpu)),
-        ("burn", "cpu", ask(EngineName::Burn, DeviceName::Cpu)),
-        ("burn", "cuda", ask(EngineName::Burn, DeviceName::Cuda)),
+        ("native", "cpu", ask(EngineName::Native, Place::Cpu)),
+        ("native", "cuda", ask(EngineName::Native, Place::Cuda(0))),
+        ("reference", "cpu", ask(EngineName::Reference, Place::Cpu)),
+        ("burn", "cpu", ask(EngineName::Burn, Place::Cpu)),
+        ("burn", "cuda", ask(EngineName::Burn, Place::Cuda(0))),
     ]
 }

@@ -4,6 +4,7 @@
 mod args;
 mod commands;
 mod culprits;
+mod device;
 mod engines;
 mod failure;
 mod log;

@@ -55,7 +55,7 @@ pub struct Speed {
     pub gflops_per_second: f64,
     /// From before the engine was built to after its first update.
     pub seconds_to_first_step: f64,
-    /// Most memory of this process.
+    /// Most memory of the device, or of this process where that is the same.
     pub peak_memory_gib: Option<f64>,
     /// What it was told to become: what the process held before, and what the engine says of the step.
     pub predicted_memory_gib: Option<f64>,
@@ -142,8 +142,10 @@ pub fn measure(
     let tokens = (workload.batch * workload.seq) as f64;
     let flops = step_flops(&shape, &layers, &plan.trainable, workload.batch, workload.seq).total();
     let told = engine.memory(&layers, &plan, workload.batch, workload.seq);
-    let predicted = held_before.zip(told).map(|(before, told)| before + told.total() - told.evaluation);
     let info = engine.info();
+    // What the process held before counts only where the device's memory is the process's.
+    let held_before = if info.device_memory_peak_bytes.is_some() { Some(0) } else { held_before };
+    let predicted = held_before.zip(told).map(|(before, told)| before + told.total() - told.evaluation);
     Ok(Speed {
         engine: info.engine.into(),
         device: info.device,
@@ -152,7 +154,7 @@ pub fn measure(
         tokens_per_second_worst: tokens / worst,
         gflops_per_second: flops.as_f64() / median / 1e9,
         seconds_to_first_step: timing.first,
-        peak_memory_gib: peak_memory_bytes().map(gibibytes),
+        peak_memory_gib: info.device_memory_peak_bytes.or_else(peak_memory_bytes).map(gibibytes),
         predicted_memory_gib: predicted.map(gibibytes),
         last_loss: timing.last_loss,
         sgemm_gflops_per_second: None,

@@ -1,6 +1,7 @@
 //! `sapwood bench`: how fast an engine trains, alone or in turn with a peer.
 
 mod peer;
+mod suite;
 
 use std::cell::OnceCell;
 use std::process::ExitCode;
@@ -10,7 +11,8 @@ use engine_native::{KernelTime, KernelTimes};
 use study::speed::{Speed, Workload, measure};
 use trainer::ErrorClass;
 
-use crate::args::{BenchArgs, DeviceName, EngineArgs, EngineName};
+use crate::args::{BenchArgs, EngineName};
+use crate::device::Place;
 use crate::failure::Failed;
 use crate::output::result_line;
 use crate::{Outcome, engines};
@@ -18,6 +20,7 @@ use crate::{Outcome, engines};
 pub(crate) fn bench(args: &BenchArgs) -> Outcome {
     match &args.peer {
         None => alone(args),
+        Some(script) if args.suite.gpu_suite => suite::run(args, script, &args.suite),
         Some(script) => peer::against(args, script),
     }
 }
@@ -37,8 +40,8 @@ fn alone(args: &BenchArgs) -> Outcome {
 
 /// On the native engine's CPU kernel by kernel, and with the machine's rate of plain products beside it.
 fn timed(args: &BenchArgs) -> Result<Speed, Failed> {
-    let EngineArgs { engine, device } = args.engine;
-    if (engine, device) != (EngineName::Native, DeviceName::Cpu) {
+    let (place, _) = args.engine.device.resolve();
+    if (args.engine.engine, place) != (EngineName::Native, Place::Cpu) {
         return Ok(measure(&args.workload(), engines::builder(args.engine), || {})?);
     }
     let times = OnceCell::new();

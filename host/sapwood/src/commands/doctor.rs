@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use engine_cuda::nvidia::{self, Found, Library, Nvml};
 use plugin_host::{Registry, SearchPath};
 
 use crate::args::PluginPath;
@@ -25,6 +26,7 @@ pub(crate) fn doctor(args: &PluginPath) -> Outcome {
             Err(error) => result_line!("  {engine:<10} {device:<5} not available: {error}"),
         }
     }
+    cuda();
     let search_path = SearchPath::standard(&args.plugin_path);
     result_line!("\nplugins are looked for in");
     for folder in &search_path.0 {
@@ -47,4 +49,35 @@ pub(crate) fn doctor(args: &PluginPath) -> Outcome {
         result_line!("  none since the last start");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What CUDA needs: each part with its version, or with what brings it.
+fn cuda() {
+    let version = |(major, minor): (i32, i32)| format!("CUDA {major}.{minor}");
+    result_line!("\nCUDA");
+    let parts = [
+        ("driver", Library::Driver, nvidia::driver_version().map(version)),
+        ("NVRTC", Library::Nvrtc, nvidia::nvrtc_version().map(version)),
+        ("cuBLASLt", Library::CublasLt, nvidia::cublaslt_version().map(|number| number.to_string())),
+    ];
+    for (part, library, version) in parts {
+        match version {
+            Some(version) => result_line!("  {part:<10} {version}"),
+            None => result_line!("  {part:<10} {library} cannot be loaded: install {}", library.package()),
+        }
+    }
+    let nvml =
+        Nvml::open().map(|nvml| nvml.driver_version().unwrap_or_else(|| "of an unknown version".into()));
+    result_line!("  {:<10} {}", "NVML", nvml.unwrap_or_else(|reason| reason));
+    match nvidia::devices() {
+        Ok(found) if found.is_empty() => result_line!("  {:<10} none", "GPUs"),
+        Ok(found) => found.iter().enumerate().for_each(|(ordinal, gpu)| print_gpu(ordinal, gpu)),
+        Err(reason) => result_line!("  {:<10} none: {reason}", "GPUs"),
+    }
+}
+
+fn print_gpu(ordinal: usize, Found { name, capability: (major, minor), memory_bytes }: &Found) {
+    let gib = *memory_bytes as f64 / f64::from(1 << 30);
+    let number = format!("cuda:{ordinal}");
+    result_line!("  {number:<10} {name}, compute capability {major}.{minor}, {gib:.1} GiB");
 }

@@ -8,9 +8,10 @@ use std::sync::atomic::AtomicBool;
 use engine_native::proof::{self, Agreement};
 use study::parity::{Deviation, ExpectedRun, Tolerances, compare, expected, point_at};
 use study::{Execution, Lab, Source, execute, run_folder};
-use trainer::ErrorClass;
+use trainer::{ErrorClass, TrainError};
 
-use crate::args::{DeviceName, EngineName, ParityArgs};
+use crate::args::{EngineName, ParityArgs};
+use crate::device::Place;
 use crate::failure::{Failed, OUT_OF_TOLERANCE};
 use crate::output::result_line;
 use crate::{Outcome, engines, log};
@@ -36,7 +37,8 @@ pub(crate) fn parity(args: &ParityArgs, verbose: u8) -> Outcome {
     let out = args.out.as_deref().unwrap_or(temporary.path());
     log::into_folder(out, verbose)?;
     let recorded = expected(&args.reference)?;
-    let mut within = by_itself(args);
+    engines::log_choice(args.engine);
+    let mut within = by_itself(args)?;
     for (name, run) in &recorded.runs {
         let Some((_, config)) = CONFIGS.iter().find(|(known, _)| known == name) else {
             let message =
@@ -56,11 +58,14 @@ pub(crate) fn parity(args: &ParityArgs, verbose: u8) -> Outcome {
 
 /// What the native engine is held to without any recording: each kernel against its twin in f64, each tensor's
 /// gradient against the slope of the loss.
-fn by_itself(args: &ParityArgs) -> bool {
-    let kernels = match (args.engine.engine, args.engine.device) {
-        (EngineName::Native, DeviceName::Cpu) => proof::kernels(&[engine_native::Cpu::new()]),
+fn by_itself(args: &ParityArgs) -> Result<bool, Failed> {
+    let kernels = match (args.engine.engine, args.engine.device.resolve().0) {
+        (EngineName::Native, Place::Cpu) => proof::kernels(&[engine_native::Cpu::new()]),
+        (EngineName::Native, Place::Cuda(ordinal)) => {
+            engines::prove_gpu(ordinal).map_err(TrainError::from)?
+        }
         (EngineName::Reference, _) => Vec::new(),
-        _ => return true,
+        (EngineName::Burn, _) => return Ok(true),
     };
     let kernels = worst_of_each(kernels, "", KERNEL);
     let slopes = worst_of_each(proof::slopes(), "d loss / d ", SLOPE);
@@ -72,7 +77,7 @@ fn by_itself(args: &ParityArgs) -> bool {
             rows.iter().for_each(print);
         }
     }
-    kernels.iter().chain(&slopes).all(Deviation::is_within)
+    Ok(kernels.iter().chain(&slopes).all(Deviation::is_within))
 }
 
 /// One row for each kernel, or for each class of tensor.

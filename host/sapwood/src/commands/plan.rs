@@ -6,7 +6,8 @@ use study::{PhaseMemory, PlannedArm, mebibytes};
 use trainer::peak_memory_bytes;
 
 use super::open_study;
-use crate::args::{DeviceName, EngineArgs, EngineName, PlanArgs};
+use crate::args::{EngineArgs, EngineName, PlanArgs};
+use crate::device::DeviceName;
 use crate::output::result_line;
 use crate::{Outcome, engines};
 

@@ -21,6 +21,7 @@ pub(crate) fn study(args: &StudyArgs, verbose: u8) -> Outcome {
     let runs: Vec<RunConfig> = lab.plan()?.into_iter().flat_map(|arm| arm.runs).collect();
     let folder = folder(args.out.clone(), &lab);
     log::into_folder(&folder, verbose)?;
+    engines::log_choice(args.engine);
     let executed = run(&lab, &runs, &folder, args.jobs.map(usize::from))?;
     let report = study::report_folder(&folder)?;
     result_line!("{}", report.terminal);
@@ -42,6 +43,7 @@ pub(crate) fn train(args: &TrainArgs, verbose: u8) -> Outcome {
     run_config.seed = seed;
     let folder = folder(args.out.clone(), &lab);
     log::into_folder(&folder, verbose)?;
+    engines::log_choice(args.engine);
     let executed = run(&lab, std::slice::from_ref(&run_config), &folder, Some(1))?;
     for summary in &executed.done {
         result_line!(

@@ -5,12 +5,13 @@ use std::process::{Command, ExitCode};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use study::speed::Speed;
+use study::speed::{Speed, Workload};
 use trainer::ErrorClass;
 
 use super::{internal, print_kernels};
 use crate::Outcome;
-use crate::args::{BenchArgs, DeviceName, EngineName};
+use crate::args::{BenchArgs, EngineName};
+use crate::device::Place;
 use crate::failure::Failed;
 use crate::output::result_line;
 
@@ -63,10 +64,11 @@ pub(super) fn against(args: &BenchArgs, script: &Path) -> Outcome {
 fn round(args: &BenchArgs, script: &Path) -> Result<Round, Failed> {
     let myself = std::env::current_exe().map_err(internal)?;
     let mut command = Command::new(myself);
-    command.arg("bench").args(engine_flags(args)).args(shape_flags(args)).arg("--json");
+    let flags = shape_flags(&args.workload(), args.threads());
+    command.arg("bench").args(engine_flags(args)).args(&flags).arg("--json");
     let sapwood: Speed = measured(command)?;
     let mut command = Command::new(&args.python);
-    command.arg(script).args(["--device", device(args)]).args(shape_flags(args)).args(&args.peer_args);
+    command.arg(script).args(["--device", &device(args)]).args(&flags).args(&args.peer_args);
     let peer: Measured = measured(command)?;
     let ratio = sapwood.tokens_per_second / peer.tokens_per_second;
     Ok(Round { sapwood, peer, ratio })
@@ -95,43 +97,48 @@ fn measured<T: DeserializeOwned>(mut command: Command) -> Result<T, Failed> {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         return Err(failed(format!("{shown} ended with {}: {}", output.status, said.trim())));
     }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().rev().find(|line| line.starts_with('{')).unwrap_or_default();
-    serde_json::from_str(line).map_err(|error| failed(format!("{shown} printed no result: {error}")))
+    last_result(&String::from_utf8_lossy(&output.stdout)).map_err(|error| failed(format!("{shown} {error}")))
 }
 
-fn engine_flags(args: &BenchArgs) -> [&'static str; 4] {
+/// The last line of JSON in what was printed.
+pub(super) fn last_result<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    let line = text.lines().rev().find(|line| line.starts_with('{')).unwrap_or_default();
+    serde_json::from_str(line).map_err(|error| format!("printed no result: {error}"))
+}
+
+pub(super) fn engine_flags(args: &BenchArgs) -> [String; 4] {
     let engine = match args.engine.engine {
         EngineName::Native => "native",
         EngineName::Reference => "reference",
         EngineName::Burn => "burn",
     };
-    ["--engine", engine, "--device", device(args)]
+    ["--engine".into(), engine.into(), "--device".into(), device(args)]
 }
 
-fn device(args: &BenchArgs) -> &'static str {
-    match args.engine.device {
-        DeviceName::Cpu => "cpu",
-        DeviceName::Cuda => "cuda",
+/// As both understand it: PyTorch calls the first GPU by no number.
+pub(super) fn device(args: &BenchArgs) -> String {
+    match args.engine.device.resolve() {
+        (Place::Cuda(0), _) => "cuda".into(),
+        (place, _) => place.to_string(),
     }
 }
 
 /// The flags that both understand.
-fn shape_flags(args: &BenchArgs) -> Vec<String> {
+pub(super) fn shape_flags(workload: &Workload, threads: usize) -> Vec<String> {
     let numbers = [
-        ("--layers", args.layers),
-        ("--dmodel", args.dmodel),
-        ("--heads", args.heads),
-        ("--vocab", args.vocab),
-        ("--seq", args.seq),
-        ("--batch", args.batch),
-        ("--frozen", args.frozen),
-        ("--steps", args.steps),
-        ("--threads", args.threads()),
+        ("--layers", workload.layers),
+        ("--dmodel", workload.dmodel),
+        ("--heads", workload.heads),
+        ("--vocab", workload.vocab),
+        ("--seq", workload.seq),
+        ("--batch", workload.batch),
+        ("--frozen", workload.frozen),
+        ("--steps", workload.steps),
+        ("--threads", threads),
     ];
     let mut flags: Vec<String> =
         numbers.into_iter().flat_map(|(flag, n)| [flag.into(), n.to_string()]).collect();
-    if args.freeze_embeddings {
+    if workload.freeze_embeddings {
         flags.push("--freeze-embeddings".into());
     }
     flags

@@ -8,7 +8,8 @@ use serde_json::json;
 use study::{Lab, Source};
 
 use super::facts::print_json;
-use crate::args::{DeviceName, EngineArgs, EngineName, FileArgs, LockArgs};
+use crate::args::{EngineArgs, EngineName, FileArgs, LockArgs};
+use crate::device::DeviceName;
 use crate::failure::Failed;
 use crate::output::result_line;
 use crate::{Outcome, engines};

@@ -1,0 +1,61 @@
+// Element by element, and sums over elements in double precision: each block sums one chunk, then one block sums
+// what the chunks came to. Nothing here that a model has a name for.
+
+// Elements that one block sums; the launching side has the same number.
+constexpr u64 CHUNK = 1 << 14;
+
+extern "C" __global__ void scale(const float* from, float* to, float factor, u64 len) {
+    u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < len) to[i] = factor * from[i];
+}
+
+__device__ inline u64 end_of_chunk(u64 len) {
+    u64 end = (blockIdx.x + 1) * CHUNK;
+    return end < len ? end : len;
+}
+
+extern "C" __global__ void sum_of_chunks(const float* x, double* sums, u64 len) {
+    __shared__ double of_warps[THREADS / WARP];
+    double sum = 0;
+    for (u64 i = blockIdx.x * CHUNK + threadIdx.x; i < end_of_chunk(len); i += THREADS) sum += (double)x[i];
+    sum = block_sum(sum, of_warps);
+    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+// Leaves its sums from `first` on, so that those of several arrays can stand in a row.
+extern "C" __global__ void squares_of_chunks(const float* x, double* sums, u64 first, u64 len) {
+    __shared__ double of_warps[THREADS / WARP];
+    double sum = 0;
+    for (u64 i = blockIdx.x * CHUNK + threadIdx.x; i < end_of_chunk(len); i += THREADS)
+        sum += (double)x[i] * (double)x[i];
+    sum = block_sum(sum, of_warps);
+    if (threadIdx.x == 0) sums[first + blockIdx.x] = sum;
+}
+
+// Four sums a chunk: of a a, b b, a b and (a - b)^2.
+extern "C" __global__ void compare_chunks(const float* a, const float* b, double* sums, u64 len) {
+    __shared__ double of_warps[THREADS / WARP];
+    double sum[4] = {0, 0, 0, 0};
+    for (u64 i = blockIdx.x * CHUNK + threadIdx.x; i < end_of_chunk(len); i += THREADS) {
+        double x = a[i], y = b[i];
+        sum[0] += x * x;
+        sum[1] += y * y;
+        sum[2] += x * y;
+        sum[3] += (x - y) * (x - y);
+    }
+    for (u32 kind = 0; kind < 4; kind++) {
+        double total = block_sum(sum[kind], of_warps);
+        if (threadIdx.x == 0) sums[4 * (u64)blockIdx.x + kind] = total;
+    }
+}
+
+// Sums of `chunks` rows of `kinds` numbers, column by column. One block.
+extern "C" __global__ void total(const double* sums, double* out, u64 chunks, u32 kinds) {
+    __shared__ double of_warps[THREADS / WARP];
+    for (u32 kind = 0; kind < kinds; kind++) {
+        double sum = 0;
+        for (u64 chunk = threadIdx.x; chunk < chunks; chunk += THREADS) sum += sums[chunk * kinds + kind];
+        sum = block_sum(sum, of_warps);
+        if (threadIdx.x == 0) out[kind] = sum;
+    }
+}

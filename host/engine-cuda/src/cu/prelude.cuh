@@ -1,0 +1,46 @@
+// What every kernel may use: sums and maxima over a warp and over a block, in an order that depends on nothing
+// but the number of threads. Compiled by NVRTC without any header of CUDA's, and by a C++ compiler against a shim.
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+constexpr u32 WARP = 32;
+constexpr u32 ALL_LANES = 0xffffffffu;
+// Threads of a block that reduces over itself; the launching side has the same number.
+constexpr u32 THREADS = 256;
+// Stands for minus infinity: no score and no logit is smaller, and its exponential is 0.
+constexpr float LOWEST = -3.402823466e+38f;
+
+// Both partners of an exchange add the same two numbers, so that all lanes end with the same bits.
+template <class T> __device__ T warp_sum(T x) {
+    for (u32 distance = WARP / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(ALL_LANES, x, distance);
+    return x;
+}
+
+__device__ inline float warp_max(float x) {
+    for (u32 distance = WARP / 2; distance > 0; distance /= 2)
+        x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, distance));
+    return x;
+}
+
+// The sum over all threads, for each of them. `of_warps` has room for one value of each warp and may be used
+// again at once.
+template <class T> __device__ T block_sum(T x, T* of_warps) {
+    x = warp_sum(x);
+    if (threadIdx.x % WARP == 0) of_warps[threadIdx.x / WARP] = x;
+    __syncthreads();
+    T total = 0;
+    for (u32 warp = 0; warp < THREADS / WARP; warp++) total += of_warps[warp];
+    __syncthreads();
+    return total;
+}
+
+__device__ inline float block_max(float x, float* of_warps) {
+    x = warp_max(x);
+    if (threadIdx.x % WARP == 0) of_warps[threadIdx.x / WARP] = x;
+    __syncthreads();
+    float most = of_warps[0];
+    for (u32 warp = 1; warp < THREADS / WARP; warp++) most = fmaxf(most, of_warps[warp]);
+    __syncthreads();
+    return most;
+}

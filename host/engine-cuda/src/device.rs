@@ -1,0 +1,276 @@
+//! The CUDA device as the step sees it: every kernel of [`Kernels`], on whatever [`Driver`] it is given.
+//!
+//! Not here: how each is launched; that has a module for each idea.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use engine::{AdamW, EngineError};
+use engine_native::Kernels;
+use engine_native::kernels::{
+    Attended, ClassifierGradients, Comparison, Epilogue, Form, Linear, Norm, NormGradients, Sink, Update,
+};
+
+use crate::buffer::{Buffer, Held, Ledger};
+use crate::driver::Driver;
+use crate::launch::Scratch;
+use crate::{attention, columns, norm};
+
+/// GPT-2's kernels in f32 on a driver. After its first failure it runs nothing and answers zeros, and
+/// [`health`](Kernels::health) tells what it was.
+pub struct Cuda<D: Driver> {
+    pub(crate) driver: D,
+    pub(crate) failure: RefCell<Option<EngineError>>,
+    pub(crate) ledger: Arc<Ledger>,
+    _own: Held,
+    /// Partial sums, for the time of one call; so for the other two.
+    pub(crate) numbers: RefCell<Scratch<D::Memory>>,
+    /// Tokens and rows.
+    pub(crate) indices: RefCell<Scratch<D::Memory>>,
+    /// Sums on their way to the host.
+    pub(crate) totals: RefCell<Scratch<D::Memory>>,
+}
+
+impl<D: Driver> Cuda<D> {
+    /// On that driver, which nobody else uses.
+    pub fn on(driver: D) -> Cuda<D> {
+        let ledger = Arc::default();
+        Cuda {
+            _own: Held::new(&ledger, driver.own_bytes()),
+            driver,
+            failure: RefCell::default(),
+            ledger,
+            numbers: RefCell::default(),
+            indices: RefCell::default(),
+            totals: RefCell::default(),
+        }
+    }
+
+    /// What it runs on.
+    pub fn driver(&self) -> &D {
+        &self.driver
+    }
+}
+
+impl<D: Driver> Kernels for Cuda<D> {
+    type Buffer = Buffer<D::Memory>;
+
+    fn words(&self) -> String {
+        self.driver.words()
+    }
+
+    fn health(&self) -> Result<(), EngineError> {
+        self.failure.borrow().clone().map_or(Ok(()), Err)
+    }
+
+    fn memory_peak_bytes(&self) -> Option<u64> {
+        Some(self.ledger.peak_bytes())
+    }
+
+    fn zeros(&self, len: usize) -> Buffer<D::Memory> {
+        let bytes = len * size_of::<f32>();
+        // CUDA makes no piece of nothing.
+        let memory = self.attempt(|| self.driver.allocate(bytes.max(1)).map(Some));
+        Buffer::new(memory, len, Held::new(&self.ledger, bytes as u64))
+    }
+
+    fn upload(&self, values: &[f32], to: &mut Buffer<D::Memory>) {
+        self.attempt(|| self.driver.upload(bytemuck::cast_slice(values), to.memory_mut()?));
+    }
+
+    fn download(&self, from: &Buffer<D::Memory>, len: usize) -> Vec<f32> {
+        let mut values = vec![0.0f32; len];
+        self.attempt(|| self.driver.download(from.memory()?, bytemuck::cast_slice_mut(&mut values)));
+        values
+    }
+
+    fn sum(&self, from: &Buffer<D::Memory>, len: usize) -> f64 {
+        self.attempt(|| self.sum_of(from, len))
+    }
+
+    fn bytes(&self, len: usize) -> u64 {
+        (len * size_of::<f32>()) as u64
+    }
+
+    fn scratch_bytes(&self, form: &Form) -> u64 {
+        let columns = columns::partials(form.rows(), 4 * form.width);
+        self.driver.own_bytes() + self.bytes(columns.max(norm::partials(form)).max(attention::dots(form)))
+    }
+
+    fn copy(&self, from: &Buffer<D::Memory>, to: &mut Buffer<D::Memory>) {
+        self.copy_some(from, to, from.len());
+    }
+
+    fn copy_some(&self, from: &Buffer<D::Memory>, to: &mut Buffer<D::Memory>, len: usize) {
+        self.attempt(|| self.copy_elements((from, 0), (to, 0), len));
+    }
+
+    fn scale(&self, len: usize, factor: f32, from: &Buffer<D::Memory>, to: &mut Buffer<D::Memory>) {
+        self.attempt(|| self.scaled(len, factor, from, to));
+    }
+
+    fn gather(&self, form: &Form, at: &[usize], from: &Buffer<D::Memory>, to: &mut Buffer<D::Memory>) {
+        self.attempt(|| self.gather_sequences(form, at, from, to));
+    }
+
+    fn scatter(&self, form: &Form, at: &[usize], from: &Buffer<D::Memory>, to: &mut Buffer<D::Memory>) {
+        self.attempt(|| self.scatter_sequences(form, at, from, to));
+    }
+
+    fn compare(&self, a: &Buffer<D::Memory>, b: &Buffer<D::Memory>, len: usize) -> Comparison {
+        self.attempt(|| self.compare_elements(a, b, len))
+    }
+
+    fn embed(
+        &self,
+        form: &Form,
+        tokens: &[u32],
+        wte: &Buffer<D::Memory>,
+        wpe: &Buffer<D::Memory>,
+        out: &mut Buffer<D::Memory>,
+    ) {
+        self.attempt(|| self.embed_forward(form, tokens, [wte, wpe], out));
+    }
+
+    fn embed_backward(
+        &self,
+        form: &Form,
+        tokens: &[u32],
+        gradient: &Buffer<D::Memory>,
+        token_table: Option<Sink<'_, Buffer<D::Memory>>>,
+        position_table: Option<Sink<'_, Buffer<D::Memory>>>,
+    ) {
+        self.attempt(|| {
+            token_table.map_or(Ok(()), |sink| self.add_to_tokens(form, tokens, gradient, sink))?;
+            position_table.map_or(Ok(()), |sink| self.add_to_positions(form, gradient, sink))
+        });
+    }
+
+    fn layer_norm(
+        &self,
+        form: &Form,
+        x: &Buffer<D::Memory>,
+        norm: &Norm<'_, Buffer<D::Memory>>,
+        out: &mut Buffer<D::Memory>,
+        moments: &mut Buffer<D::Memory>,
+    ) {
+        self.attempt(|| self.norm_forward(form, x, norm, out, moments));
+    }
+
+    fn layer_norm_backward(
+        &self,
+        form: &Form,
+        x: &Buffer<D::Memory>,
+        moments: &Buffer<D::Memory>,
+        norm: &Norm<'_, Buffer<D::Memory>>,
+        gradient: &Buffer<D::Memory>,
+        out: NormGradients<'_, Buffer<D::Memory>>,
+    ) {
+        self.attempt(|| self.norm_backward(form, x, moments, norm, gradient, out));
+    }
+
+    fn linear(
+        &self,
+        measures: Linear,
+        x: &Buffer<D::Memory>,
+        weight: &Buffer<D::Memory>,
+        bias: &Buffer<D::Memory>,
+        epilogue: Epilogue<'_, Buffer<D::Memory>>,
+        out: &mut Buffer<D::Memory>,
+    ) {
+        self.attempt(|| self.linear_forward(measures, x, weight, bias, epilogue, out));
+    }
+
+    fn linear_input_gradient(
+        &self,
+        measures: Linear,
+        gradient: &Buffer<D::Memory>,
+        weight: &Buffer<D::Memory>,
+        out: &mut Buffer<D::Memory>,
+    ) {
+        self.attempt(|| self.input_gradient(measures, gradient, weight, out));
+    }
+
+    fn linear_gelu_input_gradient(
+        &self,
+        measures: Linear,
+        gradient: &Buffer<D::Memory>,
+        weight: &Buffer<D::Memory>,
+        before: &Buffer<D::Memory>,
+        activated: Option<&mut Buffer<D::Memory>>,
+        out: &mut Buffer<D::Memory>,
+    ) {
+        self.attempt(|| {
+            self.input_gradient(measures, gradient, weight, out)?;
+            self.through_gelu(measures.rows * measures.inputs, before, activated, out)
+        });
+    }
+
+    fn linear_parameter_gradients(
+        &self,
+        measures: Linear,
+        x: &Buffer<D::Memory>,
+        gradient: &Buffer<D::Memory>,
+        weight: Option<Sink<'_, Buffer<D::Memory>>>,
+        bias: Option<Sink<'_, Buffer<D::Memory>>>,
+    ) {
+        self.attempt(|| self.parameter_gradients(measures, x, gradient, weight, bias));
+    }
+
+    fn gelu(&self, len: usize, before: &Buffer<D::Memory>, out: &mut Buffer<D::Memory>) {
+        self.attempt(|| self.gelu_forward(len, before, out));
+    }
+
+    fn attention(
+        &self,
+        form: &Form,
+        qkv: &Buffer<D::Memory>,
+        mixed: &mut Buffer<D::Memory>,
+        normalizers: &mut Buffer<D::Memory>,
+    ) {
+        self.attempt(|| self.attention_forward(form, qkv, mixed, normalizers));
+    }
+
+    fn attention_backward(
+        &self,
+        form: &Form,
+        forward: &Attended<'_, Buffer<D::Memory>>,
+        gradient: &Buffer<D::Memory>,
+        out: &mut Buffer<D::Memory>,
+    ) {
+        self.attempt(|| self.attention_gradient(form, forward, gradient, out));
+    }
+
+    fn classifier(
+        &self,
+        form: &Form,
+        x: &Buffer<D::Memory>,
+        weight: &Buffer<D::Memory>,
+        targets: &[u32],
+        scratch: &mut Buffer<D::Memory>,
+        losses: &mut Buffer<D::Memory>,
+        gradients: Option<ClassifierGradients<'_, Buffer<D::Memory>>>,
+    ) {
+        self.attempt(|| self.losses(form, x, weight, targets, scratch, losses, gradients));
+    }
+
+    fn logits(
+        &self,
+        form: &Form,
+        x: &Buffer<D::Memory>,
+        first: usize,
+        rows: usize,
+        weight: &Buffer<D::Memory>,
+        out: &mut Buffer<D::Memory>,
+    ) {
+        self.attempt(|| self.logits_of(form, x, first, rows, weight, out));
+    }
+
+    fn squared_norm(&self, buffers: &[(&Buffer<D::Memory>, usize)]) -> f64 {
+        self.attempt(|| self.squares_of(buffers))
+    }
+
+    fn adamw(&self, with: &AdamW, clip: f64, tensors: Vec<Update<'_, Buffer<D::Memory>>>) {
+        self.attempt(|| tensors.into_iter().try_for_each(|tensor| self.update(with, clip, tensor)));
+    }
+}

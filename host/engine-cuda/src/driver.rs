@@ -1,0 +1,150 @@
+//! What lies beneath the CUDA device: memory, kernels by name, and products of matrices; so that all that is above
+//! can be tried without a GPU. Calls of one driver run one after another, in the order in which they are made.
+//!
+//! Not here: any driver, and what the kernels are called for.
+
+use engine::EngineError;
+
+/// Memory, kernels and matrix products of one machine.
+pub trait Driver: Send {
+    /// A piece of its memory; given back when it is dropped.
+    type Memory: Send;
+
+    /// The device in words.
+    fn words(&self) -> String;
+
+    /// Bytes that the driver itself holds, for as long as it lives.
+    fn own_bytes(&self) -> u64 {
+        0
+    }
+
+    /// That many bytes, all zero.
+    ///
+    /// # Errors
+    /// [`EngineError::OutOfMemory`], or a failing device.
+    fn allocate(&self, bytes: usize) -> Result<Self::Memory, EngineError>;
+
+    /// Makes the first `bytes` zero.
+    ///
+    /// # Errors
+    /// A failing device; so for all that follow.
+    fn clear(&self, memory: &mut Self::Memory, bytes: usize) -> Result<(), EngineError>;
+
+    /// Overwrites the beginning; `bytes` is free again when the call returns.
+    ///
+    /// # Errors
+    /// See [`clear`](Driver::clear).
+    fn upload(&self, bytes: &[u8], to: &mut Self::Memory) -> Result<(), EngineError>;
+
+    /// Reads the beginning, once all earlier calls are done: what failed in them is told here at the latest.
+    ///
+    /// # Errors
+    /// See [`clear`](Driver::clear).
+    fn download(&self, from: &Self::Memory, to: &mut [u8]) -> Result<(), EngineError>;
+
+    /// Copies bytes from a place to one in another piece.
+    ///
+    /// # Errors
+    /// See [`clear`](Driver::clear).
+    fn copy(
+        &self,
+        from: Place<'_, Self::Memory>,
+        to: PlaceMut<'_, Self::Memory>,
+        bytes: usize,
+    ) -> Result<(), EngineError>;
+
+    /// Runs a kernel. The arguments are those of its source in number, order and type.
+    ///
+    /// # Errors
+    /// A kernel that there is not; see [`clear`](Driver::clear).
+    fn launch(
+        &self,
+        kernel: &'static str,
+        grid: Grid,
+        arguments: &[Argument<'_, Self::Memory>],
+    ) -> Result<(), EngineError>;
+
+    /// Multiplies matrices of f32, with sums in f32.
+    ///
+    /// # Errors
+    /// See [`clear`](Driver::clear).
+    fn multiply(
+        &self,
+        product: &Product,
+        a: Place<'_, Self::Memory>,
+        b: Place<'_, Self::Memory>,
+        c: PlaceMut<'_, Self::Memory>,
+    ) -> Result<(), EngineError>;
+}
+
+/// A place in a piece of memory.
+#[derive(Debug)]
+pub struct Place<'a, M> {
+    /// The piece.
+    pub memory: &'a M,
+    /// The byte that is meant.
+    pub first_byte: usize,
+}
+
+/// A place to write to.
+#[derive(Debug)]
+pub struct PlaceMut<'a, M> {
+    /// The piece.
+    pub memory: &'a mut M,
+    /// The byte that is meant.
+    pub first_byte: usize,
+}
+
+/// Blocks of a launch, and threads of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// `blockIdx.x` runs to the first, `blockIdx.y` to the second.
+    pub blocks: [u32; 2],
+    /// `threadIdx.x` runs to it.
+    pub threads: u32,
+}
+
+/// What a kernel is given.
+#[derive(Debug)]
+pub enum Argument<'a, M> {
+    /// A pointer to what it reads.
+    Read(Place<'a, M>),
+    /// A pointer to what it writes.
+    Write(&'a mut M),
+    /// A null pointer.
+    Nothing,
+    /// A `u32`.
+    U32(u32),
+    /// A `u64`.
+    U64(u64),
+    /// A `float`.
+    F32(f32),
+}
+
+/// `c = op(a) op(b)`, or `c += op(a) op(b)`, as BLAS says it: all matrices lie column by column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Product {
+    /// Rows of `op(a)` and of `c`.
+    pub m: usize,
+    /// Columns of `op(b)` and of `c`.
+    pub n: usize,
+    /// Columns of `op(a)` and rows of `op(b)`.
+    pub k: usize,
+    /// How `a` lies in memory.
+    pub a: Lie,
+    /// How `b` does.
+    pub b: Lie,
+    /// Numbers from a column of `c` to the next.
+    pub leading_c: usize,
+    /// Whether the product is added.
+    pub adds: bool,
+}
+
+/// How a factor lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lie {
+    /// Whether `op` transposes it.
+    pub transposed: bool,
+    /// Numbers from a column to the next.
+    pub leading: usize,
+}

@@ -1,0 +1,185 @@
+//! How the device calls its driver: grids for the shapes that kernels come in, row-major products, memory that is
+//! kept between calls, and the first failure, after which nothing runs.
+//!
+//! Not here: any kernel's own call.
+
+use engine::EngineError;
+use engine_native::kernels::Write;
+
+use crate::buffer::{Buffer, Held};
+use crate::device::Cuda;
+use crate::driver::{Argument, Driver, Grid, Lie, Place, PlaceMut, Product};
+
+/// Threads of every block; the kernels' `THREADS`.
+pub(crate) const THREADS: usize = 256;
+const WARP: usize = 32;
+
+/// Blocks by rows and columns, before it is known whether CUDA takes so many.
+pub(crate) struct Blocks(usize, usize);
+
+impl Blocks {
+    /// A thread for each element.
+    pub(crate) fn of_elements(len: usize) -> Blocks {
+        Blocks(len.div_ceil(THREADS), 1)
+    }
+
+    /// A warp for each row.
+    pub(crate) fn of_warps(rows: usize) -> Blocks {
+        Blocks(rows.div_ceil(THREADS / WARP), 1)
+    }
+
+    /// A thread for each element of a matrix: rows along x, columns along y.
+    pub(crate) fn of_matrix(rows: usize, columns: usize) -> Blocks {
+        Blocks(rows, columns.div_ceil(THREADS))
+    }
+
+    /// So many.
+    pub(crate) fn of(blocks: usize) -> Blocks {
+        Blocks(blocks, 1)
+    }
+}
+
+/// A dimension of a model or a batch.
+pub(crate) fn count<'a, M>(count: usize) -> Argument<'a, M> {
+    Argument::U32(u32::try_from(count).expect("a dimension beyond 2^32 would not fit any device"))
+}
+
+/// A number of elements or rows.
+pub(crate) fn long<'a, M>(count: usize) -> Argument<'a, M> {
+    Argument::U64(count as u64)
+}
+
+/// Yes or no, as kernels take it.
+pub(crate) fn flag<'a, M>(flag: bool) -> Argument<'a, M> {
+    Argument::U32(flag.into())
+}
+
+/// A factor of a row-major product.
+pub(crate) struct Factor<'a, M> {
+    place: Place<'a, M>,
+    transposed: bool,
+}
+
+impl<'a, M> Factor<'a, M> {
+    pub(crate) fn at(place: Place<'a, M>) -> Factor<'a, M> {
+        Factor { place, transposed: false }
+    }
+
+    pub(crate) fn of(buffer: &'a Buffer<M>) -> Result<Factor<'a, M>, EngineError> {
+        Ok(Factor::at(buffer.at(0)?))
+    }
+
+    pub(crate) fn transposed(self) -> Factor<'a, M> {
+        Factor { transposed: true, ..self }
+    }
+
+    /// As it lies in memory, where the product sees `rows` by `columns`: what is a row to us is a column to BLAS.
+    fn lie(&self, [rows, columns]: [usize; 2]) -> Lie {
+        Lie { transposed: self.transposed, leading: if self.transposed { rows } else { columns } }
+    }
+}
+
+/// What is kept from call to call, as large as the largest call has needed.
+pub(crate) struct Scratch<M> {
+    memory: Option<(M, Held)>,
+    bytes: usize,
+}
+
+impl<M> Default for Scratch<M> {
+    fn default() -> Scratch<M> {
+        Scratch { memory: None, bytes: 0 }
+    }
+}
+
+impl<D: Driver> Cuda<D> {
+    /// Runs a kernel; one without blocks has nothing to do.
+    pub(crate) fn launch(
+        &self,
+        kernel: &'static str,
+        Blocks(x, y): Blocks,
+        arguments: &[Argument<'_, D::Memory>],
+    ) -> Result<(), EngineError> {
+        if x == 0 || y == 0 {
+            return Ok(());
+        }
+        let [Some(x), Some(y)] = [(x, i32::MAX as usize), (y, u16::MAX.into())]
+            .map(|(blocks, most)| u32::try_from(blocks).ok().filter(|_| blocks <= most))
+        else {
+            return Err(EngineError::Device(format!(
+                "{kernel} would take {x} x {y} blocks, more than CUDA has"
+            )));
+        };
+        self.driver.launch(kernel, Grid { blocks: [x, y], threads: THREADS as u32 }, arguments)
+    }
+
+    /// Row-major `c[rows, columns] = a b`, with `depth` terms in every sum; or it is added.
+    pub(crate) fn multiply(
+        &self,
+        [rows, columns, depth]: [usize; 3],
+        a: Factor<'_, D::Memory>,
+        b: Factor<'_, D::Memory>,
+        c: PlaceMut<'_, D::Memory>,
+        write: Write,
+    ) -> Result<(), EngineError> {
+        // Row by row is the transpose column by column, and the transpose of a product is that of its factors'
+        // transposes in the other order.
+        let product = Product {
+            m: columns,
+            n: rows,
+            k: depth,
+            a: b.lie([depth, columns]),
+            b: a.lie([rows, depth]),
+            leading_c: columns,
+            adds: write == Write::Add,
+        };
+        self.driver.multiply(&product, b.place, a.place, c)
+    }
+
+    /// Memory of at least so many bytes, with whatever the last call left in it.
+    pub(crate) fn reserve<'s>(
+        &self,
+        scratch: &'s mut Scratch<D::Memory>,
+        bytes: usize,
+    ) -> Result<&'s mut D::Memory, EngineError> {
+        if scratch.memory.is_none() || scratch.bytes < bytes {
+            // What was there goes first, so that both are never held.
+            scratch.memory = None;
+            let held = Held::new(&self.ledger, bytes as u64);
+            scratch.memory = Some((self.driver.allocate(bytes.max(1))?, held));
+            scratch.bytes = bytes;
+        }
+        let (memory, _) = scratch.memory.as_mut().expect("it was just made");
+        Ok(memory)
+    }
+
+    /// Indices, on the device.
+    pub(crate) fn upload_indices<'s>(
+        &self,
+        indices: &[u32],
+        scratch: &'s mut Scratch<D::Memory>,
+    ) -> Result<&'s D::Memory, EngineError> {
+        let memory = self.reserve(scratch, size_of_val(indices))?;
+        self.driver.upload(bytemuck::cast_slice(indices), memory)?;
+        Ok(memory)
+    }
+
+    /// A sum that replaces what was there starts at zero.
+    pub(crate) fn start(&self, buffer: &mut Buffer<D::Memory>, write: Write) -> Result<(), EngineError> {
+        let bytes = buffer.len() * size_of::<f32>();
+        match write {
+            Write::Replace => self.driver.clear(buffer.memory_mut()?, bytes),
+            Write::Add => Ok(()),
+        }
+    }
+
+    /// Does it unless the device has failed before; `T::default()` where it has, or now does.
+    pub(crate) fn attempt<T: Default>(&self, work: impl FnOnce() -> Result<T, EngineError>) -> T {
+        if self.failure.borrow().is_some() {
+            return T::default();
+        }
+        work().unwrap_or_else(|error| {
+            self.failure.replace(Some(error));
+            T::default()
+        })
+    }
+}

@@ -1,0 +1,36 @@
+//! The native engine on CUDA: its kernels in plain f32, launched through a narrow [`Driver`], so that all but the
+//! calls of CUDA's own libraries is proved without a GPU.
+//!
+//! Not here: the step itself (engine-native), and which device a user gets.
+
+mod adamw;
+mod attention;
+mod buffer;
+mod classifier;
+mod columns;
+mod device;
+pub mod driver;
+mod elements;
+mod embed;
+mod launch;
+mod linear;
+mod norm;
+pub mod nvidia;
+pub mod sources;
+
+pub use buffer::Buffer;
+pub use device::Cuda;
+pub use driver::Driver;
+
+use std::sync::Arc;
+
+use engine::{Engine, EngineError, ModelShape};
+use engine_native::Step;
+
+/// The native engine on a GPU: a model of that shape with its shared tensors at zero and no block.
+///
+/// # Errors
+/// A shape that describes no GPT-2, or a device that fails or has no memory for it.
+pub fn build(shape: &ModelShape, machine: &Arc<nvidia::Machine>) -> Result<Box<dyn Engine>, EngineError> {
+    Ok(Box::new(Step::new(shape, Cuda::on(machine.queue()?))?))
+}

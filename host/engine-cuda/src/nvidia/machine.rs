@@ -1,0 +1,194 @@
+//! A GPU with its kernels loaded: what all engines on it share. Not here: memory and launches, which each engine has
+//! a queue of its own for.
+#![allow(unsafe_code)]
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::sync::Arc;
+
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys;
+use engine::EngineError;
+
+use super::compile::OPTIONS;
+use super::{Cache, Library, Nvidia, cubin, nvrtc_version};
+use crate::sources::SOURCES;
+
+/// A GPU, opened.
+pub struct Machine {
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+    modules: Vec<sys::CUmodule>,
+    functions: HashMap<&'static str, sys::CUfunction>,
+    name: String,
+    words: String,
+}
+
+// SAFETY: handles of the driver's may be used by any thread in which their context is current; every use makes it so
+// first (`Machine::enter`).
+unsafe impl Send for Machine {}
+// SAFETY: as above; nothing changes after `open`.
+unsafe impl Sync for Machine {}
+
+/// A GPU that the driver knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What its maker calls it.
+    pub name: String,
+    /// Its compute capability, as in 9.0.
+    pub capability: (i32, i32),
+    /// Its memory.
+    pub memory_bytes: usize,
+}
+
+impl Machine {
+    /// The GPU of that number, with all kernels compiled and loaded; those that were compiled before come from the
+    /// cache.
+    ///
+    /// # Errors
+    /// [`EngineError::DeviceUnavailable`] with all that is missing; or kernels that cannot be compiled or loaded.
+    pub fn open(ordinal: u32, cache: &Cache) -> Result<Arc<Machine>, EngineError> {
+        let name = format!("cuda:{ordinal}");
+        Library::demand(&name)?;
+        let found = devices().map_err(|reason| unavailable(&name, reason))?;
+        let Some(device) = found.get(ordinal as usize) else {
+            let reason = match found.len() {
+                0 => "the driver knows no GPU; `CUDA_VISIBLE_DEVICES` may hide it".into(),
+                count => format!("the GPUs that the driver knows are {count}, counted from 0"),
+            };
+            return Err(unavailable(&name, reason));
+        };
+        let images = images(device, cache)?;
+        let mut machine = Machine::without_kernels(ordinal, name, device)?;
+        SOURCES.iter().zip(&images).try_for_each(|(source, image)| machine.load(image, source.kernels))?;
+        Ok(Arc::new(machine))
+    }
+
+    /// A driver with a queue of its own.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn queue(self: &Arc<Machine>) -> Result<Nvidia, EngineError> {
+        Nvidia::new(Arc::clone(self))
+    }
+
+    fn without_kernels(ordinal: u32, name: String, found: &Found) -> Result<Machine, EngineError> {
+        let (major, minor) = found.capability;
+        let words = format!("{name} (f32, {}, compute capability {major}.{minor})", found.name);
+        let context = result::device::get(ordinal.cast_signed()).and_then(|device| {
+            // SAFETY: the driver has just given the device.
+            unsafe { result::primary_ctx::retain(device) }.map(|context| (device, context))
+        });
+        let (device, context) = context.map_err(|error| unavailable(&name, error))?;
+        let (modules, functions) = (Vec::new(), HashMap::new());
+        Ok(Machine { device, context, modules, functions, name, words })
+    }
+
+    /// Puts a file of machine code onto the GPU.
+    fn load(&mut self, image: &[u8], kernels: &'static [&'static str]) -> Result<(), EngineError> {
+        self.enter()?;
+        // SAFETY: the image is a whole ELF file, which says itself how long it is.
+        let module = unsafe { result::module::load_data(image.as_ptr().cast()) };
+        let module = module.map_err(|error| failed("load kernels", error))?;
+        self.modules.push(module);
+        for &kernel in kernels {
+            let name = CString::new(kernel).expect("no name has a zero in it");
+            // SAFETY: the module was just loaded and stays as long as the machine.
+            let function = unsafe { result::module::get_function(module, name) };
+            self.functions.insert(kernel, function.map_err(|error| failed(kernel, error))?);
+        }
+        Ok(())
+    }
+
+    /// Makes its context the calling thread's.
+    pub(super) fn enter(&self) -> Result<(), EngineError> {
+        // SAFETY: the context is retained until the machine is dropped.
+        unsafe { result::ctx::set_current(self.context) }.map_err(|error| failed("use the context", error))
+    }
+
+    pub(super) fn function(&self, kernel: &str) -> Result<sys::CUfunction, EngineError> {
+        let function = self.functions.get(kernel).copied();
+        function.ok_or_else(|| EngineError::Device(format!("there is no kernel {kernel}")))
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn words(&self) -> &str {
+        &self.words
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if self.enter().is_err() {
+            return;
+        }
+        for &module in &self.modules {
+            // SAFETY: it was loaded once, and no queue is left that could run it. A failure leaves nothing to do.
+            let _ = unsafe { result::module::unload(module) };
+        }
+        // SAFETY: it was retained once.
+        let _ = unsafe { result::primary_ctx::release(self.device) };
+    }
+}
+
+/// Machine code for a GPU, source by source.
+fn images(found: &Found, cache: &Cache) -> Result<Vec<Vec<u8>>, EngineError> {
+    let (major, minor) = found.capability;
+    let architecture = format!("sm_{major}{minor}");
+    let versions = format!("driver {:?}, NVRTC {:?}", driver_version(), nvrtc_version());
+    let image = |source: &crate::sources::Source| {
+        let program = source.program();
+        let of = [&program, &architecture, &versions, OPTIONS[0]];
+        cache.get(&of, || cubin(source, &architecture))
+    };
+    SOURCES.iter().map(image).collect()
+}
+
+/// All GPUs that the driver knows.
+///
+/// # Errors
+/// Why it knows none: it is not there, or fails to start.
+pub fn devices() -> Result<Vec<Found>, String> {
+    if !Library::Driver.is_there() {
+        return Err(format!("{} cannot be loaded", Library::Driver));
+    }
+    let said = |error: DriverError| format!("the driver does not start: {error:?}");
+    result::init().map_err(said)?;
+    let count = result::device::get_count().map_err(said)?;
+    (0..count).map(|ordinal| found(ordinal).map_err(said)).collect()
+}
+
+fn found(ordinal: i32) -> Result<Found, DriverError> {
+    use sys::CUdevice_attribute::{
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+    };
+    let device = result::device::get(ordinal)?;
+    // SAFETY: the driver has just given the device.
+    let (capability, memory_bytes) = unsafe {
+        let capability =
+            (result::device::get_attribute(device, MAJOR)?, result::device::get_attribute(device, MINOR)?);
+        (capability, result::device::total_mem(device)?)
+    };
+    Ok(Found { name: result::device::get_name(device)?, capability, memory_bytes })
+}
+
+/// The newest CUDA that the driver knows, as in 12.8; `None` where it is not there.
+pub fn driver_version() -> Option<(i32, i32)> {
+    Library::Driver.is_there().then_some(())?;
+    let mut version = 0;
+    // SAFETY: the library is there, and writes a number.
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().ok()?;
+    Some((version / 1000, version % 1000 / 10))
+}
+
+pub(super) fn failed(action: &str, error: DriverError) -> EngineError {
+    EngineError::Device(format!("CUDA cannot {action}: {error:?}"))
+}
+
+fn unavailable(device: &str, reason: impl std::fmt::Display) -> EngineError {
+    EngineError::DeviceUnavailable { device: device.into(), reason: reason.to_string() }
+}

@@ -1,0 +1,50 @@
+//! The kernels' sources as a library for the processor, by g++ and a shim. Not here: who launches them.
+#![allow(unsafe_code)]
+
+use std::path::Path;
+use std::process::Command;
+
+use engine_cuda::sources::{PRELUDE, SOURCES};
+
+/// A library of this name, with an entry point `run_KERNEL` for each kernel and whatever `more` defines behind them.
+///
+/// # Errors
+/// There is no g++; said as [`skip`] takes it.
+pub(crate) fn library(name: &str, more: &str) -> Result<libloading::Library, String> {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let text = format!("{}\n{more}", program());
+    std::fs::write(folder.path().join("kernels.cpp"), text).expect("it can be written");
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut compiler = Command::new("g++");
+    compiler.args(["-std=c++17", "-O2", "-shared", "-fPIC", &format!("-Wl,-soname,{name}"), "-I"]).arg(tests);
+    let output = compiler.args(["kernels.cpp", "-o", name]).current_dir(folder.path()).output();
+    let output = output.map_err(|error| format!("g++ cannot be started: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the kernels do not compile:\n{said}");
+    // SAFETY: the library was just made of our own sources, and initialises nothing but itself.
+    let library = unsafe { libloading::Library::new(folder.path().join(name)) };
+    Ok(library.expect("what g++ has just linked can be loaded"))
+}
+
+/// All sources in one program, with an entry point for each kernel.
+fn program() -> String {
+    let mut text = format!("#include \"emulated/shim.h\"\n{PRELUDE}\n");
+    for source in SOURCES {
+        text += &format!("namespace {{\n{}\n}}\n", source.text.replace("extern \"C\"", ""));
+        for kernel in source.kernels {
+            text += &format!(
+                "extern \"C\" int run_{kernel}(const unsigned* grid, const char* kinds, void** values, bool reverse) \
+                 {{ return emulator::launch({kernel}, grid, kinds, values, reverse); }}\n"
+            );
+        }
+    }
+    text
+}
+
+/// Says what is missing; a failure where `SAPWOOD_REQUIRE` names it.
+#[expect(clippy::print_stderr, reason = "a test that is left out says so")]
+pub(crate) fn skip(what: &str, why: &str) {
+    let required = std::env::var("SAPWOOD_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|name| name == what), "SAPWOOD_REQUIRE names {what}: {why}");
+    eprintln!("skipped: {why}");
+}

@@ -1,0 +1,210 @@
+//! A driver without a GPU: the very same sources of kernels, compiled by g++ against a shim and run on the
+//! processor thread by thread; matrix products by plain loops. Slow, strict, and only for tests.
+//!
+//! Strict: arguments have to be of the kernel's types, no kernel may write beside what it was given, and threads can
+//! be run in either order, so that a missing barrier changes what comes out.
+#![allow(unsafe_code)]
+
+mod memory;
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use engine::EngineError;
+use engine_cuda::driver::{Argument, Driver, Grid, Lie, Place, PlaceMut, Product};
+
+use crate::compiled;
+
+pub(crate) use memory::Memory;
+
+/// In which order the threads of a block, and the blocks of a grid, take their turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The first comes first.
+    Rising,
+    /// The last does.
+    Falling,
+}
+
+/// The driver.
+pub(crate) struct Emulated {
+    order: Order,
+}
+
+type Entry = unsafe extern "C" fn(*const u32, *const c_char, *const *const c_void, bool) -> c_int;
+
+/// The kernels, compiled once for all tests; `Err` says what the compiler is missing.
+static LIBRARY: OnceLock<Result<libloading::Library, String>> = OnceLock::new();
+/// Shared memory and fibers exist once in the library.
+static TURN: Mutex<()> = Mutex::new(());
+
+impl Emulated {
+    /// `None`, with a word on standard error, where there is no g++; a failure where `SAPWOOD_REQUIRE` names it.
+    pub(crate) fn new(order: Order) -> Option<Emulated> {
+        let Err(missing) = LIBRARY.get_or_init(|| compiled::library("libkernels.so", "")) else {
+            return Some(Emulated { order });
+        };
+        compiled::skip("g++", missing);
+        None
+    }
+
+    fn library() -> &'static libloading::Library {
+        LIBRARY.get().and_then(|library| library.as_ref().ok()).expect("a driver was made only with it")
+    }
+}
+
+impl Driver for Emulated {
+    type Memory = Memory;
+
+    fn words(&self) -> String {
+        "cuda, emulated (f32)".into()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Memory, EngineError> {
+        Ok(Memory::zeros(bytes))
+    }
+
+    fn clear(&self, memory: &mut Memory, bytes: usize) -> Result<(), EngineError> {
+        memory.bytes_mut()[..bytes].fill(0);
+        Ok(())
+    }
+
+    fn upload(&self, bytes: &[u8], to: &mut Memory) -> Result<(), EngineError> {
+        to.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn download(&self, from: &Memory, to: &mut [u8]) -> Result<(), EngineError> {
+        let len = to.len();
+        to.copy_from_slice(&from.bytes()[..len]);
+        Ok(())
+    }
+
+    fn copy(
+        &self,
+        from: Place<'_, Memory>,
+        to: PlaceMut<'_, Memory>,
+        bytes: usize,
+    ) -> Result<(), EngineError> {
+        let from = &from.memory.bytes()[from.first_byte..][..bytes];
+        to.memory.bytes_mut()[to.first_byte..][..bytes].copy_from_slice(from);
+        Ok(())
+    }
+
+    fn launch(
+        &self,
+        kernel: &'static str,
+        grid: Grid,
+        arguments: &[Argument<'_, Memory>],
+    ) -> Result<(), EngineError> {
+        let kinds: String = arguments.iter().map(kind).collect();
+        let kinds = CString::new(kinds).expect("letters");
+        let values: Vec<u64> = arguments.iter().map(value).collect();
+        let pointers: Vec<*const c_void> = values.iter().map(|value| (&raw const *value).cast()).collect();
+        let numbers = [grid.blocks[0], grid.blocks[1], grid.threads];
+        let answer = self.enter(kernel, &numbers, &kinds, &pointers)?;
+        let wrong = match answer {
+            0 => return check_guards(kernel, arguments),
+            1 => "is given arguments of other types than its own",
+            2 => "has threads that wait for others for ever",
+            _ => "has blocks of no whole number of warps",
+        };
+        Err(EngineError::Device(format!("{kernel} {wrong}: {kinds:?}")))
+    }
+
+    fn multiply(
+        &self,
+        product: &Product,
+        a: Place<'_, Memory>,
+        b: Place<'_, Memory>,
+        c: PlaceMut<'_, Memory>,
+    ) -> Result<(), EngineError> {
+        let Product { m, n, k, leading_c, adds, .. } = *product;
+        let (a, b) = (floats(a), floats(b));
+        let c = &mut c.memory.floats_mut()[c.first_byte / size_of::<f32>()..];
+        for column in 0..n {
+            let c = &mut c[column * leading_c..][..m];
+            if !adds {
+                c.fill(0.0);
+            }
+            // Terms are summed in chunks, as a library does, so that rounding does not grow with all of them.
+            for first in (0..k).step_by(CHUNK) {
+                let mut sums = vec![0f32; m];
+                for term in first..k.min(first + CHUNK) {
+                    let factor = b[at(product.b, term, column)];
+                    for (row, sum) in sums.iter_mut().enumerate() {
+                        *sum += a[at(product.a, row, term)] * factor;
+                    }
+                }
+                c.iter_mut().zip(sums).for_each(|(c, sum)| *c += sum);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Terms of a product's sum that are added first.
+const CHUNK: usize = 128;
+
+/// Where the element of a factor stands that the product sees in that row and column.
+fn at(lie: Lie, row: usize, column: usize) -> usize {
+    if lie.transposed { column + row * lie.leading } else { row + column * lie.leading }
+}
+
+fn floats<'a>(place: Place<'a, Memory>) -> &'a [f32] {
+    &place.memory.floats()[place.first_byte / size_of::<f32>()..]
+}
+
+impl Emulated {
+    fn enter(
+        &self,
+        kernel: &'static str,
+        grid: &[u32; 3],
+        kinds: &CStr,
+        values: &[*const c_void],
+    ) -> Result<c_int, EngineError> {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: every `run_` function of the library has this signature.
+        let entry = unsafe { Emulated::library().get::<Entry>(format!("run_{kernel}\0").as_bytes()) };
+        let entry = entry.map_err(|_| EngineError::Device(format!("there is no kernel {kernel}")))?;
+        // SAFETY: the function compares the kinds with the kernel's own before it reads a value; pointers among
+        // them are to memory that outlives the call, and what is written beside it is found right after.
+        Ok(unsafe { entry(grid.as_ptr(), kinds.as_ptr(), values.as_ptr(), self.order == Order::Falling) })
+    }
+}
+
+/// As the shim names it.
+fn kind(argument: &Argument<'_, Memory>) -> char {
+    match argument {
+        Argument::Read(_) | Argument::Write(_) | Argument::Nothing => 'p',
+        Argument::U32(_) => 'u',
+        Argument::U64(_) => 'l',
+        Argument::F32(_) => 'f',
+    }
+}
+
+/// Its bits, in the lowest bytes.
+fn value(argument: &Argument<'_, Memory>) -> u64 {
+    match argument {
+        Argument::Read(place) => place.memory.address() + place.first_byte as u64,
+        Argument::Write(memory) => memory.address(),
+        Argument::Nothing => 0,
+        Argument::U32(value) => u64::from(*value).to_le(),
+        Argument::U64(value) => *value,
+        Argument::F32(value) => u64::from(value.to_bits()).to_le(),
+    }
+}
+
+fn check_guards(kernel: &str, arguments: &[Argument<'_, Memory>]) -> Result<(), EngineError> {
+    for (i, argument) in arguments.iter().enumerate() {
+        let intact = match argument {
+            Argument::Read(place) => place.memory.is_intact(),
+            Argument::Write(memory) => memory.is_intact(),
+            _ => true,
+        };
+        if !intact {
+            return Err(EngineError::Device(format!("{kernel} writes beside its argument {i}")));
+        }
+    }
+    Ok(())
+}

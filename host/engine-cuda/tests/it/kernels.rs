@@ -1,0 +1,23 @@
+//! Each kernel, emulated, against its twin in f64; and against itself with threads in the other order.
+
+use engine_cuda::Cuda;
+use engine_native::proof;
+
+use crate::emulated::{Emulated, Order};
+
+const TOLERANCE: f64 = 1e-5;
+
+#[test]
+fn every_kernel_does_what_its_twin_does() {
+    let orders = [Order::Rising, Order::Falling].map(Emulated::new);
+    let [Some(rising), Some(falling)] = orders else { return };
+    let agreements = proof::kernels(&[Cuda::on(rising), Cuda::on(falling)]);
+    let mut kernels: Vec<&str> = agreements.iter().map(|agreement| agreement.what.as_str()).collect();
+    kernels.sort_unstable();
+    kernels.dedup();
+    let all = ["attention", "classifier", "elements", "embedding", "layer norm", "linear", "optimizer"];
+    assert_eq!(kernels, all);
+    for proof::Agreement { what, place, deviation } in &agreements {
+        assert!(*deviation <= TOLERANCE, "{what}, {place}: off by {deviation:e}");
+    }
+}

@@ -1,0 +1,100 @@
+//! Which kernels run, in which order, with which sizes: recorded step by step, for scopes that train less and
+//! less. `UPDATE_EXPECT=1` writes the records anew.
+
+use engine::{
+    AdamW, Edit, Engine, LayerId, LayerIndex, StepPlan, TensorClass, TensorId, Trainable, contract,
+};
+use engine_cuda::Cuda;
+use engine_native::Step;
+use expect_test::expect_file;
+
+use crate::recording::{Record, Recording};
+
+const UPDATE: AdamW =
+    AdamW { rate: 1e-3, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: None };
+
+/// Three blocks of a tiny model, and the record of what they have asked for.
+fn model() -> (Step<Cuda<Recording>>, Record) {
+    let (record, shape) = (Record::default(), contract::tiny_shape());
+    let mut engine = Step::new(&shape, Cuda::on(Recording::new(&record))).expect("the shape is good");
+    for layer in 0..3 {
+        let specs = shape.block_tensors().into_iter();
+        let weights = specs.map(|spec| (spec.class, vec![0.0; spec.len()])).collect();
+        let edit = Edit::Insert { at: LayerIndex(layer as usize), layer: LayerId(layer), weights };
+        engine.edit(edit).expect("the layer is new");
+    }
+    record.take();
+    (engine, record)
+}
+
+/// What a step and its update ask for.
+fn step(scope: Trainable) -> Vec<String> {
+    let (mut engine, record) = model();
+    engine.step(&contract::tiny_batch(), &StepPlan::new(scope, usize::MAX)).expect("a good batch");
+    engine.optimize(&UPDATE).expect("nothing fails");
+    record.take()
+}
+
+fn everything() -> Trainable {
+    Trainable::all(&contract::tiny_shape(), &[0, 1, 2].map(LayerId))
+}
+
+/// One after another, and how often where the same is asked for again and again.
+fn in_words(lines: &[String]) -> String {
+    let runs = lines.chunk_by(|a, b| a == b);
+    let words = runs.map(|run| match run.len() {
+        1 => format!("{}\n", run[0]),
+        times => format!("{}, {times} times\n", run[0]),
+    });
+    words.collect()
+}
+
+fn of(lines: &[String], kernel: &str) -> usize {
+    lines.iter().filter(|line| line.split(',').next() == Some(kernel)).count()
+}
+
+#[test]
+fn all_train() {
+    let lines = step(everything());
+    assert_eq!(of(&lines, "attention_key_gradient"), 3);
+    assert_eq!(of(&lines, "add_to_tokens"), 1);
+    expect_file!["order/all.txt"].assert_eq(&in_words(&lines));
+}
+
+#[test]
+fn the_newest_block_and_the_embeddings_train() {
+    let old = |id: &TensorId| id.layer.is_some_and(|layer| layer != LayerId(2));
+    let lines = step(everything().iter().filter(|id| !old(id)).collect());
+    // Gradients cross the frozen blocks on their way to the embeddings, but leave nothing there.
+    assert_eq!(of(&lines, "attention_key_gradient"), 3);
+    assert_eq!(of(&lines, "adamw"), 12 + 4);
+    expect_file!["order/newest.txt"].assert_eq(&in_words(&lines));
+}
+
+#[test]
+fn the_newest_block_alone_trains() {
+    let lines = step(everything().iter().filter(|id| id.layer == Some(LayerId(2))).collect());
+    assert_eq!(of(&lines, "attention"), 3);
+    // Nothing runs below the lowest block that trains.
+    assert_eq!(of(&lines, "attention_key_gradient"), 1);
+    assert_eq!(of(&lines, "gelu_backward"), 1);
+    assert_eq!(of(&lines, "add_to_tokens") + of(&lines, "add_to_positions"), 0);
+    expect_file!["order/newest_alone.txt"].assert_eq(&in_words(&lines));
+}
+
+#[test]
+fn one_bias_trains() {
+    let bias = TensorId::block(LayerId(2), TensorClass("mlp.c_proj.bias"));
+    let lines = step([bias].into_iter().collect());
+    assert_eq!(of(&lines, "attention_key_gradient") + of(&lines, "gelu_backward"), 0);
+    assert_eq!(of(&lines, "adamw"), 1);
+}
+
+#[test]
+fn nothing_trains_in_an_evaluation() {
+    let (mut engine, record) = model();
+    engine.evaluate(&contract::tiny_batch()).expect("a good batch");
+    let lines = record.take();
+    assert!(!lines.iter().any(|line| line.contains("gradient") || line.contains("backward")), "{lines:?}");
+    expect_file!["order/evaluation.txt"].assert_eq(&in_words(&lines));
+}

@@ -1,0 +1,88 @@
+//! A driver that computes nothing and writes down what it is asked for, line by line; only for tests.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use engine::EngineError;
+use engine_cuda::driver::{Argument, Driver, Grid, Place, PlaceMut, Product};
+
+/// What was asked for; clones see the same.
+#[derive(Clone, Default)]
+pub(crate) struct Record(Arc<Mutex<Vec<String>>>);
+
+impl Record {
+    /// The lines since the last call of this.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(&self, line: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+}
+
+/// The driver. It has memory for so many pieces, and refuses the next.
+pub(crate) struct Recording {
+    pub(crate) record: Record,
+    pub(crate) pieces: Mutex<usize>,
+}
+
+impl Recording {
+    /// With more memory than anybody needs.
+    pub(crate) fn new(record: &Record) -> Recording {
+        Recording { record: record.clone(), pieces: Mutex::new(usize::MAX) }
+    }
+}
+
+impl Driver for Recording {
+    type Memory = ();
+
+    fn words(&self) -> String {
+        "cuda, recorded".into()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<(), EngineError> {
+        let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = EngineError::OutOfMemory { device: self.words(), what: format!("{bytes} bytes") };
+        *pieces = pieces.checked_sub(1).ok_or(full)?;
+        Ok(())
+    }
+
+    fn clear(&self, (): &mut (), _: usize) -> Result<(), EngineError> {
+        self.record.add("clear".into());
+        Ok(())
+    }
+
+    fn upload(&self, bytes: &[u8], (): &mut ()) -> Result<(), EngineError> {
+        self.record.add(format!("upload {} numbers", bytes.len() / 4));
+        Ok(())
+    }
+
+    fn download(&self, (): &(), to: &mut [u8]) -> Result<(), EngineError> {
+        self.record.add(format!("download {} bytes", to.len()));
+        Ok(())
+    }
+
+    fn copy(&self, _: Place<'_, ()>, _: PlaceMut<'_, ()>, bytes: usize) -> Result<(), EngineError> {
+        self.record.add(format!("copy {} numbers", bytes / 4));
+        Ok(())
+    }
+
+    fn launch(&self, kernel: &'static str, grid: Grid, _: &[Argument<'_, ()>]) -> Result<(), EngineError> {
+        let Grid { blocks: [x, y], .. } = grid;
+        self.record.add(format!("{kernel}, {x} x {y} blocks"));
+        Ok(())
+    }
+
+    fn multiply(
+        &self,
+        product: &Product,
+        _: Place<'_, ()>,
+        _: Place<'_, ()>,
+        _: PlaceMut<'_, ()>,
+    ) -> Result<(), EngineError> {
+        // Row by row, as the step sees it.
+        let Product { m, n, k, adds, .. } = product;
+        self.record.add(format!("product {n} x {m}, depth {k}{}", if *adds { ", added" } else { "" }));
+        Ok(())
+    }
+}

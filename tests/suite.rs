@@ -1,0 +1,82 @@
+//! `sapwood bench --gpu-suite`, on the processor and beside a peer that is five words of shell: one file tells all,
+//! also of what failed or was not reached.
+
+use serde_json::Value;
+
+use crate::support::{Bench, Ran, root};
+
+const SHAPE: [&str; 14] = [
+    "--layers", "4", "--dmodel", "8", "--heads", "2", "--vocab", "11", "--seq", "8", "--batch", "2",
+    "--steps", "2",
+];
+
+fn suite(peer: &str, seconds: &str) -> (Ran, Value) {
+    let bench = Bench::new();
+    bench.write("peer.sh", peer);
+    let reference = root().join("tests/golden/torch_reference_small").display().to_string();
+    let flags = ["--peer", "peer.sh", "--python", "sh", "--out", "suite.json", "--reference", &reference];
+    let time = ["--seconds", seconds];
+    let ran = bench.sapwood(&[&["bench", "--gpu-suite"], &SHAPE[..], &flags[..], &time[..]].concat());
+    let told = std::fs::read_to_string(bench.path("suite.json")).expect("the file is there whatever happens");
+    (ran, serde_json::from_str(&told).expect("it is JSON"))
+}
+
+#[test]
+fn one_file_tells_of_parity_and_of_every_ratio() {
+    let (ran, told) = suite("echo '{\"tokens_per_second\": 10, \"flags\": \"'$@'\"}'", "480");
+    ran.good();
+    assert_eq!(told["parity"]["said"], "parity: within tolerance");
+    let ratios = told["ratios"].as_object().expect("ratios by name");
+    let names: Vec<&str> = ratios.keys().map(String::as_str).collect();
+    assert_eq!(names, ["all", "embeddings-frozen-too", "three-quarters-frozen"]);
+    for (name, ratio) in ratios {
+        let rate = told["rows"][name]["sapwood"]["tokens_per_second"].as_f64().expect("a rate");
+        assert_eq!(ratio.as_f64(), Some(rate / 10.0));
+    }
+    let flags = |name: &str| told["rows"][name]["peer"]["flags"].as_str().expect("text").to_owned();
+    assert!(flags("all").contains("--frozen 0"), "{}", flags("all"));
+    assert!(
+        flags("embeddings-frozen-too").contains("--frozen 3")
+            && flags("embeddings-frozen-too").contains("--freeze-embeddings")
+    );
+}
+
+#[test]
+fn a_peer_that_fails_is_told_of_and_what_is_ours_is_kept() {
+    let (ran, told) = suite("echo no torch >&2; exit 3", "480");
+    assert_eq!(ran.code, Some(8), "{}", ran.said());
+    assert_eq!(told["ratios"], serde_json::json!({}));
+    let why = told["rows"]["all"]["peer"]["failed"].as_str().expect("a reason");
+    assert!(why.contains("no torch"), "{why}");
+    assert!(told["rows"]["all"]["sapwood"]["tokens_per_second"].is_number());
+}
+
+#[test]
+fn a_suite_whose_time_is_up_ends_with_what_there_is() {
+    let (ran, told) = suite("echo '{}'", "0");
+    assert_eq!(ran.code, Some(10), "{}", ran.said());
+    assert_eq!(told["parity"]["said"], "not run: the time was up");
+    assert_eq!(told["rows"]["all"]["sapwood"]["failed"], "not run: the time was up");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_refused_before_anything_runs() {
+    let bench = Bench::new();
+    let flags =
+        ["bench", "--gpu-suite", "--peer", "none", "--reference", "none", "--out", "nowhere/suite.json"];
+    expect_test::expect![[r#"
+        error: cannot write nowhere/suite.json: there is no such folder
+        hint: choose another --out
+        exit 8
+    "#]]
+    .assert_eq(&bench.sapwood(&flags).said());
+}
+
+#[test]
+fn what_hangs_is_ended_when_the_time_is_up() {
+    let begun = std::time::Instant::now();
+    let (_, told) = suite("exec sleep 600", "20");
+    assert!(begun.elapsed().as_secs() < 60, "it took {:?}", begun.elapsed());
+    let why = told["rows"]["all"]["peer"]["failed"].as_str().expect("a reason");
+    assert!(why.contains("the time was up"), "{why}");
+}

@@ -112,7 +112,7 @@ fn a_plugin_that_is_installed_again_takes_the_place_of_the_old_one() {
     let newer = bench.sapwood(&["plugin", "install", &library("again")]).good();
     assert!(newer.contains("installed; replaced strategy `ada/again` 0.1.0 (sha256 "), "{newer}");
     let listed = bench.sapwood(&["plugin", "list"]).good();
-    assert!(listed.contains("ada/again                0.2.0"), "{listed}");
+    assert!(listed.contains("ada/again                  0.2.0"), "{listed}");
 
     // Another file that offers the same plugin would make both useless.
     fs::copy(bench.path(&library("again")), bench.path("other.so")).expect("room");

@@ -289,7 +289,7 @@ fn listing_runs_nothing_and_says_what_it_passes_over() {
     let listed = bench.sapwood(&["plugin", "list", "--plugin-path", "folder"]).good();
     assert!(!bench.is_marked(), "listing has loaded a library");
     for line in [
-        "  fixture/strategy         1.0.0    ABI 2   misbehaves as it is told",
+        "  fixture/strategy           1.0.0    ABI 2   misbehaves as it is told",
         "passed over: folder/bad.so is not a shared library",
     ] {
         assert!(listed.contains(line), "{line} is missing in:\n{listed}");

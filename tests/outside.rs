@@ -58,7 +58,7 @@ fn a_plugin_from_outside_is_built_dropped_into_a_folder_and_trained_with() {
     let args = ["--plugin-path", "dropped"];
     let listed = bench.sapwood(&[&["plugin", "list"], &args[..]].concat()).good();
     assert!(
-        listed.contains("example/steady           0.3.0    ABI 1   adds a block every so many steps"),
+        listed.contains("example/steady             0.3.0    ABI 2   adds a block every so many steps"),
         "{listed}"
     );
     bench.sapwood(&[&["study", "study.toml", "--out", "out"], &args[..]].concat()).good();

@@ -27,7 +27,7 @@ pub(crate) fn list(args: &ListArgs) -> Outcome {
         result_line!("{kind}");
         let rows = rows(&registry, kind);
         for (Descriptor { id, version, summary, .. }, revision) in &rows {
-            result_line!("  {id:<24} {version:<8} ABI {revision:<3} {summary}");
+            result_line!("  {id:<26} {version:<8} ABI {revision:<3} {summary}");
         }
         if rows.is_empty() {
             result_line!("  none");

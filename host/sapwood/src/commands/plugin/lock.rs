@@ -28,7 +28,7 @@ pub(crate) fn lock(args: &LockArgs) -> Outcome {
     }
     for plugin in &lock.plugins {
         result_line!(
-            "{:<12} {:<24} {:<8} {}",
+            "{:<12} {:<26} {:<8} {}",
             plugin.kind.to_string(),
             plugin.id,
             plugin.version,

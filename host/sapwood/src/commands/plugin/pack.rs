@@ -31,7 +31,7 @@ pub(crate) fn pack(args: &PackArgs) -> Outcome {
 
 fn print(pack: &Pack) {
     for plugin in &pack.plugins {
-        result_line!("{:<12} {:<24} {}", plugin.kind.to_string(), plugin.id, plugin.version);
+        result_line!("{:<12} {:<26} {}", plugin.kind.to_string(), plugin.id, plugin.version);
     }
     for (target, library) in &pack.libraries {
         let needs = library.glibc.map(|glibc| format!("needs glibc {glibc}")).unwrap_or_default();

@@ -89,7 +89,7 @@ fn followed_word_by_word_it_ends_in_a_trained_study_with_a_validated_installed_p
         "strategy `ada/plateau` passed all ",
         "FINAL VALIDATION LOSS",
         "installed; nothing was replaced",
-        "  ada/plateau              0.1.0 ",
+        "  ada/plateau                0.1.0 ",
     ] {
         assert!(said.contains(expected), "`{expected}` was not printed:\n{said}");
     }

@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{EngineError, LayerId, ModelShape, TensorClass, TensorId, Trainable};
 
 /// What a step trains, and how it is made.
@@ -98,7 +100,7 @@ pub enum Execution {
 }
 
 /// One run of one block.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// The block.
     pub layer: LayerId,

@@ -95,7 +95,7 @@ struct StateFile {
     trainable: Vec<SavedTensor>,
     /// `None` = the whole stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    execution: Option<Vec<SavedPass>>,
+    execution: Option<Vec<Entry>>,
     phase: String,
     schedule: RunningSchedule,
     costs: Costs,
@@ -117,14 +117,6 @@ struct StateFile {
 struct SavedBlock {
     layer: LayerId,
     born_at: Step,
-}
-
-#[derive(Serialize, Deserialize)]
-struct SavedPass {
-    layer: LayerId,
-    attention_gate: f32,
-    mlp_gate: f32,
-    sequences: Option<Vec<bool>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -215,7 +207,7 @@ impl StateFile {
             blocks: course.blocks.iter().map(block).collect(),
             next_layer: course.next_layer,
             trainable: course.trainable.iter().map(tensor).collect(),
-            execution: saved_execution(&course.execution),
+            execution: saved_entries(&course.execution),
             phase: course.phase.clone(),
             schedule: course.schedule.clone(),
             costs: state.costs.clone(),
@@ -244,31 +236,19 @@ impl StateFile {
             blocks: self.blocks.iter().map(block).collect(),
             next_layer: self.next_layer,
             trainable: self.trainable.iter().map(tensor).collect::<Option<Trainable>>()?,
-            execution: execution(self.execution.as_deref()),
+            execution: self.execution.clone().map_or(Execution::WholeStack, Execution::Entries),
             phase: self.phase.clone(),
             schedule: self.schedule.clone(),
         })
     }
 }
 
-fn saved_execution(execution: &Execution) -> Option<Vec<SavedPass>> {
-    let Execution::Entries(entries) = execution else { return None };
-    let saved = |entry: &Entry| {
-        let Entry { layer, attention_gate, mlp_gate, sequences } = entry.clone();
-        SavedPass { layer, attention_gate, mlp_gate, sequences }
-    };
-    Some(entries.iter().map(saved).collect())
-}
-
-fn execution(saved: Option<&[SavedPass]>) -> Execution {
-    let Some(passes) = saved else { return Execution::WholeStack };
-    let entry = |pass: &SavedPass| Entry {
-        layer: pass.layer,
-        attention_gate: pass.attention_gate,
-        mlp_gate: pass.mlp_gate,
-        sequences: pass.sequences.clone(),
-    };
-    Execution::Entries(passes.iter().map(entry).collect())
+/// `None` = the whole stack.
+fn saved_entries(execution: &Execution) -> Option<Vec<Entry>> {
+    match execution {
+        Execution::WholeStack => None,
+        Execution::Entries(entries) => Some(entries.clone()),
+    }
 }
 
 /// Reads a checkpoint, every file checked against its hash.

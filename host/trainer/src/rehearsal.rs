@@ -209,10 +209,11 @@ impl<'a> Rehearsing<'a> {
         strategy.ask("before_step", |strategy| strategy.before_step(&context, &mut actions))?;
         let Boundary { course, taken, .. } = boundary;
         self.decided = true;
+        // Also those of an edit that is taken back: its initializer is asked before.
+        self.wanted.extend(WantedBlock::of(&taken, self.course.depth()));
         if taken.is_empty() || self.rejects(strategy, &course)? {
             return Ok(());
         }
-        self.wanted.extend(WantedBlock::of(&taken, self.course.depth()));
         self.stopped = taken.iter().any(|request| matches!(request, Action::Stop(_)));
         if let Some(phase) = self.phases.last_mut() {
             phase.ends_with_a_copy |= changes_tensors(&taken);

@@ -129,6 +129,7 @@ mod tests {
         assert_eq!(tried(Box::new(Copying), vec![], 4), Err(wanted.into()));
         assert_eq!(tried(Box::new(Copying), vec![], 0), Err(wanted.into()));
     }
+
     #[test]
     fn an_initializer_for_one_width_is_tried_at_that_width() {
         assert_eq!(tried(Box::new(Fitting(6)), vec![LayerId(3)], 4), Ok(()));

@@ -1,10 +1,14 @@
 //! Growth, freezing, rejection, and what the decision log says of them.
 
+use std::collections::BTreeSet;
+
 use engine::{TensorId, TensorState};
+use plugin_host::Loaded;
 use plugin_host::api::{
-    Action, Claim, Event, LayerId, MomentsRule, OptimizerChange, OptimizerRule, Pass, Replace,
-    ScheduleChange, Train, Which,
+    Action, Claim, Event, GrowthStrategy, Kind, LayerId, MomentsRule, OptimizerChange, OptimizerRule, Pass,
+    Replace, ScheduleChange, Train, Which,
 };
+use trainer::WantedBlock;
 use trainer::checkpoint;
 use trainer::records::Decision;
 
@@ -154,12 +158,8 @@ fn what_does_not_run_neither_trains_nor_costs() {
     assert_eq!(half.flops.head_forward, whole.flops.head_forward);
 }
 
-#[test]
-fn an_edit_that_is_rejected_leaves_no_trace() {
-    let plain = Bench::new();
-    plain.run(Told::to(|_, _| Ok(()))).expect("a good run");
-    let bench = Bench::new();
-    let strategy = Told {
+fn that_takes_its_growth_back() -> Told {
+    Told {
         react: Box::new(|event, actions| match event {
             Event::Edited(_) => actions.reject("the probe says no"),
             _ => Ok(()),
@@ -171,10 +171,29 @@ fn an_edit_that_is_rejected_leaves_no_trace() {
             }
             Ok(())
         })
-    };
-    bench.run(strategy).expect("a good run");
+    }
+}
+
+#[test]
+fn an_edit_that_is_rejected_leaves_no_trace() {
+    let plain = Bench::new();
+    plain.run(Told::to(|_, _| Ok(()))).expect("a good run");
+    let bench = Bench::new();
+    bench.run(that_takes_its_growth_back()).expect("a good run");
     assert!(labels(&bench.decisions()).contains(&"6: rejected, the probe says no".to_owned()));
     assert_eq!(bench.steps(), plain.steps(), "the same run as one that never asked");
+}
+
+#[test]
+fn a_rehearsal_tells_what_an_edit_asks_of_an_initializer_even_if_it_is_rejected() {
+    let bench = Bench::new();
+    let strategy = Box::new(that_takes_its_growth_back());
+    let mut strategy: Loaded<dyn GrowthStrategy> = Loaded::built_in(Kind::Strategy, "test/told", strategy);
+    let (slots, engine) = (BTreeSet::from(["new".to_owned()]), bench.scripted().info());
+    let rehearsal = trainer::rehearse(&bench.config, &mut strategy, &slots, &engine).expect("a good run");
+    let wanted = WantedBlock { slot: "new".into(), has_source: false, is_first: false };
+    assert_eq!(rehearsal.wanted, BTreeSet::from([wanted]));
+    assert_eq!(rehearsal.phases.iter().map(|phase| phase.depth).collect::<Vec<_>>(), [1], "it never grew");
 }
 
 #[test]

@@ -63,9 +63,13 @@ impl Key<'_> {
             (Value::Null, false) => "none".to_owned(),
             (default, false) => format!("`{default}`"),
         };
+        let (takes, description) = (in_a_cell(&self.takes()), in_a_cell(self.description()));
+        format!("| `{}` | {takes} | {default} | {description} |", self.name)
+    }
+
+    fn description(&self) -> &str {
         let description = self.beside["description"].as_str().or(self.meant["description"].as_str());
-        let description = in_a_cell(description.unwrap_or_default());
-        format!("| `{}` | {} | {default} | {description} |", self.name, in_a_cell(&self.takes()))
+        description.unwrap_or_default()
     }
 
     /// Words to choose from, or types.
@@ -135,9 +139,7 @@ impl<'a> Variant<'a> {
                 (Value::Null, _) | (_, true) => String::new(),
                 (default, false) => format!(", default `{default}`"),
             };
-            let description = key.beside["description"].as_str().or(key.meant["description"].as_str());
-            let (name, description) = (key.name, description.unwrap_or_default());
-            line += &format!("\n  - `{name}` ({}{default}): {description}", key.takes());
+            line += &format!("\n  - `{}` ({}{default}): {}", key.name, key.takes(), key.description());
         }
         line
     }

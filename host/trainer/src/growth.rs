@@ -453,3 +453,28 @@ fn role(role: TensorRole) -> Role {
         TensorRole::Weight | TensorRole::TokenEmbedding | TensorRole::PositionEmbedding => Role::WEIGHT,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::{ScriptedEngine, Weights};
+
+    use super::*;
+
+    /// A model that answers the same but for one logit: losses alone would not show it.
+    #[test]
+    fn a_logit_that_moved_refutes_an_exact_claim_though_no_loss_did() {
+        let shape = engine::contract::tiny_shape();
+        let engine = ScriptedEngine::new(&shape, Weights::Kept);
+        let before = Snapshot::take(&engine, &shape).expect("a whole model");
+        let grown = Grown { claim: Some((Claim::Exact, "test/exact".into())), ..Grown::default() };
+        let seen = |logit| Seen { losses: vec![2.0, 3.0], logits: vec![1.0, logit] };
+        let judged = |after| {
+            let probe = Probe { before: seen(0.5), after: seen(after) };
+            receipt(Step(4), &grown, &before, &engine, &probe).map_err(|error| error.to_string())
+        };
+        assert_eq!(judged(0.5).expect("nothing moved").largest_logit_change, Some(0.0));
+        assert_eq!(judged(0.5 + 1e-6).map(|receipt| receipt.claim), Ok(Some(Claim::Exact)), "rounding");
+        let refuted = judged(0.625).expect_err("a lie");
+        assert!(refuted.ends_with("but a logit moved by 1.250e-1"), "{refuted}");
+    }
+}

@@ -259,6 +259,27 @@ fn a_false_claim_of_an_exact_initializer_is_found_out() {
 }
 
 #[test]
+fn an_exact_initializer_is_not_held_to_it_where_a_block_is_made_anew() {
+    let bench = Bench::new();
+    let strategy = Told::to(|context, actions| {
+        if context.step == 6 {
+            let (layers, sources) = (vec![context.blocks[0].id], vec![]);
+            let moments = MomentsRule::Zero;
+            actions.replace(Replace { layers, slot: "new".into(), sources, moments })?;
+        }
+        Ok(())
+    });
+    let exact = Filling(|first| first + 1.0, Claim::Exact);
+    let interrupt = std::sync::atomic::AtomicBool::new(false);
+    bench.run_with(strategy, exact, bench.scripted(), &interrupt).expect("it claims it of new blocks alone");
+    let claims = bench.decisions().into_iter().filter_map(|decision| match decision {
+        Decision::Edited(receipt) => Some((receipt.claim, receipt.loss_before != receipt.loss_after)),
+        _ => None,
+    });
+    assert_eq!(claims.collect::<Vec<_>>(), [(Some(Claim::None), true)]);
+}
+
+#[test]
 fn a_run_matched_by_compute_never_exceeds_its_budget() {
     let mut bench = Bench::new();
     let whole = bench.run(Told { initial_depth: 3, ..Told::to(|_, _| Ok(())) }).expect("a good run");

@@ -1,6 +1,7 @@
 //! A temporary folder with a study of seconds, the binary run in it with nothing of this machine around it, and
 //! the plugins that it is run with. What is proved stands in the other modules.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -274,10 +275,18 @@ pub(crate) fn beside_the_binary() -> &'static Path {
     Path::new(SAPWOOD).parent().expect("a binary lies in a folder")
 }
 
-/// Cargo's target folder: it marks it.
+/// Cargo's target folder.
 fn target_folder() -> &'static Path {
-    let marked = |folder: &&Path| folder.join("CACHEDIR.TAG").is_file();
-    beside_the_binary().ancestors().find(marked).expect("cargo marks its target folder")
+    let (folder, triple) = outputs_folder();
+    if triple.is_some() { folder.parent().expect("it lies in the target folder") } else { folder }
+}
+
+/// Where cargo put what this test is made of (it keeps a folder for tests there): the target folder, or the one
+/// inside it that is named after the triple which `--target` was given.
+fn outputs_folder() -> (&'static Path, Option<&'static str>) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a folder for tests inside it");
+    let name = folder.file_name().and_then(OsStr::to_str);
+    (folder, name.filter(|name| name.starts_with(&format!("{}-", std::env::consts::ARCH))))
 }
 
 /// The folders below `plugins/`: the only list of the plugins that there is.
@@ -296,12 +305,11 @@ pub(crate) fn built_plugins() -> &'static [PathBuf] {
         let names: Vec<String> = plugin_folders().iter().map(|folder| package_name(folder)).collect();
         let mut build = cargo("build");
         build.current_dir(root()).arg("--target-dir").arg(target_folder());
-        let inside = beside_the_binary().strip_prefix(target_folder()).expect("found above it");
-        if inside.ends_with("release") {
+        if beside_the_binary().ends_with("release") {
             build.arg("--release");
         }
-        if let Some(triple) = inside.parent().filter(|triple| !triple.as_os_str().is_empty()) {
-            build.arg("--target").arg(triple);
+        if let (_, Some(triple)) = outputs_folder() {
+            build.args(["--target", triple]);
         }
         build.args(names.iter().flat_map(|name| ["-p", name]));
         succeed(build);

@@ -1,11 +1,17 @@
 //! What a strategy can ask of the host. A request is answered at once: taken, or refused with the reason.
 
+mod batch;
 mod execution;
+mod probe;
+mod rates;
 mod well_formed;
 
 use serde::{Deserialize, Serialize};
 
-pub use execution::Pass;
+pub use batch::Batch;
+pub use execution::{Gate, Pass};
+pub use probe::{Probe, Probed};
+pub use rates::{RateFactor, ScheduleShape};
 
 use crate::{LayerId, Result};
 
@@ -162,6 +168,11 @@ pub enum ScheduleChange {
     Extend(f64),
     /// Falls linearly from the present rate to the schedule's final one over that share of the budget.
     DecayNow(f64),
+    /// Multiplies the highest rate, and so every later one. In a host of revision 2 and later.
+    Scale(f64),
+    /// Follows another shape over what is left of the budget, from the highest rate on and without a warm-up; a decay or
+    /// a shift that was asked for before is forgotten. In a host of revision 2 and later.
+    Follow(ScheduleShape),
 }
 
 /// One request, as the decision log records it.
@@ -204,6 +215,16 @@ pub enum Action {
     Execute(Vec<Pass>),
     /// See [`Actions::execute_whole_stack`].
     ExecuteWholeStack,
+    /// See [`Actions::permute`].
+    Permute(Vec<LayerId>),
+    /// See [`Actions::gate`].
+    Gate(Vec<Gate>),
+    /// See [`Actions::rates`].
+    Rates(Vec<RateFactor>),
+    /// See [`Actions::batch`].
+    Batch(Batch),
+    /// See [`Actions::probe`].
+    Probe(Probe),
 }
 
 /// What the host answers to a request that it takes.
@@ -285,6 +306,54 @@ impl<'a> Actions<'a> {
     /// A refusal: a host that cannot.
     pub fn execute_whole_stack(&mut self) -> Result<()> {
         self.take(Action::ExecuteWholeStack)
+    }
+
+    /// Puts the blocks into another order. In a host of revision 2 and later.
+    ///
+    /// # Errors
+    /// A refusal: not every block once, or a host that cannot.
+    pub fn permute(&mut self, from_the_embedding: Vec<LayerId>) -> Result<()> {
+        self.take(Action::Permute(from_the_embedding))
+    }
+
+    /// Multiplies what blocks add to the residual stream, from the coming step on until the next such request about them.
+    /// Other than in [`execute`](Actions::execute), a gate is part of the model: evaluations and probes pass it too. At 0 a
+    /// branch does not run, and does not train. In a host of revision 2 and later.
+    ///
+    /// # Errors
+    /// A refusal: a plan that did not announce it ([`Plan::executes`](crate::Plan)), no such block, a gate that is no
+    /// number, or a host that cannot.
+    pub fn gate(&mut self, gates: Vec<Gate>) -> Result<()> {
+        self.take(Action::Gate(gates))
+    }
+
+    /// Multiplies the learning rate of some tensors, from the coming step on, in place of what was asked before; of several
+    /// factors for a tensor the last counts. Decoupled weight decay goes with the rate. In a host of revision 2 and later.
+    ///
+    /// # Errors
+    /// A refusal: no such block or class, a factor below 0, or a host that cannot.
+    pub fn rates(&mut self, factors: Vec<RateFactor>) -> Result<()> {
+        self.take(Action::Rates(factors))
+    }
+
+    /// Sets how much a step reads, from the coming one on. In a host of revision 2 and later.
+    ///
+    /// # Errors
+    /// A refusal: a length that does not divide the model's, a step that is no whole number of such rows or more than 64
+    /// times the study's, or a host that cannot.
+    pub fn batch(&mut self, batch: Batch) -> Result<()> {
+        self.take(Action::Batch(batch))
+    }
+
+    /// Tries out several ways to go on, each from how things stand now, for some steps on the data to come; then all is as
+    /// it was, and [`Event::Probed`](crate::Event::Probed) tells their losses before the coming step, so that one of them
+    /// can be asked for. What it costs is charged to the run. Once a step, and beside numbers alone. In a host of revision
+    /// 2 and later.
+    ///
+    /// # Errors
+    /// A refusal: a candidate that would be refused by itself, more than the budget has left, or a host that cannot.
+    pub fn probe(&mut self, probe: Probe) -> Result<()> {
+        self.take(Action::Probe(probe))
     }
 
     /// Sets what trains from now on.

@@ -94,8 +94,8 @@ mod strategy;
 pub mod testing;
 
 pub use actions::{
-    Above, Action, ActionSink, Actions, Insert, MomentsRule, OptimizerChange, OptimizerRule, Pass, Pushed,
-    Replace, ScheduleChange, Train, Which,
+    Above, Action, ActionSink, Actions, Batch, Gate, Insert, MomentsRule, OptimizerChange, OptimizerRule,
+    Pass, Probe, Probed, Pushed, RateFactor, Replace, ScheduleChange, ScheduleShape, Train, Which,
 };
 pub use error::{Error, Panicked, Result};
 pub use facts::{Descriptor, InterfaceFacts, Kind, LibraryFacts};

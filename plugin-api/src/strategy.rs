@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Actions, Claim, Key, Measure, Measured, Result, Saved};
+use crate::{Actions, Claim, Key, Measure, Measured, Probed, Result, Saved};
 
 /// Decides when, where and how the model grows, and what trains.
 ///
@@ -136,7 +136,7 @@ pub struct Plan {
     pub slots: Vec<String>,
     /// Phases as far as they are known, for people to read.
     pub phases: Vec<PlannedPhase>,
-    /// Whether the strategy chooses what runs in a step ([`Actions::execute`]). A run on an engine that cannot follow is
+    /// Whether the strategy chooses what runs in a step ([`Actions::execute`], [`Actions::gate`]). A run on an engine that cannot follow is
     /// refused before its first step; without the announcement every such request is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executes: bool,
@@ -240,6 +240,8 @@ pub enum Event {
     Measured(Measured),
     /// The requested edits of the stack were applied; [`Actions::reject`] takes them back.
     Edited(GrowthReceipt),
+    /// A probe is over, and all is as it was before it; told before the step that it was asked for.
+    Probed(Probed),
     /// The run was resumed from a checkpoint; `restore` has been called.
     Resumed {
         /// The coming step.
@@ -277,6 +279,17 @@ pub struct GrowthReceipt {
     pub largest_logit_change: Option<f64>,
     /// What the initializers claimed, the weakest of them; `None` where nothing was inserted.
     pub claim: Option<Claim>,
+    /// RMS of what each block left in the residual stream on the probe batch before, from the embeddings up; empty from an
+    /// engine that measures losses alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub activation_rms_before: Vec<(LayerId, f64)>,
+    /// The same after.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub activation_rms_after: Vec<(LayerId, f64)>,
+    /// Tensors of new blocks, and of those made anew, that train but whose gradient on the probe batch is zero throughout:
+    /// the coming step leaves them as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_gradient: Vec<String>,
     /// AdamW state of the new blocks by tensor: `zero`, or the counter that was copied.
     pub moments: Vec<(String, String)>,
     /// Whether every tensor that was there before, and was not made anew, is bit-identical.

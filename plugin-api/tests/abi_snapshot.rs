@@ -187,6 +187,9 @@ fn values(text: &mut String) {
         largest_token_loss_change: 0.5,
         largest_logit_change: None,
         claim: Some(Claim::Exact),
+        activation_rms_before: Vec::new(),
+        activation_rms_after: Vec::new(),
+        without_gradient: Vec::new(),
         moments: vec![("a".into(), "zero".into())],
         others_bit_identical: true,
     };

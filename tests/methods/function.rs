@@ -1,7 +1,8 @@
 //! What new blocks do to the model's function, wherever they go, in f32 and in f64; and that they can learn.
 
 use engine::{
-    AdamW, Engine, LayerId, ModelShape, Part, Snapshot, StepPlan, TensorRole, TokenBatch, Trainable, Wait,
+    AdamW, Engine, Execution, LayerId, ModelShape, Part, Snapshot, StepPlan, TensorRole, TokenBatch,
+    Trainable, Wait,
 };
 use engine_native::Device;
 use plugin_host::api::testing::Growth;
@@ -30,7 +31,7 @@ fn seen(shape: &ModelShape, state: &Snapshot, device: Device) -> (Vec<f32>, Vec<
     for number in 0..BATCHES {
         let batch = batch(shape, number);
         let inputs: Vec<u32> = batch.inputs(0, 1).collect();
-        logits.extend(engine.logits(&inputs).expect("tokens of the vocabulary"));
+        logits.extend(engine.logits(&inputs, &Execution::WholeStack).expect("tokens of the vocabulary"));
         losses.push(loss(shape, &mut *engine, &batch));
     }
     (logits, losses)
@@ -50,8 +51,7 @@ pub(super) fn batch_of(shape: &ModelShape, id: impl Fn(u32) -> u32) -> TokenBatc
 pub(super) fn loss(shape: &ModelShape, engine: &mut dyn Engine, batch: &TokenBatch) -> f64 {
     let plan = StepPlan::new(Trainable::all(shape, &engine.layers()), 2);
     engine.step(batch, &plan).expect("a good batch");
-    let still =
-        AdamW { rate: 0.0, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.0, clip_norm: None };
+    let still = AdamW::NOTHING;
     engine.optimize(&still).expect("a step was taken");
     let outcome = engine.outcome(Wait::ForAll).expect("it was optimized").expect("one is there");
     outcome.loss_nats_per_token

@@ -21,9 +21,10 @@ pub(crate) fn squared_norm<B: Backend>(param: &Param<B>) -> Result<f64, EngineEr
 /// The tensor after one update with its gradient times `clip`; unchanged where it did not train.
 ///
 /// Takes the tensor by value so that the backend may overwrite buffers that nobody else holds.
-pub(crate) fn updated<B: Backend>(param: Param<B>, update: &AdamW, clip: f64) -> Param<B> {
+pub(crate) fn updated<B: Backend>(param: Param<B>, update: &AdamW, rate_factor: f64, clip: f64) -> Param<B> {
     let Some(gradient) = param.gradient.clone() else { return param };
-    let AdamW { rate, beta1, beta2, epsilon, weight_decay, clip_norm: _ } = *update;
+    let &AdamW { rate, beta1, beta2, epsilon, weight_decay, .. } = update;
+    let rate = rate * rate_factor;
     let updates = param.updates + 1;
     let bias1 = 1.0 - beta1.powf(updates as f64);
     let bias2 = 1.0 - beta2.powf(updates as f64);

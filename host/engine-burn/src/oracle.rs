@@ -5,7 +5,7 @@
 use std::{collections::VecDeque, mem};
 
 use engine::{
-    AdamW, Edit, Engine, EngineError, EngineInfo, LayerId, ModelShape, Moments, Part, StepMemory,
+    AdamW, Edit, Engine, EngineError, EngineInfo, Execution, LayerId, ModelShape, Moments, Part, StepMemory,
     StepOutcome, StepPlan, TensorId, TokenBatch, Wait,
 };
 
@@ -67,7 +67,7 @@ impl<B: Compute<Plain = B>> Engine for Oracle<B> {
         let clip = adamw::clip_factor(update, gradient_norm);
         *params = mem::take(params)
             .into_iter()
-            .map(|(id, param)| (id, adamw::updated(param, update, clip)))
+            .map(|(id, param)| (id, adamw::updated(param, update, update.rate_factor(id), clip)))
             .collect();
         self.outcomes.push_back(StepOutcome { loss_nats_per_token, gradient_norm, statistics: None });
         Ok(())
@@ -77,12 +77,14 @@ impl<B: Compute<Plain = B>> Engine for Oracle<B> {
         Ok(self.outcomes.pop_front())
     }
 
-    fn evaluate(&mut self, batch: &TokenBatch) -> Result<Vec<f32>, EngineError> {
+    fn evaluate(&mut self, batch: &TokenBatch, execution: &Execution) -> Result<Vec<f32>, EngineError> {
+        execution.check_whole(NAME)?;
         self.stack.shape.check_batch(batch)?;
         evaluate::losses(&self.stack, batch)
     }
 
-    fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+    fn logits(&mut self, tokens: &[u32], execution: &Execution) -> Result<Vec<f32>, EngineError> {
+        execution.check_whole(NAME)?;
         self.stack.shape.check_tokens(tokens)?;
         evaluate::logits(&self.stack, tokens)
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, backend::Backend};
-use engine::{Edit, EngineError, LayerId, ModelShape, TensorClass, TensorId, Trainable};
+use engine::{Edit, EngineError, LayerId, ModelShape, TensorClass, TensorId, Trainable, check_order};
 
 use crate::param::Param;
 
@@ -42,6 +42,11 @@ impl<B: Backend> Stack<B> {
         match edit {
             Edit::Insert { at, layer, weights } => self.insert(at.0, layer, weights),
             Edit::Remove { layer } => self.remove(layer),
+            Edit::Reorder { layers } => {
+                check_order(&self.layers, &layers)?;
+                self.layers = layers;
+                Ok(())
+            }
         }
     }
 

@@ -15,17 +15,19 @@ impl<D: Driver> Cuda<D> {
         clip: f64,
         tensor: Update<'_, Buffer<D::Memory>>,
     ) -> Result<(), EngineError> {
-        let Update { len, weights, gradient, first, second, updates, decays } = tensor;
+        let factors = factors(with, clip, &tensor).map(Argument::F32);
+        let Update { len, weights, gradient, first, second, .. } = tensor;
         let buffers = [weights.write()?, gradient.read()?, first.write()?, second.write()?, long(len)];
-        let factors = factors(with, clip, updates, decays).map(Argument::F32);
         let arguments: Vec<_> = buffers.into_iter().chain(factors).collect();
         self.launch("adamw", Blocks::of_elements(len), &arguments)
     }
 }
 
 /// What is the same for every element, formed in f64, in the order of the kernel's arguments.
-fn factors(with: &AdamW, clip: f64, updates: u64, decays: bool) -> [f32; 9] {
-    let AdamW { rate, beta1, beta2, epsilon, weight_decay, clip_norm: _ } = *with;
+fn factors<B>(with: &AdamW, clip: f64, tensor: &Update<'_, B>) -> [f32; 9] {
+    let &AdamW { rate, beta1, beta2, epsilon, weight_decay, .. } = with;
+    let &Update { updates, decays, rate_factor, .. } = tensor;
+    let rate = rate * rate_factor;
     let [bias_1, bias_2] = [beta1, beta2].map(|beta| 1.0 - beta.powf(updates as f64));
     let decay = if decays { 1.0 - rate * weight_decay } else { 1.0 };
     let unbias_second = 1.0 / bias_2;

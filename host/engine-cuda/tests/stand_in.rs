@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use engine::{EngineError, contract};
+use engine::{EngineError, Execution, contract};
 use engine_cuda::nvidia::{Cache, Machine};
 use engine_cuda::sources::SOURCES;
 use engine_cuda::{Cuda, Driver, build};
@@ -154,7 +154,7 @@ fn an_engine_works_on_another_thread_than_it_was_made_on() {
     let Some((_, _turn)) = turn() else { return };
     let machine = Machine::open(0, &Cache::default()).expect("the stand-in is there");
     let mut engine = build(&contract::tiny_shape(), &machine).expect("the shape is good");
-    let losses = std::thread::spawn(move || engine.evaluate(&contract::tiny_batch()));
+    let losses = std::thread::spawn(move || engine.evaluate(&contract::tiny_batch(), &Execution::WholeStack));
     let losses = losses.join().expect("it does not panic").expect("the device is healthy");
     // Shared tensors at zero: all tokens are as likely.
     let expected = (contract::tiny_shape().vocabulary as f32).ln();

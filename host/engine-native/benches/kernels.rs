@@ -150,8 +150,7 @@ fn optimizer(criterion: &mut Criterion) {
     let len = 1 << 20;
     let [gradient, mut weights, mut first, mut second] = [0; 4].map(|_| filled(&cpu, len));
     second.iter_mut().for_each(|value| *value = value.abs());
-    let with =
-        AdamW { rate: 1e-9, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: None };
+    let with = AdamW { rate: 1e-9, weight_decay: 0.1, ..AdamW::NOTHING };
     criterion.bench_function("adamw, a million elements", |bencher| {
         bencher.iter(|| {
             let update = Update {
@@ -162,6 +161,7 @@ fn optimizer(criterion: &mut Criterion) {
                 second: &mut second,
                 updates: 10,
                 decays: true,
+                rate_factor: 1.0,
             };
             cpu.adamw(&with, 1.0, vec![update]);
         });

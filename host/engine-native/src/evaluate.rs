@@ -23,6 +23,7 @@ pub(crate) fn at_once(form: Form) -> Form {
 pub(crate) fn losses<K: Kernels>(
     kernels: &K,
     stack: &Stack<K::Buffer>,
+    plan: &Plan,
     batch: &TokenBatch,
     form: Form,
 ) -> Vec<f32> {
@@ -31,16 +32,14 @@ pub(crate) fn losses<K: Kernels>(
     }
     let form = at_once(form);
     let at_once = form.sequences;
-    let plan = Plan::forward_only(&stack.shape, &stack.layers());
-    let layout = Layout::new(&plan);
-    let mut arena = Arena::new(&layout, &form, kernels);
+    let layout = &Layout::new(plan);
+    let mut arena = Arena::new(layout, &form, kernels);
     let flops = &mut FlopTerms::default();
     let mut losses = Vec::with_capacity(batch.sequences() * batch.length());
     for first in (0..batch.sequences()).step_by(at_once) {
         let form = Form { sequences: at_once.min(batch.sequences() - first), ..form };
         let tokens: Vec<u32> = batch.inputs(first, form.sequences).collect();
         let targets: Vec<u32> = batch.targets(first, form.sequences).collect();
-        let (plan, layout) = (&plan, &layout);
         Pass { kernels, plan, layout, form, first, flops, watch: None }.forward(&tokens, stack, &mut arena);
         let table = &stack.shared.token_table.weights;
         let (scratch, out) = (&mut arena.logits, &mut arena.losses);
@@ -54,17 +53,16 @@ pub(crate) fn losses<K: Kernels>(
 pub(crate) fn logits<K: Kernels>(
     kernels: &K,
     stack: &Stack<K::Buffer>,
+    plan: &Plan,
     tokens: &[u32],
     form: Form,
 ) -> Vec<f32> {
     if tokens.is_empty() {
         return Vec::new();
     }
-    let plan = Plan::forward_only(&stack.shape, &stack.layers());
-    let layout = Layout::new(&plan);
-    let mut arena = Arena::new(&layout, &form, kernels);
+    let layout = &Layout::new(plan);
+    let mut arena = Arena::new(layout, &form, kernels);
     let flops = &mut FlopTerms::default();
-    let (plan, layout) = (&plan, &layout);
     Pass { kernels, plan, layout, form, first: 0, flops, watch: None }.forward(tokens, stack, &mut arena);
     let at_once = rows_of_logits(&form);
     let mut logits = Vec::with_capacity(tokens.len() * form.vocabulary);

@@ -145,6 +145,8 @@ pub struct Update<'a, B> {
     pub updates: u64,
     /// Whether its weights decay.
     pub decays: bool,
+    /// Multiplies the learning rate.
+    pub rate_factor: f64,
 }
 
 /// Sums over the elements of two arrays, in f64.

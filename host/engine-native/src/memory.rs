@@ -1,6 +1,6 @@
 //! What a step takes in memory, told before it is made. Not here: who limits it.
 
-use engine::{LayerId, ModelShape, StepMemory, StepPlan};
+use engine::{Execution, LayerId, ModelShape, StepMemory, StepPlan};
 
 use crate::{
     arena::Layout,
@@ -24,7 +24,8 @@ pub(crate) fn of_step<K: Kernels>(
     let trains: usize = trains.map(|(_, spec)| spec.len()).sum();
     let activations = Layout::new(&Plan::new(shape, stack, plan)).elements(&form);
     let evaluated = evaluate::at_once(form);
-    let evaluation = Layout::new(&Plan::forward_only(shape, stack)).elements(&evaluated);
+    let evaluation =
+        Layout::new(&Plan::forward_only(shape, stack, &Execution::WholeStack)).elements(&evaluated);
     StepMemory {
         weights: bytes(weights),
         gradients: bytes(trains),

@@ -54,13 +54,18 @@ impl<B> Param<B> {
     }
 
     /// Its part in an update that is about to be made, if it trained; counts that update.
-    pub(crate) fn update<K: Kernels<Buffer = B>>(&mut self, kernels: &K) -> Option<Update<'_, B>> {
+    pub(crate) fn update<K: Kernels<Buffer = B>>(
+        &mut self,
+        rate_factor: f64,
+        kernels: &K,
+    ) -> Option<Update<'_, B>> {
         let gradient = self.gradient.as_ref().filter(|gradient| gradient.written).map(|g| &g.buffer)?;
         self.updates += 1;
         let len = self.spec.len();
         let (first, second) = self.moments.get_or_insert_with(|| (kernels.zeros(len), kernels.zeros(len)));
         let (updates, decays) = (self.updates, self.spec.decays());
-        Some(Update { len, weights: &mut self.weights, gradient, first, second, updates, decays })
+        let weights = &mut self.weights;
+        Some(Update { len, weights, gradient, first, second, updates, decays, rate_factor })
     }
 
     pub(crate) fn set_weights<K: Kernels<Buffer = B>>(

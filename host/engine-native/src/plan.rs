@@ -2,7 +2,9 @@
 //!
 //! Not here: buffers, and the passes that follow the plan.
 
-use engine::{Branch, Entry, ModelShape, Recompute, StepPlan, TensorClass, TensorId, Trainable, Wanted};
+use engine::{
+    Branch, Entry, Execution, ModelShape, Recompute, StepPlan, TensorClass, TensorId, Trainable, Wanted,
+};
 
 use crate::stack::BLOCK_TENSORS;
 
@@ -77,9 +79,14 @@ impl Plan {
         Plan { embeddings, entries, top: below, head_input, recompute, wanted }
     }
 
-    /// A forward pass of the stack and nothing else.
-    pub(crate) fn forward_only(shape: &ModelShape, layers: &[engine::LayerId]) -> Plan {
-        Plan::new(shape, layers, &StepPlan::new(Trainable::default(), 1))
+    /// A forward pass and nothing else.
+    pub(crate) fn forward_only(
+        shape: &ModelShape,
+        layers: &[engine::LayerId],
+        execution: &Execution,
+    ) -> Plan {
+        let execution = execution.clone();
+        Plan::new(shape, layers, &StepPlan { execution, ..StepPlan::new(Trainable::default(), 1) })
     }
 }
 

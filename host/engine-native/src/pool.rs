@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use engine::{
-    AdamW, Edit, Engine, EngineError, EngineInfo, LayerId, Moments, Part, StepMemory, StepOutcome, StepPlan,
-    TensorId, TokenBatch, Wait,
+    AdamW, Edit, Engine, EngineError, EngineInfo, Execution, LayerId, Moments, Part, StepMemory, StepOutcome,
+    StepPlan, TensorId, TokenBatch, Wait,
 };
 use rayon::ThreadPool;
 
@@ -56,12 +56,12 @@ impl<E: Engine> Engine for InPool<E> {
         self.engine.outcome(wait)
     }
 
-    fn evaluate(&mut self, batch: &TokenBatch) -> Result<Vec<f32>, EngineError> {
-        self.pool.install(|| self.engine.evaluate(batch))
+    fn evaluate(&mut self, batch: &TokenBatch, execution: &Execution) -> Result<Vec<f32>, EngineError> {
+        self.pool.install(|| self.engine.evaluate(batch, execution))
     }
 
-    fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
-        self.pool.install(|| self.engine.logits(tokens))
+    fn logits(&mut self, tokens: &[u32], execution: &Execution) -> Result<Vec<f32>, EngineError> {
+        self.pool.install(|| self.engine.logits(tokens, execution))
     }
 
     fn edit(&mut self, edit: Edit) -> Result<(), EngineError> {

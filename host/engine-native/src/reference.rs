@@ -357,12 +357,13 @@ impl Kernels for Reference {
         for tensor in tensors {
             let bias1 = 1.0 - with.beta1.powf(tensor.updates as f64);
             let bias2 = 1.0 - with.beta2.powf(tensor.updates as f64);
-            let decay = if tensor.decays { 1.0 - with.rate * with.weight_decay } else { 1.0 };
+            let rate = with.rate * tensor.rate_factor;
+            let decay = if tensor.decays { 1.0 - rate * with.weight_decay } else { 1.0 };
             for i in 0..tensor.len {
                 let g = tensor.gradient[i] * clip;
                 let m = with.beta1 * tensor.first[i] + (1.0 - with.beta1) * g;
                 let v = with.beta2 * tensor.second[i] + (1.0 - with.beta2) * g * g;
-                let delta = with.rate * (m / bias1) / ((v / bias2).sqrt() + with.epsilon);
+                let delta = rate * (m / bias1) / ((v / bias2).sqrt() + with.epsilon);
                 tensor.weights[i] = tensor.weights[i] * decay - delta;
                 (tensor.first[i], tensor.second[i]) = (m, v);
             }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Edit, EngineError, LayerId, ModelShape, TensorClass, TensorId, Trainable};
+use engine::{Edit, EngineError, LayerId, ModelShape, TensorClass, TensorId, Trainable, check_order};
 
 use crate::{kernels::Kernels, param::Param};
 
@@ -98,6 +98,11 @@ impl<B> Stack<B> {
             Edit::Remove { layer } => {
                 self.block(layer)?;
                 self.blocks.retain(|block| block.layer != layer);
+                Ok(())
+            }
+            Edit::Reorder { layers } => {
+                check_order(&self.layers(), &layers)?;
+                self.blocks.sort_by_key(|block| layers.iter().position(|&layer| layer == block.layer));
                 Ok(())
             }
         }

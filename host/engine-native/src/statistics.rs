@@ -52,10 +52,10 @@ pub(crate) fn update_watched<K: Kernels>(
     update: Update<'_, K::Buffer>,
     scratch: &mut K::Buffer,
 ) -> (TensorId, TensorStatistics) {
-    let Update { len, weights, gradient, first, second, updates, decays } = update;
+    let Update { len, weights, gradient, first, second, updates, decays, rate_factor } = update;
     let direction = kernels.compare(gradient, first, len);
     kernels.copy_some(weights, scratch, len);
-    let again = Update { len, weights: &mut *weights, gradient, first, second, updates, decays };
+    let again = Update { len, weights: &mut *weights, gradient, first, second, updates, decays, rate_factor };
     kernels.adamw(with, clip, vec![again]);
     let moved = kernels.compare(scratch, weights, len);
     let statistics = TensorStatistics {

@@ -5,8 +5,9 @@
 use std::collections::VecDeque;
 
 use engine::{
-    AdamW, Edit, Engine, EngineError, EngineInfo, FlopTerms, LayerId, LayerIndex, ModelShape, Moments, Part,
-    Statistics, StepMemory, StepOutcome, StepPlan, TensorId, TensorStatistics, TokenBatch, Wait, Wanted,
+    AdamW, Edit, Engine, EngineError, EngineInfo, Execution, FlopTerms, LayerId, LayerIndex, ModelShape,
+    Moments, Part, Statistics, StepMemory, StepOutcome, StepPlan, TensorId, TensorStatistics, TokenBatch,
+    Wait, Wanted,
 };
 
 use crate::{
@@ -159,7 +160,7 @@ impl<K: Kernels> Step<K> {
         let mut scratch = self.kernels.zeros(largest);
         let Step { stack, kernels, flops, .. } = self;
         let updated = stack.all_mut().filter_map(|(id, param)| {
-            let update = param.update(kernels)?;
+            let update = param.update(with.rate_factor(id), kernels)?;
             flops.optimizer.0 += 12 * update.len as u128;
             Some(update_watched(kernels, id, with, clip, update, &mut scratch))
         });
@@ -167,8 +168,9 @@ impl<K: Kernels> Step<K> {
     }
 
     fn update(&mut self, with: &AdamW, clip: f64) {
+        let all = self.stack.all_mut();
         let tensors: Vec<_> =
-            self.stack.all_mut().filter_map(|(_, param)| param.update(&self.kernels)).collect();
+            all.filter_map(|(id, param)| param.update(with.rate_factor(id), &self.kernels)).collect();
         self.flops.optimizer.0 = tensors.iter().map(|tensor| 12 * tensor.len as u128).sum();
         self.kernels.adamw(with, clip, tensors);
     }
@@ -202,7 +204,7 @@ impl<K: Kernels> Engine for Step<K> {
     fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError> {
         self.stack.shape.check_batch(batch)?;
         self.stack.check_scope(&plan.trainable)?;
-        plan.check_execution(&self.stack.layers(), batch.sequences())?;
+        plan.execution.check(&self.stack.layers(), batch.sequences())?;
         if batch.sequences() == 0 || plan.micro_batch_sequences == 0 {
             return Err(EngineError::BadBatch(
                 "a step needs at least one row, and so does a micro-batch".into(),
@@ -245,15 +247,20 @@ impl<K: Kernels> Engine for Step<K> {
         Ok(self.outcomes.pop_front())
     }
 
-    fn evaluate(&mut self, batch: &TokenBatch) -> Result<Vec<f32>, EngineError> {
+    fn evaluate(&mut self, batch: &TokenBatch, execution: &Execution) -> Result<Vec<f32>, EngineError> {
         self.stack.shape.check_batch(batch)?;
+        execution.check(&self.stack.layers(), batch.sequences())?;
         let form = self.form(batch.sequences(), batch.length());
-        self.healthy(evaluate::losses(&self.kernels, &self.stack, batch, form))
+        let plan = Plan::forward_only(&self.stack.shape, &self.stack.layers(), execution);
+        self.healthy(evaluate::losses(&self.kernels, &self.stack, &plan, batch, form))
     }
 
-    fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+    fn logits(&mut self, tokens: &[u32], execution: &Execution) -> Result<Vec<f32>, EngineError> {
         self.stack.shape.check_tokens(tokens)?;
-        self.healthy(evaluate::logits(&self.kernels, &self.stack, tokens, self.form(1, tokens.len())))
+        execution.check(&self.stack.layers(), 1)?;
+        let form = self.form(1, tokens.len());
+        let plan = Plan::forward_only(&self.stack.shape, &self.stack.layers(), execution);
+        self.healthy(evaluate::logits(&self.kernels, &self.stack, &plan, tokens, form))
     }
 
     fn edit(&mut self, edit: Edit) -> Result<(), EngineError> {

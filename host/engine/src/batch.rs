@@ -23,6 +23,26 @@ impl TokenBatch {
         TokenBatch { rows, sequences, length }
     }
 
+    /// The same tokens in rows of so many targets each, every row cut into several.
+    ///
+    /// # Panics
+    /// When that does not divide the length of a row.
+    pub fn cut(&self, length: usize) -> TokenBatch {
+        assert!(
+            length > 0 && self.length.is_multiple_of(length),
+            "{length} divides no row of {}",
+            self.length
+        );
+        let pieces = |row: &[u32]| -> Vec<u32> {
+            (0..row.len() - 1)
+                .step_by(length)
+                .flat_map(|first| row[first..=first + length].to_vec())
+                .collect()
+        };
+        let rows = self.row_range(0, self.sequences).flat_map(pieces).collect();
+        TokenBatch::new(rows, self.sequences * (self.length / length), length)
+    }
+
     /// Number of rows.
     pub fn sequences(&self) -> usize {
         self.sequences
@@ -61,5 +81,20 @@ impl TokenBatch {
     fn row_range(&self, first: usize, count: usize) -> impl Iterator<Item = &[u32]> {
         let width = self.length + 1;
         self.rows[first * width..(first + count) * width].chunks_exact(width)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cut_rows_hold_the_same_targets_after_the_same_inputs() {
+        let whole = TokenBatch::new((0..14).collect(), 2, 6);
+        let cut = whole.cut(3);
+        assert_eq!((cut.sequences(), cut.length()), (4, 3));
+        assert_eq!(cut.rows(), [0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 9, 10, 10, 11, 12, 13]);
+        assert!(cut.inputs(0, 4).eq(whole.inputs(0, 2)) && cut.targets(0, 4).eq(whole.targets(0, 2)));
+        assert_eq!(whole.cut(6), whole);
     }
 }

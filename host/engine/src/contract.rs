@@ -24,6 +24,9 @@ pub fn check(build: Build<'_>) {
     micro_batches_do_not_change_the_gradient(build);
     snapshot_restores_everything(build);
     another_execution_is_followed_or_refused(build);
+    an_order_moves_blocks_and_nothing_else(build);
+    rate_factors_reach_their_tensors(build);
+    a_step_that_is_not_optimized_is_forgotten(build);
     nonsense_is_refused(build);
 }
 
@@ -52,7 +55,7 @@ pub fn tiny_batch() -> TokenBatch {
 }
 
 fn update() -> AdamW {
-    AdamW { rate: 0.01, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: Some(1.0) }
+    AdamW { rate: 0.01, weight_decay: 0.1, clip_norm: Some(1.0), ..AdamW::NOTHING }
 }
 
 /// An engine with these layers and varied weights in every tensor.
@@ -171,10 +174,13 @@ fn outcomes_come_in_order(build: Build<'_>) {
 fn evaluation_changes_nothing(build: Build<'_>) {
     let (shape, mut engine) = filled(build, &[0, 1]);
     let before = snapshot(&*engine, &shape);
-    let losses = engine.evaluate(&tiny_batch()).expect("a good batch");
+    let losses = engine.evaluate(&tiny_batch(), &Execution::WholeStack).expect("a good batch");
     assert_eq!(losses.len(), 15, "one loss a target");
-    assert_eq!(losses, engine.evaluate(&tiny_batch()).expect("a good batch"));
-    assert_eq!(engine.logits(&[1, 2, 3]).expect("good tokens").len(), 3 * shape.vocabulary);
+    assert_eq!(losses, engine.evaluate(&tiny_batch(), &Execution::WholeStack).expect("a good batch"));
+    assert_eq!(
+        engine.logits(&[1, 2, 3], &Execution::WholeStack).expect("good tokens").len(),
+        3 * shape.vocabulary
+    );
     assert_eq!(before, snapshot(&*engine, &shape));
 }
 
@@ -240,6 +246,61 @@ fn another_execution_is_followed_or_refused(build: Build<'_>) {
     assert_eq!(before, snapshot(&*engine, &shape), "a refused step changes nothing");
 }
 
+fn an_order_moves_blocks_and_nothing_else(build: Build<'_>) {
+    let (shape, mut engine) = filled(build, &[0, 1, 2]);
+    train_all(&mut *engine, &shape);
+    let before = snapshot(&*engine, &shape);
+    let losses = |engine: &mut dyn Engine| {
+        engine.evaluate(&tiny_batch(), &Execution::WholeStack).expect("a good batch")
+    };
+    let unmoved = losses(&mut *engine);
+    let reorder = |order: &[u64]| Edit::Reorder { layers: ids(order) };
+    for wrong in [&[0, 1][..], &[0, 1, 1], &[0, 1, 5]] {
+        assert!(matches!(engine.edit(reorder(wrong)), Err(EngineError::NoSuchTensor(_))), "{wrong:?}");
+    }
+    engine.edit(reorder(&[2, 0, 1])).expect("every block once");
+    assert_eq!(engine.layers(), ids(&[2, 0, 1]));
+    assert_ne!(losses(&mut *engine), unmoved, "another order is another function");
+    for (tensor, state) in &snapshot(&*engine, &shape).tensors {
+        let old = before.tensors.iter().find(|(other, _)| other == tensor);
+        assert_eq!(old.map(|(_, state)| state), Some(state), "{tensor} is what it was");
+    }
+    engine.edit(reorder(&[0, 1, 2])).expect("every block once");
+    assert_eq!(losses(&mut *engine), unmoved);
+}
+
+fn rate_factors_reach_their_tensors(build: Build<'_>) {
+    let trained = |rate: f64, factor: &dyn Fn(TensorId) -> Option<f64>| {
+        let (shape, mut engine) = filled(build, &[0, 1]);
+        let all = Trainable::all(&shape, &ids(&[0, 1]));
+        let rate_factors = all.iter().filter_map(|tensor| Some((tensor, factor(tensor)?))).collect();
+        engine.step(&tiny_batch(), &StepPlan::new(all, 3)).expect("a good batch");
+        engine.optimize(&AdamW { rate, rate_factors, ..update() }).expect("a healthy device");
+        snapshot(&*engine, &shape).tensors
+    };
+    let (whole, half) = (trained(0.01, &|_| None), trained(0.005, &|_| None));
+    let is_upper = |tensor: TensorId| tensor.layer == Some(LayerId(1));
+    let upper_at_half = trained(0.01, &|tensor| is_upper(tensor).then_some(0.5));
+    for (((tensor, mixed), (_, whole)), (_, half)) in upper_at_half.iter().zip(&whole).zip(&half) {
+        let expected = if is_upper(*tensor) { half } else { whole };
+        assert_eq!(mixed, expected, "{tensor}");
+    }
+}
+
+fn a_step_that_is_not_optimized_is_forgotten(build: Build<'_>) {
+    let (shape, mut engine) = filled(build, &[0]);
+    let before = snapshot(&*engine, &shape);
+    let all = Trainable::all(&shape, &ids(&[0]));
+    engine.step(&tiny_batch(), &StepPlan::new(all.clone(), 3)).expect("a good batch");
+    assert_eq!(before, snapshot(&*engine, &shape), "a step alone updates nothing");
+    train(&mut *engine, &all, 3);
+    let mut outcomes = 0;
+    while engine.outcome(Wait::ForAll).expect("a healthy device").is_some() {
+        outcomes += 1;
+    }
+    assert_eq!(outcomes, 1, "one for each step that was optimized");
+}
+
 fn nonsense_is_refused(build: Build<'_>) {
     let (shape, mut engine) = filled(build, &[0]);
     let all = Trainable::all(&shape, &ids(&[0]));
@@ -247,7 +308,7 @@ fn nonsense_is_refused(build: Build<'_>) {
     let outside = TokenBatch::new(vec![1, 2, 11], 1, 2);
     assert!(matches!(engine.step(&outside, &plan(all.clone())), Err(EngineError::BadBatch(_))));
     let long = TokenBatch::new(vec![1; 8], 1, 7);
-    assert!(matches!(engine.evaluate(&long), Err(EngineError::BadBatch(_))));
+    assert!(matches!(engine.evaluate(&long, &Execution::WholeStack), Err(EngineError::BadBatch(_))));
     let elsewhere = Trainable::all(&shape, &ids(&[0, 5]));
     assert!(matches!(engine.step(&tiny_batch(), &plan(elsewhere)), Err(EngineError::NoSuchTensor(_))));
     let known = shape.shared_tensors()[0].class;

@@ -1,6 +1,10 @@
 //! The seam: everything above an engine sees this trait, named tensors and plain values.
 
-use crate::{LayerId, LayerIndex, Statistics, StepMemory, StepPlan, TensorClass, TensorId, TokenBatch};
+use std::collections::BTreeMap;
+
+use crate::{
+    Execution, LayerId, LayerIndex, Statistics, StepMemory, StepPlan, TensorClass, TensorId, TokenBatch,
+};
 
 /// A model in training: a stack of blocks with weights, AdamW moments and gradients.
 ///
@@ -30,7 +34,8 @@ pub trait Engine: Send {
 
     /// [between steps] Forward and backward over the whole batch, in micro-batches of at most
     /// `plan.micro_batch_sequences`; the gradient is that of the mean loss over all tokens of the
-    /// batch, whatever the micro-batch. Replaces earlier gradients.
+    /// batch, whatever the micro-batch. Replaces earlier gradients. A step that is not optimized is forgotten by the
+    /// next, and has no outcome.
     ///
     /// # Errors
     /// A token outside the vocabulary, a row longer than the context, a tensor in the scope or a block in
@@ -38,7 +43,7 @@ pub trait Engine: Send {
     /// device.
     fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError>;
 
-    /// [once after each `step`] One AdamW update of what the step trained, each tensor with its own step
+    /// [once after a `step`] One AdamW update of what the step trained, each tensor with its own step
     /// counter; clips by the global norm first if asked to.
     ///
     /// # Errors
@@ -53,17 +58,19 @@ pub trait Engine: Send {
     /// A failing device.
     fn outcome(&mut self, wait: Wait) -> Result<Option<StepOutcome>, EngineError>;
 
-    /// [between steps] The loss of each target in nats, `[sequences, length]`; changes nothing.
+    /// [between steps] The loss of each target in nats, `[sequences, length]`, of what runs by that execution; changes
+    /// nothing.
     ///
     /// # Errors
     /// As for `step`.
-    fn evaluate(&mut self, batch: &TokenBatch) -> Result<Vec<f32>, EngineError>;
+    fn evaluate(&mut self, batch: &TokenBatch, execution: &Execution) -> Result<Vec<f32>, EngineError>;
 
-    /// [between steps] The logits after each of these tokens, `[tokens, vocabulary]`; changes nothing.
+    /// [between steps] The logits after each of these tokens, `[tokens, vocabulary]`, of what runs by that execution for
+    /// one sequence; changes nothing.
     ///
     /// # Errors
     /// As for `step`.
-    fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError>;
+    fn logits(&mut self, tokens: &[u32], execution: &Execution) -> Result<Vec<f32>, EngineError>;
 
     /// [between steps] Changes the stack; touches no tensor of any other block.
     ///
@@ -131,7 +138,7 @@ pub enum Wait {
 }
 
 /// One AdamW update with decoupled weight decay on matrices (Loshchilov and Hutter, arXiv 1711.05101).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AdamW {
     /// Learning rate of this step.
     pub rate: f64,
@@ -145,6 +152,26 @@ pub struct AdamW {
     pub weight_decay: f64,
     /// Largest global gradient norm; gradients are multiplied by `min(1, clip / (norm + 1e-6))`.
     pub clip_norm: Option<f64>,
+    /// Multiply the rate of these tensors, weight decay included.
+    pub rate_factors: BTreeMap<TensorId, f64>,
+}
+
+impl AdamW {
+    /// An update that moves no weight.
+    pub const NOTHING: AdamW = AdamW {
+        rate: 0.0,
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+        clip_norm: None,
+        rate_factors: BTreeMap::new(),
+    };
+
+    /// What the rate of a tensor is multiplied by.
+    pub fn rate_factor(&self, tensor: TensorId) -> f64 {
+        self.rate_factors.get(&tensor).copied().unwrap_or(1.0)
+    }
 }
 
 /// A change of the stack.
@@ -163,6 +190,11 @@ pub enum Edit {
     Remove {
         /// Its identity.
         layer: LayerId,
+    },
+    /// The blocks come to stand in another order.
+    Reorder {
+        /// Every block of the stack once, from the embeddings up.
+        layers: Vec<LayerId>,
     },
 }
 

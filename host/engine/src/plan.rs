@@ -54,37 +54,12 @@ impl StepPlan {
     /// Another execution, statistics, or blocks that are to be computed again.
     pub fn check_plain(&self, engine: &'static str) -> Result<(), EngineError> {
         let unsupported = |what: &str| Err(EngineError::Unsupported { engine, what: what.into() });
-        if self.execution != Execution::WholeStack {
-            return unsupported("steps that run anything but the whole stack once");
-        }
+        self.execution.check_whole(engine)?;
         if self.statistics != Wanted::default() {
             return unsupported("statistics of tensors and blocks");
         }
         if self.recompute == Recompute::Blocks {
             return unsupported("blocks that are computed again in the backward pass");
-        }
-        Ok(())
-    }
-
-    /// Refuses an execution that a stack and a batch of so many sequences cannot follow.
-    ///
-    /// # Errors
-    /// A block that is not there, a gate that is not finite, a mask of another length.
-    pub fn check_execution(&self, stack: &[LayerId], sequences: usize) -> Result<(), EngineError> {
-        let Execution::Entries(entries) = &self.execution else { return Ok(()) };
-        for Entry { layer, attention_gate, mlp_gate, sequences: mask } in entries {
-            if !stack.contains(layer) {
-                return Err(EngineError::NoSuchTensor(format!("the stack has no layer {layer} to run")));
-            }
-            if !(attention_gate.is_finite() && mlp_gate.is_finite()) {
-                return Err(EngineError::BadBatch(format!("a gate of layer {layer} is not a finite number")));
-            }
-            if let Some(mask) = mask.as_ref().filter(|mask| mask.len() != sequences) {
-                let wrong = mask.len();
-                return Err(EngineError::BadBatch(format!(
-                    "the mask of layer {layer} is for {wrong} sequences, the step has {sequences}"
-                )));
-            }
         }
         Ok(())
     }
@@ -138,6 +113,41 @@ impl Entry {
 }
 
 impl Execution {
+    /// Refuses an execution that a stack and a batch of so many sequences cannot follow.
+    ///
+    /// # Errors
+    /// A block that is not there, a gate that is not finite, a mask of another length.
+    pub fn check(&self, stack: &[LayerId], sequences: usize) -> Result<(), EngineError> {
+        let Execution::Entries(entries) = self else { return Ok(()) };
+        for Entry { layer, attention_gate, mlp_gate, sequences: mask } in entries {
+            if !stack.contains(layer) {
+                return Err(EngineError::NoSuchTensor(format!("the stack has no layer {layer} to run")));
+            }
+            if !(attention_gate.is_finite() && mlp_gate.is_finite()) {
+                return Err(EngineError::BadBatch(format!("a gate of layer {layer} is not a finite number")));
+            }
+            if let Some(mask) = mask.as_ref().filter(|mask| mask.len() != sequences) {
+                let wrong = mask.len();
+                return Err(EngineError::BadBatch(format!(
+                    "the mask of layer {layer} is for {wrong} sequences, the step has {sequences}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// For engines that run the whole stack: refuses everything else.
+    ///
+    /// # Errors
+    /// Another execution.
+    pub fn check_whole(&self, engine: &'static str) -> Result<(), EngineError> {
+        if *self == Execution::WholeStack {
+            return Ok(());
+        }
+        let what = "anything but the whole stack once".into();
+        Err(EngineError::Unsupported { engine, what })
+    }
+
     /// The entries that compute something: none that is gated off whole or that no sequence passes through.
     pub fn running(&self, stack: &[LayerId]) -> Vec<Entry> {
         let entries: Cow<'_, [Entry]> = match self {

@@ -1,6 +1,6 @@
 //! What every engine refuses in the same words. Not here: what only one of them cannot do.
 
-use crate::{EngineError, ModelShape, TensorId, TensorSpec, TokenBatch};
+use crate::{EngineError, LayerId, ModelShape, TensorId, TensorSpec, TokenBatch};
 
 impl ModelShape {
     /// Refuses rows that this model cannot read.
@@ -51,6 +51,27 @@ impl TensorSpec {
         }
         Err(EngineError::WrongSize { tensor: id.to_string(), expected: self.len(), given })
     }
+}
+
+/// Refuses an order in which not every block of the stack stands once.
+///
+/// # Errors
+/// That.
+pub fn check_order(stack: &[LayerId], layers: &[LayerId]) -> Result<(), EngineError> {
+    let sorted = |layers: &[LayerId]| {
+        let mut sorted = layers.to_vec();
+        sorted.sort_unstable();
+        sorted
+    };
+    if sorted(stack) == sorted(layers) {
+        return Ok(());
+    }
+    let list = |layers: &[LayerId]| layers.iter().map(LayerId::to_string).collect::<Vec<_>>().join(" ");
+    Err(EngineError::NoSuchTensor(format!(
+        "the layers {} are no order of the stack, which has {}",
+        list(layers),
+        list(stack)
+    )))
 }
 
 impl EngineError {

@@ -8,7 +8,7 @@
 //! gradient norm = loss * (tensors that train / tensors of the stack)
 //! ```
 //!
-//! where `h` in [0, 1) is a hash of the weights and of the tokens. AdamW runs for real, on a pseudo-random
+//! where `h` in [0, 1) is a hash of the weights, of the tokens and of gates that are not 1. AdamW runs for real, on a pseudo-random
 //! gradient drawn from the tensor's name and its step counter. A gradient's norm is measured as `1 / (1 + updates)`.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::{
     AdamW, BlockStatistics, Edit, Engine, EngineError, EngineInfo, Entry, Execution, LayerId, ModelShape,
     Moments, Part, Statistics, Step, StepMemory, StepOutcome, StepPlan, TensorId, TensorSpec,
-    TensorStatistics, TokenBatch, Wait, Wanted,
+    TensorStatistics, TokenBatch, Wait, Wanted, check_order,
 };
 
 /// The engine's name in messages.
@@ -60,7 +60,7 @@ pub struct ScriptedEngine {
     layers: Vec<LayerId>,
     tensors: BTreeMap<TensorId, Tensor>,
     steps: u64,
-    in_flight: Option<StepPlan>,
+    in_flight: Option<(StepPlan, StepOutcome)>,
     outcomes: VecDeque<StepOutcome>,
     fault: Option<Fault>,
 }
@@ -110,20 +110,23 @@ impl ScriptedEngine {
     }
 
     /// The stated function.
-    fn loss(&self, rows: &[u32]) -> f64 {
+    fn loss(&self, rows: &[u32], execution: &Execution) -> f64 {
         let vocabulary = self.shape.vocabulary as f64;
         let updates: u64 = self.tensors.values().map(|tensor| tensor.moments.updates).sum();
         let updates = updates as f64 / self.tensors.len() as f64;
         let learned = 0.25 + 0.75 / (1.0 + updates / 100.0);
         let depth = 1.0 / (20.0 * (1.0 + self.layers.len() as f64));
-        vocabulary.ln() * learned + depth + self.hash(rows) / 1000.0
+        vocabulary.ln() * learned + depth + self.hash(rows, execution) / 1000.0
     }
 
-    /// In [0, 1), from the bits of all weights in the order of the stack and of the tokens.
-    fn hash(&self, rows: &[u32]) -> f64 {
+    /// In [0, 1), from the bits of all weights in the order of the stack, of the tokens, and of gates that are not 1.
+    fn hash(&self, rows: &[u32], execution: &Execution) -> f64 {
         let ordered = self.shape.tensors(&self.layers);
         let weights = ordered.iter().flat_map(|(tensor, _)| self.tensors[tensor].weights.iter());
-        let bits = weights.map(|w| w.to_bits()).chain(rows.iter().copied());
+        let entries = if let Execution::Entries(entries) = execution { entries.as_slice() } else { &[] };
+        let gates = entries.iter().flat_map(|entry| [entry.attention_gate, entry.mlp_gate]);
+        let gates = gates.filter(|&gate| gate != 1.0).map(f32::to_bits);
+        let bits = weights.map(|w| w.to_bits()).chain(rows.iter().copied()).chain(gates);
         let hash = bits.fold(0xcbf2_9ce4_8422_2325_u64, |hash, bits| mix(hash ^ u64::from(bits)));
         (hash >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -199,21 +202,22 @@ impl Engine for ScriptedEngine {
             StepPlan { execution: Execution::WholeStack, statistics: Wanted::default(), ..plan.clone() };
         followed.check_plain(NAME)?;
         self.shape.check_batch(batch)?;
-        plan.check_execution(&self.layers, batch.sequences())?;
+        plan.execution.check(&self.layers, batch.sequences())?;
         for tensor in plan.trainable.iter() {
             self.get(tensor)?;
         }
-        let loss = if self.strike()? { f64::NAN } else { self.loss(batch.rows()) };
+        let loss = if self.strike()? { f64::NAN } else { self.loss(batch.rows(), &plan.execution) };
         let gradient_norm = loss * self.share_that_trains(plan);
         let statistics = (plan.statistics != Wanted::default()).then(|| Box::new(self.statistics(plan)));
-        self.outcomes.push_back(StepOutcome { loss_nats_per_token: loss, gradient_norm, statistics });
-        self.in_flight = Some(plan.clone());
+        let outcome = StepOutcome { loss_nats_per_token: loss, gradient_norm, statistics };
+        self.in_flight = Some((plan.clone(), outcome));
         self.steps += 1;
         Ok(())
     }
 
     fn optimize(&mut self, update: &AdamW) -> Result<(), EngineError> {
-        let Some(plan) = self.in_flight.take() else { return Ok(()) };
+        let Some((plan, outcome)) = self.in_flight.take() else { return Ok(()) };
+        self.outcomes.push_back(outcome);
         for id in plan.trained(&self.shape, &self.layers).iter() {
             let kept = self.weights == Weights::Kept;
             let tensor = self.get_mut(id)?;
@@ -231,13 +235,15 @@ impl Engine for ScriptedEngine {
         Ok(if self.outcomes.len() > held_back { self.outcomes.pop_front() } else { None })
     }
 
-    fn evaluate(&mut self, batch: &TokenBatch) -> Result<Vec<f32>, EngineError> {
+    fn evaluate(&mut self, batch: &TokenBatch, execution: &Execution) -> Result<Vec<f32>, EngineError> {
         self.shape.check_batch(batch)?;
+        execution.check(&self.layers, batch.sequences())?;
         let rows = batch.rows().chunks_exact(batch.length() + 1);
-        Ok(rows.flat_map(|row| vec![self.loss(row) as f32; batch.length()]).collect())
+        Ok(rows.flat_map(|row| vec![self.loss(row, execution) as f32; batch.length()]).collect())
     }
 
-    fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+    fn logits(&mut self, tokens: &[u32], execution: &Execution) -> Result<Vec<f32>, EngineError> {
+        execution.check(&self.layers, 1)?;
         // The next id is always expected to be the present one plus 1.
         let expected = |token: u32| (token as usize + 1) % self.shape.vocabulary;
         let row = |token| (0..self.shape.vocabulary).map(move |id| f32::from(id == expected(token)));
@@ -264,6 +270,10 @@ impl Engine for ScriptedEngine {
                 };
                 self.layers.remove(position);
                 self.tensors.retain(|tensor, _| tensor.layer != Some(layer));
+            }
+            Edit::Reorder { layers } => {
+                check_order(&self.layers, &layers)?;
+                self.layers = layers;
             }
         }
         Ok(())
@@ -311,7 +321,8 @@ impl Tensor {
     fn adamw(&mut self, id: TensorId, with: &AdamW) {
         let seed =
             id.to_string().bytes().fold(self.moments.updates, |seed, byte| mix(seed ^ u64::from(byte)));
-        let decay = if self.spec.decays() { 1.0 - with.rate * with.weight_decay } else { 1.0 };
+        let rate = with.rate * with.rate_factor(id);
+        let decay = if self.spec.decays() { 1.0 - rate * with.weight_decay } else { 1.0 };
         let updates = i32::try_from(self.moments.updates).unwrap_or(i32::MAX);
         let (bias1, bias2) = (1.0 - with.beta1.powi(updates), 1.0 - with.beta2.powi(updates));
         let moments = self.moments.first.iter_mut().zip(&mut self.moments.second);
@@ -319,7 +330,7 @@ impl Tensor {
             let gradient = (mix(seed ^ index as u64) >> 40) as f64 / (1u64 << 24) as f64 - 0.5;
             let m = with.beta1 * f64::from(*first) + (1.0 - with.beta1) * gradient;
             let v = with.beta2 * f64::from(*second) + (1.0 - with.beta2) * gradient * gradient;
-            let delta = with.rate * (m / bias1) / ((v / bias2).sqrt() + with.epsilon);
+            let delta = rate * (m / bias1) / ((v / bias2).sqrt() + with.epsilon);
             *weight = (f64::from(*weight) * decay - delta) as f32;
             (*first, *second) = (m as f32, v as f32);
         }

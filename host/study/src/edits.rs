@@ -66,6 +66,9 @@ mod tests {
             largest_token_loss_change: 1.0,
             largest_logit_change: Some(0.5),
             claim: Some(claim),
+            activation_rms_before: Vec::new(),
+            activation_rms_after: Vec::new(),
+            without_gradient: Vec::new(),
             moments: vec![],
             others_bit_identical: true,
         }

@@ -181,14 +181,7 @@ fn random_batch(workload: &Workload, random: &mut Random) -> TokenBatch {
 
 fn one_step(engine: &mut dyn Engine, batch: &TokenBatch, plan: &StepPlan) -> Result<f64, TrainError> {
     engine.step(batch, plan)?;
-    engine.optimize(&AdamW {
-        rate: 6e-4,
-        beta1: 0.9,
-        beta2: 0.95,
-        epsilon: 1e-8,
-        weight_decay: 0.1,
-        clip_norm: None,
-    })?;
+    engine.optimize(&AdamW { rate: 6e-4, weight_decay: 0.1, ..AdamW::NOTHING })?;
     let outcome = engine.outcome(Wait::ForAll)?;
     Ok(outcome.map_or(f64::NAN, |outcome| outcome.loss_nats_per_token))
 }

@@ -1,8 +1,9 @@
 //! The moment before a step at which a strategy may ask for something: the sink that its requests go to.
 
-use engine::Step;
-use plugin_host::api::{Action, ActionSink, Error, Pushed, Result};
+use engine::{Flops, Step};
+use plugin_host::api::{Action, ActionSink, Error, Probe, Pushed, Result};
 
+use crate::costs::StepCost;
 use crate::course::{Course, Rules};
 
 /// Most requests of one boundary.
@@ -17,14 +18,56 @@ pub(crate) struct Boundary<'a> {
     /// The requests that were refused, in words, with the reason.
     pub refused: Vec<(String, String)>,
     rules: &'a Rules,
-    step: Step,
-    progress: f64,
+    moment: Moment,
+}
+
+/// When a strategy is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// The coming step.
+    pub step: Step,
+    /// Share of the budget that is spent.
+    pub progress: f64,
+    /// FLOPs that are left, where the budget is in FLOPs.
+    pub flops_left: Option<Flops>,
+    /// Whether it is told what came of a probe before this very step.
+    pub after_probe: bool,
 }
 
 impl<'a> Boundary<'a> {
-    /// Before that step.
-    pub(crate) fn new(course: &Course, rules: &'a Rules, step: Step, progress: f64) -> Boundary<'a> {
-        Boundary { course: course.clone(), taken: Vec::new(), refused: Vec::new(), rules, step, progress }
+    /// At that moment.
+    pub(crate) fn new(course: &Course, rules: &'a Rules, moment: Moment) -> Boundary<'a> {
+        Boundary { course: course.clone(), taken: Vec::new(), refused: Vec::new(), rules, moment }
+    }
+
+    fn decide(&mut self, action: &Action) -> Result<Pushed> {
+        let Moment { step, progress, .. } = self.moment;
+        action.check_well_formed()?;
+        action.check_beside(&self.taken)?;
+        if let Action::Probe(probe) = action {
+            self.check_probe(probe)?;
+        }
+        self.course.decide(action, self.rules, step, progress)
+    }
+
+    /// A probe that the budget cannot pay would end the run in the middle of it.
+    fn check_probe(&self, probe: &Probe) -> Result<()> {
+        let Moment { step, progress, flops_left, after_probe } = self.moment;
+        if after_probe {
+            return Err(Error::new("there was a probe before this step"));
+        }
+        let Some(left) = flops_left else { return Ok(()) };
+        let mut cost = Flops(0);
+        for candidate in &probe.candidates {
+            let tried = self.course.tried(candidate, self.rules, step, progress)?;
+            let of_step = StepCost::of(&self.rules.shape, &tried).flops.total();
+            cost += Flops(of_step.0.saturating_mul(probe.steps.into()));
+        }
+        if cost <= left {
+            return Ok(());
+        }
+        let (cost, left) = (cost.as_f64(), left.as_f64());
+        Err(Error::new(format!("the probe costs {cost:.3e} FLOPs, the budget has {left:.3e} left")))
     }
 }
 
@@ -33,7 +76,7 @@ impl ActionSink for Boundary<'_> {
         let answer = if self.taken.len() + self.refused.len() >= MOST_REQUESTS {
             Err(Error::new(format!("more than {MOST_REQUESTS} requests before one step")))
         } else {
-            self.course.decide(&action, self.rules, self.step, self.progress)
+            self.decide(&action)
         };
         match &answer {
             Ok(_) => self.taken.push(action),

@@ -17,7 +17,7 @@ use engine::{
     Engine, Entry, Execution, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, Step, TensorId,
     TensorState, Trainable,
 };
-use plugin_host::api::{Evaluation, LossPoint, Measured, Saved};
+use plugin_host::api::{Batch, Evaluation, LossPoint, Measured, RateFactor, Saved};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -30,7 +30,7 @@ use crate::schedule::RunningSchedule;
 use crate::tensor_file::{Pending, hash_of_file, read_tensors, write_tensors};
 
 /// Version of the format.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 /// Where a run stands, tensors aside.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,6 +96,11 @@ struct StateFile {
     /// `None` = the whole stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     execution: Option<Vec<Entry>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    gates: BTreeMap<LayerId, [f32; 2]>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rates: Vec<RateFactor>,
+    batch: Batch,
     phase: String,
     schedule: RunningSchedule,
     costs: Costs,
@@ -208,6 +213,9 @@ impl StateFile {
             next_layer: course.next_layer,
             trainable: course.trainable.iter().map(tensor).collect(),
             execution: saved_entries(&course.execution),
+            gates: course.gates.clone(),
+            rates: course.rates.clone(),
+            batch: course.batch,
             phase: course.phase.clone(),
             schedule: course.schedule.clone(),
             costs: state.costs.clone(),
@@ -237,6 +245,9 @@ impl StateFile {
             next_layer: self.next_layer,
             trainable: self.trainable.iter().map(tensor).collect::<Option<Trainable>>()?,
             execution: self.execution.clone().map_or(Execution::WholeStack, Execution::Entries),
+            gates: self.gates.clone(),
+            rates: self.rates.clone(),
+            batch: self.batch,
             phase: self.phase.clone(),
             schedule: self.schedule.clone(),
         })

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use engine::{Entry, FlopTerms, Flops, ModelShape, StepPlan, Tokens, plan_flops, step_flops_li2024};
 use plugin_host::TimeSpent;
+use plugin_host::api::Batch;
 use serde::{Deserialize, Serialize};
 
 use crate::course::Course;
@@ -18,8 +19,20 @@ pub struct Costs {
     pub flops: FlopTerms,
     /// FLOPs by the paper's cost model.
     pub flops_li2024: Flops,
+    /// What probes took of these FLOPs, and the tokens that they read, which are not among those above.
+    #[serde(default)]
+    pub probes: ProbeCosts,
     /// Wall time by purpose, all sittings together.
     pub wall: WallTime,
+}
+
+/// What the ways to go on have cost that were tried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeCosts {
+    /// Tokens.
+    pub tokens: Tokens,
+    /// Exact FLOPs.
+    pub flops: Flops,
 }
 
 /// Wall time by purpose, in seconds.
@@ -33,6 +46,9 @@ pub struct WallTime {
     pub evaluation_seconds: f64,
     /// Edits of the stack, with their audits, and audits of phases.
     pub growth_seconds: f64,
+    /// Ways to go on that were tried out.
+    #[serde(default)]
+    pub probing_seconds: f64,
     /// Calls of the strategy.
     pub plugin_seconds: f64,
     /// Checkpoints.
@@ -54,6 +70,7 @@ impl WallTime {
             data_seconds: mean(|wall| wall.data_seconds),
             evaluation_seconds: mean(|wall| wall.evaluation_seconds),
             growth_seconds: mean(|wall| wall.growth_seconds),
+            probing_seconds: mean(|wall| wall.probing_seconds),
             plugin_seconds: mean(|wall| wall.plugin_seconds),
             checkpoint_seconds: mean(|wall| wall.checkpoint_seconds),
             plugins: mean_of_plugins(runs),
@@ -66,6 +83,7 @@ impl WallTime {
             + self.data_seconds
             + self.evaluation_seconds
             + self.growth_seconds
+            + self.probing_seconds
             + self.plugin_seconds
             + self.checkpoint_seconds
     }
@@ -97,16 +115,16 @@ pub struct StepCost {
 
 impl StepCost {
     /// Of a step on that course.
-    pub fn of(shape: &ModelShape, course: &Course, sequences: usize) -> StepCost {
-        let (layers, length) = (course.layers(), shape.context);
-        let execution = course.execution.clone();
+    pub fn of(shape: &ModelShape, course: &Course) -> StepCost {
+        let (layers, Batch { sequences, length }) = (course.layers(), course.batch);
+        let execution = course.execution_of_step();
         let plan = StepPlan { execution, ..StepPlan::new(course.trainable.clone(), sequences) };
         let of_pass = |pass: &Entry| {
             step_flops_li2024(shape, &[pass.layer], &course.trainable, pass.active(sequences), length)
         };
         let passes = plan.execution.running(&layers);
         StepCost {
-            tokens: Tokens((sequences * length) as u64),
+            tokens: Tokens(course.batch.tokens()),
             flops: plan_flops(shape, &layers, &plan, sequences, length),
             flops_li2024: passes.iter().map(of_pass).fold(Flops(0), |sum, flops| sum + flops),
         }
@@ -114,6 +132,21 @@ impl StepCost {
 }
 
 impl Costs {
+    /// Has the FLOPs of another moment, and what probes had cost then.
+    pub(crate) fn set_flops_to(&mut self, other: &Costs) {
+        self.flops = other.flops;
+        self.flops_li2024 = other.flops_li2024;
+        self.probes = other.probes;
+    }
+
+    /// One step more of something that is tried out.
+    pub fn add_probe_step(&mut self, step: &StepCost) {
+        self.flops += step.flops;
+        self.flops_li2024 += step.flops_li2024;
+        self.probes.tokens += step.tokens;
+        self.probes.flops += step.flops.total();
+    }
+
     /// One step more.
     pub fn add_step(&mut self, step: &StepCost) {
         self.tokens += step.tokens;

@@ -2,12 +2,12 @@
 //! course and nothing else; what they mean for the engine is done afterwards. So a dry run and a real run
 //! decide alike, and a refused or rejected request leaves no trace.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine::{Entry, Execution, LayerId, ModelShape, Step, TensorClass, TensorId, TensorRole, Trainable};
 use plugin_host::api::{
-    Above, Action, Block, Error, Insert, OptimizerChange, OptimizerRule, Pass, Plan, Pushed, Replace, Result,
-    Train, Which,
+    Above, Action, Batch, Block, Error, Gate, Insert, OptimizerChange, OptimizerRule, Pass, Plan, Pushed,
+    RateFactor, Replace, Result, ScheduleChange, Train, Which,
 };
 
 use crate::RunConfig;
@@ -22,8 +22,8 @@ pub struct Rules {
     pub deepest: usize,
     /// Initializers that the study has filled in.
     pub slots: BTreeSet<String>,
-    /// Sequences of a step.
-    pub sequences_per_step: usize,
+    /// Tokens of a step, as the study has it.
+    pub tokens_per_step: u64,
     /// Whether the strategy may choose what runs in a step.
     pub executes: bool,
 }
@@ -53,11 +53,14 @@ impl Rules {
             shape: shape.clone(),
             deepest: plan.deepest,
             slots,
-            sequences_per_step: config.training.sequences_per_step,
+            tokens_per_step: config.tokens_per_step().0,
             executes: plan.executes,
         })
     }
 }
+
+/// Largest step that a strategy may ask for, in multiples of the study's.
+const MOST_BATCH_FACTOR: u64 = 64;
 
 /// A block of the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +80,14 @@ pub struct Course {
     pub next_layer: LayerId,
     /// What trains.
     pub trainable: Trainable,
-    /// What runs.
+    /// What runs in a step, gates aside.
     pub execution: Execution,
+    /// Gates of attention and MLP that are part of the model, where they are not 1.
+    pub gates: BTreeMap<LayerId, [f32; 2]>,
+    /// What learning rates are multiplied by; of several for a tensor the last counts.
+    pub rates: Vec<RateFactor>,
+    /// How much a step reads.
+    pub batch: Batch,
     /// The phase's label; empty before the first.
     pub phase: String,
     /// The learning rate.
@@ -86,14 +95,17 @@ pub struct Course {
 }
 
 impl Course {
-    /// A run's start: so many blocks, everything trains.
-    pub fn start(shape: &ModelShape, depth: usize, schedule: RunningSchedule) -> Course {
+    /// A run's start: so many blocks, everything trains, so many sequences in a step.
+    pub fn start(shape: &ModelShape, depth: usize, sequences: usize, schedule: RunningSchedule) -> Course {
         let blocks: Vec<PlacedBlock> =
             (0..depth as u64).map(|id| PlacedBlock { layer: LayerId(id), born_at: Step(0) }).collect();
         let layers: Vec<LayerId> = blocks.iter().map(|block| block.layer).collect();
         Course {
             trainable: Trainable::all(shape, &layers),
             execution: Execution::WholeStack,
+            gates: BTreeMap::new(),
+            rates: Vec::new(),
+            batch: Batch { sequences, length: shape.context },
             next_layer: LayerId(depth as u64),
             phase: String::new(),
             blocks,
@@ -140,7 +152,21 @@ impl Course {
             Action::ExecuteWholeStack => self.execution = Execution::WholeStack,
             Action::Train(train) => self.trainable = self.scope(train, &rules.shape)?,
             Action::Optimizer(rule) => self.check_optimizer(rule, &rules.shape)?,
+            Action::Schedule(ScheduleChange::Scale(factor)) if !self.schedule.can_be_scaled(*factor) => {
+                return Err(Error::new(format!(
+                    "the rate would be far from the study's if multiplied by {factor}"
+                )));
+            }
             Action::Schedule(change) => self.schedule.change(change, step.0, progress),
+            Action::Permute(layers) => self.permute(layers)?,
+            Action::Gate(gates) => self.gate(gates, rules)?,
+            Action::Rates(factors) => self.set_rates(factors, &rules.shape)?,
+            Action::Batch(batch) => self.set_batch(*batch, rules)?,
+            Action::Probe(probe) => {
+                for candidate in &probe.candidates {
+                    self.tried(candidate, rules, step, progress)?;
+                }
+            }
             Action::Phase(label) => self.phase.clone_from(label),
             Action::Checkpoint(_) | Action::Stop(_) | Action::Metric { .. } | Action::Evaluate => {}
             Action::Accept | Action::Reject(_) => {
@@ -149,6 +175,111 @@ impl Course {
             other => return Err(Error::new(format!("this host does not know the request {other:?}"))),
         }
         Ok(Pushed::Taken)
+    }
+
+    /// The course as a candidate of a probe would have it.
+    ///
+    /// # Errors
+    /// The reason for which one of its requests would be refused.
+    pub fn tried(&self, candidate: &[Action], rules: &Rules, step: Step, progress: f64) -> Result<Course> {
+        let mut tried = self.clone();
+        candidate.iter().try_for_each(|action| tried.decide(action, rules, step, progress).map(|_| ()))?;
+        Ok(tried)
+    }
+
+    /// What runs in the coming step.
+    pub fn execution_of_step(&self) -> Execution {
+        self.gated(&self.execution)
+    }
+
+    /// What runs where the model is looked at: the whole stack, with its gates.
+    pub fn execution_of_model(&self) -> Execution {
+        self.gated(&Execution::WholeStack)
+    }
+
+    fn gated(&self, execution: &Execution) -> Execution {
+        if self.gates.is_empty() {
+            return execution.clone();
+        }
+        let mut entries = match execution {
+            Execution::WholeStack => self.layers().into_iter().map(Entry::whole).collect(),
+            Execution::Entries(entries) => entries.clone(),
+        };
+        for entry in &mut entries {
+            let [attention, mlp] = self.gates.get(&entry.layer).copied().unwrap_or([1.0; 2]);
+            entry.attention_gate *= attention;
+            entry.mlp_gate *= mlp;
+        }
+        Execution::Entries(entries)
+    }
+
+    /// What the learning rate of each tensor is multiplied by, where it is multiplied.
+    pub fn rate_factors(&self, shape: &ModelShape) -> BTreeMap<TensorId, f64> {
+        let mut factors = BTreeMap::new();
+        if self.rates.is_empty() {
+            return factors;
+        }
+        for (tensor, _) in shape.tensors(&self.layers()) {
+            if let Some(last) = self.rates.iter().rev().find(|rate| is_selected(tensor, &rate.which)) {
+                factors.insert(tensor, last.factor);
+            }
+        }
+        factors
+    }
+
+    fn permute(&mut self, layers: &[plugin_host::api::LayerId]) -> Result<()> {
+        let places = layers.iter().map(|&layer| self.find(layer)).collect::<Result<Vec<usize>>>()?;
+        if places.len() != self.depth() {
+            let (given, depth) = (places.len(), self.depth());
+            return Err(Error::new(format!("{given} blocks are put in order, the stack has {depth}")));
+        }
+        self.blocks = places.into_iter().map(|place| self.blocks[place]).collect();
+        self.execution = Execution::WholeStack;
+        Ok(())
+    }
+
+    fn gate(&mut self, gates: &[Gate], rules: &Rules) -> Result<()> {
+        check_executes(rules)?;
+        gates.iter().try_for_each(|gate| self.find(gate.layer).map(|_| ()))?;
+        for &Gate { layer, attention, mlp } in gates {
+            let layer = LayerId(layer.0);
+            if (attention, mlp) == (1.0, 1.0) {
+                self.gates.remove(&layer);
+            } else {
+                self.gates.insert(layer, [attention, mlp]);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_rates(&mut self, factors: &[RateFactor], shape: &ModelShape) -> Result<()> {
+        for factor in factors {
+            self.selected(&factor.which, shape)?;
+        }
+        self.rates = factors.to_vec();
+        Ok(())
+    }
+
+    fn set_batch(&mut self, batch: Batch, rules: &Rules) -> Result<()> {
+        let (Batch { sequences, length }, context) = (batch, rules.shape.context);
+        if length > context || context % length != 0 {
+            return Err(Error::new(format!("sequences of {length} tokens do not divide rows of {context}")));
+        }
+        if batch.tokens() % context as u64 != 0 {
+            let what =
+                format!("{sequences} sequences of {length} tokens are no whole number of rows of {context}");
+            return Err(Error::new(what));
+        }
+        let (tokens, most) = (batch.tokens(), MOST_BATCH_FACTOR * rules.tokens_per_step);
+        if tokens > most {
+            return Err(Error::new(format!("a step of {tokens} tokens; the host takes {most}")));
+        }
+        if batch != self.batch {
+            // Masks were made for the other one.
+            self.execution = Execution::WholeStack;
+        }
+        self.batch = batch;
+        Ok(())
     }
 
     fn insert(&mut self, insert: &Insert, rules: &Rules, step: Step) -> Result<Pushed> {
@@ -192,6 +323,7 @@ impl Course {
         }
         self.trainable = trainable;
         self.execution = Execution::WholeStack;
+        self.gates.retain(|layer, _| !layers.iter().any(|removed| removed.0 == layer.0));
         self.blocks.retain(|block| !layers.iter().any(|layer| layer.0 == block.layer.0));
         Ok(())
     }
@@ -202,13 +334,11 @@ impl Course {
     }
 
     fn execution_of(&self, passes: &[Pass], rules: &Rules) -> Result<Execution> {
-        if !rules.executes {
-            return Err(Error::new("the plan did not announce that what runs is chosen"));
-        }
+        check_executes(rules)?;
         let entry = |pass: &Pass| {
             let (layer, sequences) = (self.blocks[self.find(pass.layer)?].layer, pass.sequences.clone());
-            if let Some(mask) = sequences.as_ref().filter(|mask| mask.len() != rules.sequences_per_step) {
-                let (given, sequences) = (mask.len(), rules.sequences_per_step);
+            if let Some(mask) = sequences.as_ref().filter(|mask| mask.len() != self.batch.sequences) {
+                let (given, sequences) = (mask.len(), self.batch.sequences);
                 return Err(Error::new(format!(
                     "the mask of block {layer} is for {given} sequences, a step has {sequences}"
                 )));
@@ -262,28 +392,36 @@ impl Course {
     /// # Errors
     /// A block or class that is not there.
     pub fn selected(&self, which: &Which, shape: &ModelShape) -> Result<Vec<TensorId>> {
+        match which {
+            Which::All | Which::Shared => {}
+            Which::Layers(layers) => layers.iter().try_for_each(|&layer| self.find(layer).map(|_| ()))?,
+            Which::Class(name) => find_class(shape, name).map(|_| ())?,
+        }
         let all = shape.tensors(&self.layers()).into_iter().map(|(tensor, _)| tensor);
-        Ok(match which {
-            Which::All => all.collect(),
-            Which::Shared => all.filter(|tensor| tensor.layer.is_none()).collect(),
-            Which::Layers(layers) => {
-                for &layer in layers {
-                    self.find(layer)?;
-                }
-                let named = |tensor: &TensorId| layers.iter().any(|l| tensor.layer == Some(LayerId(l.0)));
-                all.filter(named).collect()
-            }
-            Which::Class(name) => {
-                let class = find_class(shape, name)?;
-                all.filter(|tensor| tensor.class == class).collect()
-            }
-        })
+        Ok(all.filter(|&tensor| is_selected(tensor, which)).collect())
     }
 
     fn find(&self, layer: plugin_host::api::LayerId) -> Result<usize> {
         let position = self.position(LayerId(layer.0));
         position.ok_or_else(|| Error::new(format!("there is no block {layer}")))
     }
+}
+
+/// Whether a tensor belongs to a choice.
+pub(crate) fn is_selected(tensor: TensorId, which: &Which) -> bool {
+    match which {
+        Which::All => true,
+        Which::Shared => tensor.layer.is_none(),
+        Which::Layers(layers) => layers.iter().any(|layer| tensor.layer == Some(LayerId(layer.0))),
+        Which::Class(class) => tensor.class.0 == class,
+    }
+}
+
+fn check_executes(rules: &Rules) -> Result<()> {
+    if rules.executes {
+        return Ok(());
+    }
+    Err(Error::new("the plan did not announce that what runs is chosen"))
 }
 
 fn check_slot(slot: &str, rules: &Rules) -> Result<()> {
@@ -300,7 +438,7 @@ fn find_class(shape: &ModelShape, name: &str) -> Result<TensorClass> {
 #[cfg(test)]
 mod tests {
     use engine::contract::tiny_shape;
-    use plugin_host::api::{MomentsRule, ScheduleChange};
+    use plugin_host::api::{Gate, MomentsRule, Probe, ScheduleShape};
 
     use super::*;
     use crate::schedule::{Schedule, ScheduleKind};
@@ -318,10 +456,10 @@ mod tests {
             shape: shape.clone(),
             deepest: 3,
             slots: BTreeSet::from(["new_blocks".to_owned()]),
-            sequences_per_step: 8,
+            tokens_per_step: 8 * shape.context as u64,
             executes: true,
         };
-        (Course::start(&shape, 2, RunningSchedule::new(&schedule)), rules)
+        (Course::start(&shape, 2, 8, RunningSchedule::new(&schedule)), rules)
     }
 
     fn layer(id: u64) -> plugin_host::api::LayerId {
@@ -349,6 +487,14 @@ mod tests {
 
     fn masked(sequences: usize) -> Action {
         Action::Execute(vec![Pass { sequences: Some(vec![true; sequences]), ..Pass::whole(layer(0)) }])
+    }
+
+    fn rates(which: Which, factor: f64) -> Action {
+        Action::Rates(vec![RateFactor { which, factor }])
+    }
+
+    fn batch(sequences: usize, length: usize) -> Action {
+        Action::Batch(Batch { sequences, length })
     }
 
     /// What a course answers to a request, in words.
@@ -432,7 +578,10 @@ mod tests {
             api::stateless!();
         }
 
-        let driven = SimulatedRun::new(2, 2).drive(&mut Asking(action.clone())).expect("a good plan");
+        let mut run = SimulatedRun::new(2, 2);
+        let (shape, rules) = (tiny_shape(), course().1);
+        (run.facts.model.context, run.facts.tokens_per_step) = (shape.context, rules.tokens_per_step);
+        let driven = run.drive(&mut Asking(action.clone())).expect("a good plan");
         match driven.refusals().next() {
             Some((_, _, reason)) => reason.to_owned(),
             None => format!("{:?}", driven.layers.iter().map(|layer| layer.0).collect::<Vec<_>>()),
@@ -477,6 +626,7 @@ mod tests {
             optimizer(Which::All, OptimizerChange::CopyFrom(layer(0))),
             optimizer(Which::All, OptimizerChange::CopyFrom(layer(9))),
             optimizer(Which::All, OptimizerChange::Scale { first: 1.0, second: -1.0 }),
+            optimizer(Which::All, OptimizerChange::SetUpdates(u64::MAX)),
             Action::Schedule(ScheduleChange::Shift(2.0)),
             Action::Schedule(ScheduleChange::Rewarm(0)),
             Action::Schedule(ScheduleChange::Extend(1e7)),
@@ -499,6 +649,29 @@ mod tests {
             Action::Execute(vec![Pass::whole(layer(9))]),
             Action::Execute(vec![Pass::whole(layer(0)); 4097]),
             Action::ExecuteWholeStack,
+            Action::Permute(vec![layer(1), layer(0)]),
+            Action::Permute(vec![layer(1)]),
+            Action::Permute(vec![layer(1), layer(1)]),
+            Action::Permute(vec![layer(1), layer(2)]),
+            Action::Gate(vec![Gate::both(layer(1), 0.0)]),
+            Action::Gate(vec![Gate::both(layer(9), 0.0)]),
+            Action::Gate(vec![Gate::both(layer(1), f32::NAN)]),
+            rates(Which::Class("wqe".into()), 1.0),
+            rates(Which::Layers(vec![layer(9)]), 1.0),
+            rates(Which::All, -1.0),
+            rates(Which::Shared, 0.5),
+            batch(8, 4),
+            batch(0, 6),
+            batch(1, 3),
+            batch(16, 3),
+            batch(513, 6),
+            Action::Probe(Probe { candidates: vec![vec![], vec![insert(0, 1)]], steps: 2 }),
+            Action::Probe(Probe { candidates: vec![vec![insert(9, 1)]], steps: 2 }),
+            Action::Probe(Probe { candidates: vec![], steps: 2 }),
+            Action::Probe(Probe { candidates: vec![vec![Action::Evaluate]], steps: 2 }),
+            Action::Schedule(ScheduleChange::Scale(0.0)),
+            Action::Schedule(ScheduleChange::Follow(ScheduleShape::Linear { final_fraction: 2.0 })),
+            Action::Schedule(ScheduleChange::Follow(ScheduleShape::Constant)),
             Action::Checkpoint("../up".into()),
             Action::Phase("x".repeat(129)),
             Action::Stop("x".repeat(129)),

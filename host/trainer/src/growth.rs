@@ -14,8 +14,9 @@ use plugin_host::api::{
 use plugin_host::{Loaded, PluginError};
 
 use crate::TrainError;
-use crate::course::Course;
+use crate::course::{Course, is_selected};
 use crate::initial::{BlockWeights, InitialModel};
+use crate::looking::Seen;
 
 /// The initializers of a run, by slot.
 pub type Initializers = BTreeMap<String, Loaded<dyn LayerInitializer>>;
@@ -47,11 +48,18 @@ pub(crate) struct Grown {
     pub moments: Vec<(String, String)>,
 }
 
+impl Grown {
+    /// The blocks that an initializer has filled in.
+    pub(crate) fn made(&self) -> Vec<LayerId> {
+        self.new_layers.iter().chain(&self.replaced_layers).copied().collect()
+    }
+}
+
 /// Whether any of these requests changes the stack or makes blocks anew, so that it is audited.
 pub(crate) fn edits_stack(requests: &[Action]) -> bool {
-    requests
-        .iter()
-        .any(|request| matches!(request, Action::Insert(_) | Action::Remove(_) | Action::Replace(_)))
+    requests.iter().any(|request| {
+        matches!(request, Action::Insert(_) | Action::Remove(_) | Action::Replace(_) | Action::Permute(_))
+    })
 }
 
 /// Whether any of them changes weights or AdamW states.
@@ -88,6 +96,10 @@ impl Gardener<'_> {
                         engine.edit(Edit::Remove { layer })?;
                         grown.removed_layers.push(layer);
                     }
+                }
+                Action::Permute(layers) => {
+                    let layers = layers.iter().map(|layer| LayerId(layer.0)).collect();
+                    engine.edit(Edit::Reorder { layers })?;
                 }
                 Action::Replace(replace) => self.replace(engine, replace, depth_after, before, &mut grown)?,
                 Action::Optimizer(rule) => change_optimizer(engine, self.shape, rule)?,
@@ -276,35 +288,28 @@ struct Birth {
     depth_after: usize,
 }
 
-/// What the probe batch shows of the model, before and after.
-pub(crate) struct Probe {
+/// What is seen of the model, before and after.
+pub(crate) struct Looks {
     /// Right before the requests.
     pub before: Seen,
     /// Right after.
     pub after: Seen,
+    /// Tensors of blocks that are new or made anew, and train, but have no gradient.
+    pub without_gradient: Vec<TensorId>,
 }
 
-/// What the probe batch shows of a model.
-#[derive(Default)]
-pub(crate) struct Seen {
-    /// The loss of every token.
-    pub losses: Vec<f32>,
-    /// The logits after the first tokens.
-    pub logits: Vec<f32>,
-}
-
-/// Makes the receipt, and checks an exact claim against the probe.
+/// Makes the receipt, and checks an exact claim against what is seen.
 ///
 /// # Errors
-/// A claim that the probe refutes, or a loss that is not a number.
+/// A claim that this refutes, or a loss that is not a number.
 pub(crate) fn receipt(
     step: Step,
     grown: &Grown,
     before: &Snapshot,
     engine: &dyn Engine,
-    probe: &Probe,
+    looks: &Looks,
 ) -> Result<GrowthReceipt, TrainError> {
-    let Probe { before: seen_before, after: seen_after } = probe;
+    let Looks { before: seen_before, after: seen_after, without_gradient } = looks;
     let largest = largest_change(&seen_before.losses, &seen_after.losses);
     let largest_logit_change = largest_change(&seen_before.logits, &seen_after.logits);
     let (loss_before, loss_after) = (mean(&seen_before.losses), mean(&seen_after.losses));
@@ -339,9 +344,16 @@ pub(crate) fn receipt(
         largest_token_loss_change: largest,
         largest_logit_change: Some(largest_logit_change),
         claim: grown.claim.as_ref().map(|(claim, _)| *claim),
+        activation_rms_before: by_layer(&seen_before.activation_rms),
+        activation_rms_after: by_layer(&seen_after.activation_rms),
+        without_gradient: without_gradient.iter().map(TensorId::to_string).collect(),
         moments: grown.moments.clone(),
         others_bit_identical: others_bit_identical(before, engine, &grown.replaced_layers)?,
     })
+}
+
+fn by_layer(numbers: &[(LayerId, f64)]) -> Vec<(api::LayerId, f64)> {
+    numbers.iter().map(|&(layer, number)| (api::LayerId(layer.0), number)).collect()
 }
 
 fn largest_change(before: &[f32], after: &[f32]) -> f64 {
@@ -379,7 +391,7 @@ fn change_optimizer(
 ) -> Result<(), TrainError> {
     let layers = engine.layers();
     for (tensor, spec) in shape.tensors(&layers) {
-        if !is_selected(tensor, rule) {
+        if !is_selected(tensor, &rule.which) {
             continue;
         }
         let moments = match rule.change {
@@ -398,15 +410,6 @@ fn change_optimizer(
         engine.set_moments(tensor, &moments)?;
     }
     Ok(())
-}
-
-fn is_selected(tensor: TensorId, rule: &OptimizerRule) -> bool {
-    match &rule.which {
-        api::Which::All => true,
-        api::Which::Shared => tensor.layer.is_none(),
-        api::Which::Layers(layers) => layers.iter().any(|layer| tensor.layer == Some(LayerId(layer.0))),
-        api::Which::Class(class) => tensor.class.0 == class,
-    }
 }
 
 fn scale(values: &mut [f32], factor: f64) {
@@ -467,10 +470,10 @@ mod tests {
         let engine = ScriptedEngine::new(&shape, Weights::Kept);
         let before = Snapshot::take(&engine, &shape).expect("a whole model");
         let grown = Grown { claim: Some((Claim::Exact, "test/exact".into())), ..Grown::default() };
-        let seen = |logit| Seen { losses: vec![2.0, 3.0], logits: vec![1.0, logit] };
+        let seen = |logit| Seen { losses: vec![2.0, 3.0], logits: vec![1.0, logit], ..Seen::default() };
         let judged = |after| {
-            let probe = Probe { before: seen(0.5), after: seen(after) };
-            receipt(Step(4), &grown, &before, &engine, &probe).map_err(|error| error.to_string())
+            let looks = Looks { before: seen(0.5), after: seen(after), without_gradient: Vec::new() };
+            receipt(Step(4), &grown, &before, &engine, &looks).map_err(|error| error.to_string())
         };
         assert_eq!(judged(0.5).expect("nothing moved").largest_logit_change, Some(0.0));
         assert_eq!(judged(0.5 + 1e-6).map(|receipt| receipt.claim), Ok(Some(Claim::Exact)), "rounding");

@@ -14,6 +14,7 @@ mod error;
 pub mod folder;
 mod growth;
 mod initial;
+mod looking;
 mod measured;
 pub mod records;
 mod rehearsal;
@@ -26,7 +27,7 @@ pub use binding::{BoundTo, MadeBy, RunFile};
 pub use config::{
     Audit, Budget, Checkpoints, ConfigError, Evaluation, InitialModelConfig, Optimizer, RunConfig, Training,
 };
-pub use costs::{Costs, WallTime, peak_memory_bytes};
+pub use costs::{Costs, ProbeCosts, WallTime, peak_memory_bytes};
 pub use error::{ErrorClass, TrainError};
 pub use growth::Initializers;
 pub use initial::InitialModel;

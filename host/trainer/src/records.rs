@@ -70,6 +70,15 @@ pub enum Decision {
         /// The requests, in order.
         requests: Vec<Action>,
     },
+    /// What came of a probe.
+    Probed {
+        /// The coming step.
+        step: Step,
+        /// Of each candidate, the training loss of each step in nats per token.
+        losses: Vec<Vec<f64>>,
+        /// Exact FLOPs spent so far, the probe's included.
+        flops: Flops,
+    },
     /// A request that was refused.
     Refused {
         /// The coming step.

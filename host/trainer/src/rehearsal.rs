@@ -4,21 +4,22 @@
 use std::collections::BTreeSet;
 
 use engine::{
-    AdamW, Edit, Engine, EngineInfo, LayerId, LayerIndex, ScriptedEngine, Step, StepPlan, TokenBatch,
-    Trainable, Wait, Weights,
+    AdamW, Edit, Engine, EngineInfo, Execution, LayerId, LayerIndex, ScriptedEngine, Step, StepPlan,
+    TokenBatch, Trainable, Wait, Weights,
 };
 use plugin_host::Loaded;
 use plugin_host::api::{
-    Action, Actions, Evaluation, Event, GrowthReceipt, GrowthStrategy, LossPoint, Plan, StepContext,
+    Action, Actions, Evaluation, Event, GrowthReceipt, GrowthStrategy, LossPoint, Plan, Probe, Probed,
+    StepContext,
 };
 use serde::Serialize;
 
-use crate::boundary::{Boundary, Judgement};
+use crate::boundary::{Boundary, Judgement, Moment};
 use crate::config::MOST_STEPS;
 use crate::costs::{Costs, StepCost};
 use crate::course::{Course, Rules};
 use crate::growth::changes_tensors;
-use crate::run::{progress, run_facts, step_fits};
+use crate::run::{flops_left, progress, run_facts, step_fits};
 use crate::schedule::RunningSchedule;
 use crate::trial::WantedBlock;
 use crate::{ConfigError, RunConfig, TrainError};
@@ -134,7 +135,8 @@ pub fn rehearse(
     let plan = plan(strategy, config, slots, engine)?;
     let rules = Rules::new(config, &plan, slots.clone());
     let rules = rules.map_err(|error| strategy.fault("plan", &error))?;
-    let course = Course::start(&config.model, plan.initial_depth, RunningSchedule::new(&config.schedule));
+    let (depth, sequences) = (plan.initial_depth, config.training.sequences_per_step);
+    let course = Course::start(&config.model, depth, sequences, RunningSchedule::new(&config.schedule));
     let mut rehearsing = Rehearsing::new(config, course)?;
     rehearsing.begin_phase();
     while !rehearsing.stopped && step_fits(config, &rehearsing.costs, &rehearsing.step_cost) {
@@ -171,7 +173,7 @@ impl<'a> Rehearsing<'a> {
             engine,
             // One token stands for a batch: the script's losses do not depend on what is read.
             batch: TokenBatch::new(vec![0, 0], 1, 1),
-            step_cost: StepCost::of(&config.model, &course, config.training.sequences_per_step),
+            step_cost: StepCost::of(&config.model, &course),
             config,
             course,
             costs: Costs::default(),
@@ -188,7 +190,7 @@ impl<'a> Rehearsing<'a> {
     fn decide(&mut self, strategy: &mut Loaded<dyn GrowthStrategy>, rules: &Rules) -> Result<(), TrainError> {
         let progress = progress(self.config, &self.costs);
         let untold = self.evaluate_if_due()?;
-        let mut boundary = Boundary::new(&self.course, rules, self.step, progress);
+        let mut boundary = Boundary::new(&self.course, rules, self.moment(false));
         let blocks = self.course.view();
         let known = self.losses.partition_point(|loss| loss.step + 2 <= self.step.0);
         let context = StepContext {
@@ -209,14 +211,60 @@ impl<'a> Rehearsing<'a> {
         strategy.ask("before_step", |strategy| strategy.before_step(&context, &mut actions))?;
         let Boundary { course, taken, .. } = boundary;
         self.decided = true;
+        match taken.iter().find_map(as_probe) {
+            Some(probe) => self.decide_by_probe(strategy, rules, probe),
+            None => self.settle(strategy, course, &taken),
+        }
+    }
+
+    fn moment(&self, after_probe: bool) -> Moment {
+        let (config, costs) = (self.config, &self.costs);
+        let (progress, flops_left) = (progress(config, costs), flops_left(config, costs));
+        Moment { step: self.step, progress, flops_left, after_probe }
+    }
+
+    /// The script's loss stands for every candidate's.
+    fn decide_by_probe(
+        &mut self,
+        strategy: &mut Loaded<dyn GrowthStrategy>,
+        rules: &Rules,
+        probe: &Probe,
+    ) -> Result<(), TrainError> {
+        let loss = f64::from(self.engine.evaluate(&self.batch, &Execution::WholeStack)?[0]);
+        let progress = progress(self.config, &self.costs);
+        for candidate in &probe.candidates {
+            let tried = self.course.tried(candidate, rules, self.step, progress);
+            let tried = tried.map_err(|error| strategy.fault("before_step", &error))?;
+            self.wanted.extend(WantedBlock::of(candidate, self.course.depth()));
+            let cost = StepCost::of(&self.config.model, &tried);
+            (0..probe.steps).for_each(|_| self.costs.add_probe_step(&cost));
+        }
+        if let Some(phase) = self.phases.last_mut() {
+            phase.ends_with_a_copy = true;
+        }
+        let losses = vec![vec![loss; probe.steps as usize]; probe.candidates.len()];
+        let probed = Event::Probed(Probed { step: self.step.0, losses });
+        let mut boundary = Boundary::new(&self.course, rules, self.moment(true));
+        let mut actions = Actions::new(&mut boundary);
+        strategy.ask("on_event", |strategy| strategy.on_event(&probed, &mut actions))?;
+        let Boundary { course, taken, .. } = boundary;
+        self.settle(strategy, course, &taken)
+    }
+
+    fn settle(
+        &mut self,
+        strategy: &mut Loaded<dyn GrowthStrategy>,
+        course: Course,
+        taken: &[Action],
+    ) -> Result<(), TrainError> {
         // Also those of an edit that is taken back: its initializer is asked before.
-        self.wanted.extend(WantedBlock::of(&taken, self.course.depth()));
+        self.wanted.extend(WantedBlock::of(taken, self.course.depth()));
         if taken.is_empty() || self.rejects(strategy, &course)? {
             return Ok(());
         }
         self.stopped = taken.iter().any(|request| matches!(request, Action::Stop(_)));
         if let Some(phase) = self.phases.last_mut() {
-            phase.ends_with_a_copy |= changes_tensors(&taken);
+            phase.ends_with_a_copy |= changes_tensors(taken);
         }
         self.take_over(course)
     }
@@ -225,7 +273,7 @@ impl<'a> Rehearsing<'a> {
         if !self.step.0.is_multiple_of(self.config.evaluation.every_steps) {
             return Ok(None);
         }
-        let loss_nats_per_token = f64::from(self.engine.evaluate(&self.batch)?[0]);
+        let loss_nats_per_token = f64::from(self.engine.evaluate(&self.batch, &Execution::WholeStack)?[0]);
         let (step, tokens) = (self.step.0, self.costs.tokens.0);
         self.evaluations.push(Evaluation { step, tokens, loss_nats_per_token });
         Ok(Some(Event::Evaluated { step, loss_nats_per_token }))
@@ -244,7 +292,7 @@ impl<'a> Rehearsing<'a> {
             let new = course.layers().into_iter().filter(|layer| but.position(*layer).is_none());
             new.map(|layer| plugin_host::api::LayerId(layer.0)).collect()
         };
-        let loss = f64::from(self.engine.evaluate(&self.batch)?[0]);
+        let loss = f64::from(self.engine.evaluate(&self.batch, &Execution::WholeStack)?[0]);
         let receipt = GrowthReceipt {
             step: self.step.0,
             depth_before: self.course.depth(),
@@ -257,6 +305,9 @@ impl<'a> Rehearsing<'a> {
             largest_token_loss_change: 0.0,
             largest_logit_change: None,
             claim: None,
+            activation_rms_before: Vec::new(),
+            activation_rms_after: Vec::new(),
+            without_gradient: Vec::new(),
             moments: Vec::new(),
             others_bit_identical: true,
         };
@@ -272,8 +323,7 @@ impl<'a> Rehearsing<'a> {
             || course.trainable != self.course.trainable
             || course.blocks != self.course.blocks;
         self.course = course;
-        self.step_cost =
-            StepCost::of(&self.config.model, &self.course, self.config.training.sequences_per_step);
+        self.step_cost = StepCost::of(&self.config.model, &self.course);
         if new_phase {
             follow(&mut self.engine, &self.course)?;
             self.begin_phase();
@@ -310,9 +360,7 @@ impl<'a> Rehearsing<'a> {
         let plan = StepPlan::new(self.course.trainable.clone(), 1);
         self.engine.step(&self.batch, &plan)?;
         // The script's losses do not depend on the update's numbers.
-        let update =
-            AdamW { rate: 0.0, beta1: 0.9, beta2: 0.9, epsilon: 1.0, weight_decay: 0.0, clip_norm: None };
-        self.engine.optimize(&update)?;
+        self.engine.optimize(&AdamW::NOTHING)?;
         while let Some(outcome) = self.engine.outcome(Wait::ForAll)? {
             let loss_nats_per_token = outcome.loss_nats_per_token;
             self.losses.push(LossPoint { step: self.step.0, loss_nats_per_token });
@@ -332,6 +380,13 @@ impl<'a> Rehearsing<'a> {
     }
 }
 
+fn as_probe(request: &Action) -> Option<&Probe> {
+    match request {
+        Action::Probe(probe) => Some(probe),
+        _ => None,
+    }
+}
+
 /// Makes the engine's stack that of the course.
 fn follow(engine: &mut ScriptedEngine, course: &Course) -> Result<(), TrainError> {
     for layer in engine.layers() {
@@ -343,6 +398,9 @@ fn follow(engine: &mut ScriptedEngine, course: &Course) -> Result<(), TrainError
         if !engine.layers().contains(&layer) {
             engine.edit(Edit::Insert { at: LayerIndex(position), layer, weights: Vec::new() })?;
         }
+    }
+    if engine.layers() != course.layers() {
+        engine.edit(Edit::Reorder { layers: course.layers() })?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 //!     evaluate if it is due                     -> evals.jsonl, event
 //!     save if it is due                         -> checkpoints/
 //!     ask the strategy                          -> requests, decisions.jsonl
+//!     try out candidates, if it asks to         -> event, and it may ask again; all as before
 //!     carry the requests out                    -> receipt, event; rolled back if rejected
 //!     forward, backward, update                 -> metrics.jsonl, event
 //! evaluate, audit, save, DONE
@@ -16,6 +17,7 @@
 
 mod decisions;
 mod phases;
+mod probing;
 mod saving;
 mod start;
 mod step;
@@ -119,6 +121,11 @@ pub(crate) fn run_facts(config: &RunConfig) -> RunFacts {
     }
 }
 
+/// FLOPs that are left after these costs, where the budget is in FLOPs.
+pub(crate) fn flops_left(config: &RunConfig, costs: &Costs) -> Option<Flops> {
+    config.budget.flops.map(|budget| Flops(budget.0.saturating_sub(costs.flops.total().0)))
+}
+
 /// Share of the budget that these costs have spent, 0 to 1.
 pub(crate) fn progress(config: &RunConfig, costs: &Costs) -> f64 {
     let share = match config.budget.flops {
@@ -132,7 +139,7 @@ pub(crate) fn progress(config: &RunConfig, costs: &Costs) -> f64 {
 pub(crate) fn step_fits(config: &RunConfig, costs: &Costs, step: &StepCost) -> bool {
     match config.budget.flops {
         Some(flops) => costs.flops.total() + step.flops.total() <= flops,
-        None => costs.tokens < config.reference_tokens(),
+        None => costs.tokens.0 + step.tokens.0 <= config.reference_tokens().0,
     }
 }
 
@@ -147,7 +154,8 @@ struct Run<'a> {
     blocks_view: Vec<plugin_host::api::Block>,
     logs: Logs,
     validation: Vec<TokenBatch>,
-    probe: Vec<TokenBatch>,
+    /// Batches that a model is looked at with before and after an edit.
+    looks: Vec<TokenBatch>,
     resumed: bool,
     /// While the strategy is being asked: how things stood before that.
     before_asking: Option<BeforeAsking>,
@@ -164,6 +172,7 @@ struct BeforeAsking {
     plugins: SavedPlugins,
     decisions_length: u64,
     untold: Untold,
+    costs: Costs,
 }
 
 struct Logs {
@@ -248,7 +257,10 @@ impl Run<'_> {
     fn most_steps(&self) -> u64 {
         let config = self.parts.config;
         match config.budget.flops {
-            None => config.budget.reference_steps,
+            None => {
+                let left = config.reference_tokens().0.saturating_sub(self.state.costs.tokens.0);
+                self.state.step.0 + left / self.step_cost.tokens.0.max(1)
+            }
             // Of the cheapest step so far: more cannot fit, as long as the model only grows.
             Some(flops) => {
                 let left = flops.0.saturating_sub(self.state.costs.flops.total().0);

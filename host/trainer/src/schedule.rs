@@ -3,7 +3,7 @@
 
 use std::f64::consts::PI;
 
-use plugin_host::api::ScheduleChange;
+use plugin_host::api::{ScheduleChange, ScheduleShape};
 use serde::{Deserialize, Serialize};
 
 use crate::ConfigError;
@@ -46,6 +46,19 @@ impl Schedule {
         self.kind == ScheduleKind::Constant
     }
 
+    /// As high as this one, in that shape and without a warm-up.
+    fn shaped(&self, shape: ScheduleShape) -> Schedule {
+        let (kind, final_fraction, decay_fraction) = match shape {
+            ScheduleShape::Constant => (ScheduleKind::Constant, None, None),
+            ScheduleShape::Linear { final_fraction } => (ScheduleKind::Linear, Some(final_fraction), None),
+            ScheduleShape::Cosine { final_fraction } => (ScheduleKind::Cosine, Some(final_fraction), None),
+            ScheduleShape::Wsd { final_fraction, decay_fraction } => {
+                (ScheduleKind::Wsd, Some(final_fraction), Some(decay_fraction))
+            }
+        };
+        Schedule { kind, rate: self.rate, warmup_steps: 0, final_fraction, decay_fraction }
+    }
+
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let error = |key: &str, message: String, hint: &str| {
             Err(ConfigError::new(format!("schedule.{key}"), message, hint))
@@ -81,10 +94,18 @@ impl Schedule {
     }
 }
 
+/// What the study's rate may be multiplied by, all requests together.
+const SCALES: std::ops::RangeInclusive<f64> = 1e-9..=1e6;
+
 /// The schedule in a run: its configuration and what has been asked of it so far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunningSchedule {
     config: Schedule,
+    /// What is followed instead of the study's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    followed: Option<Schedule>,
+    /// Multiplies every rate.
+    scale: f64,
     /// Where the schedule began (again): step and progress.
     began: Point,
     /// Progress at which the warm-up was over, once it is.
@@ -120,6 +141,8 @@ impl RunningSchedule {
     pub fn new(config: &Schedule) -> RunningSchedule {
         RunningSchedule {
             config: config.clone(),
+            followed: None,
+            scale: 1.0,
             began: Point { step: 0, progress: 0.0 },
             warm_since: None,
             horizon: 1.0,
@@ -133,10 +156,25 @@ impl RunningSchedule {
     /// step in turn, since it notes where the warm-up ends.
     pub fn rate(&mut self, step: u64, progress: f64) -> f64 {
         let since = step - self.began.step;
-        if since >= self.config.warmup_steps && self.warm_since.is_none() {
+        if since >= self.present().warmup_steps && self.warm_since.is_none() {
             self.warm_since = Some(progress);
         }
-        self.rate_after(since, progress) * self.rewarm_factor(step)
+        self.scale * self.rate_after(since, progress) * self.rewarm_factor(step)
+    }
+
+    fn present(&self) -> &Schedule {
+        self.followed.as_ref().unwrap_or(&self.config)
+    }
+
+    /// The schedule anew from there on, as high as it is now.
+    fn anew(&self, step: u64, progress: f64) -> RunningSchedule {
+        let began = Point { step, progress };
+        RunningSchedule { began, scale: self.scale, ..RunningSchedule::new(&self.config) }
+    }
+
+    /// Whether such a factor leaves rates that mean anything.
+    pub fn can_be_scaled(&self, factor: f64) -> bool {
+        SCALES.contains(&(self.scale * factor))
     }
 
     /// Changes the schedule from that step on.
@@ -144,9 +182,11 @@ impl RunningSchedule {
         match *change {
             ScheduleChange::Shift(share) => self.shift += share,
             ScheduleChange::Rewarm(steps) => self.rewarm = Some(Rewarm { from_step: step, steps }),
-            ScheduleChange::Restart => {
-                *self =
-                    RunningSchedule { began: Point { step, progress }, ..RunningSchedule::new(&self.config) };
+            ScheduleChange::Restart => *self = self.anew(step, progress),
+            ScheduleChange::Scale(factor) => self.scale *= factor,
+            ScheduleChange::Follow(shape) => {
+                let (followed, rewarm) = (Some(self.config.shaped(shape)), self.rewarm);
+                *self = RunningSchedule { followed, rewarm, ..self.anew(step, progress) };
             }
             ScheduleChange::Extend(factor) => self.horizon *= factor,
             ScheduleChange::DecayNow(share) => {
@@ -157,8 +197,9 @@ impl RunningSchedule {
     }
 
     fn rate_after(&self, since: u64, progress: f64) -> f64 {
-        let Schedule { rate, warmup_steps, .. } = self.config;
-        let last = rate * self.config.final_fraction.unwrap_or(0.0);
+        let present = self.present();
+        let Schedule { rate, warmup_steps, .. } = *present;
+        let last = rate * present.final_fraction.unwrap_or(0.0);
         if let Some(decay) = self.decay {
             let gone = share(progress, decay.from_progress, decay.from_progress + decay.share);
             return decay.from_rate + gone * (last - decay.from_rate);
@@ -168,7 +209,7 @@ impl RunningSchedule {
         }
         let warm_since = self.warm_since.unwrap_or(self.began.progress);
         let progress = progress + self.shift;
-        match self.config.kind {
+        match present.kind {
             ScheduleKind::Constant => rate,
             ScheduleKind::Linear => rate + share(progress, warm_since, self.horizon) * (last - rate),
             ScheduleKind::Cosine => {
@@ -176,7 +217,7 @@ impl RunningSchedule {
                 last + 0.5 * (1.0 + (PI * gone).cos()) * (rate - last)
             }
             ScheduleKind::Wsd => {
-                let decays_since = self.horizon - self.config.decay_fraction.unwrap_or(0.0);
+                let decays_since = self.horizon - present.decay_fraction.unwrap_or(0.0);
                 rate + share(progress, decays_since, self.horizon) * (last - rate)
             }
         }
@@ -184,7 +225,7 @@ impl RunningSchedule {
 
     fn rewarm_factor(&self, step: u64) -> f64 {
         match self.rewarm {
-            Some(Rewarm { from_step, steps }) if step < from_step + steps => {
+            Some(Rewarm { from_step, steps }) if step.saturating_sub(from_step) < steps => {
                 (step - from_step + 1) as f64 / steps as f64
             }
             _ => 1.0,

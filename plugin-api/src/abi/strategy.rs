@@ -361,6 +361,7 @@ impl ActionSink for PluginSink<'_> {
                 ScheduleChange::Restart => (sink.schedule)(host, schedule::RESTART, 0.0),
                 ScheduleChange::Extend(factor) => (sink.schedule)(host, schedule::EXTEND, factor),
                 ScheduleChange::DecayNow(share) => (sink.schedule)(host, schedule::DECAY_NOW, share),
+                ScheduleChange::Scale(_) | ScheduleChange::Follow(_) => return Err(too_new()),
             },
             Action::Evaluate => (sink.tell)(host, tell::EVALUATE, RStr::empty()),
             Action::Checkpoint(name) => (sink.tell)(host, tell::CHECKPOINT, name.as_str().into()),
@@ -369,14 +370,23 @@ impl ActionSink for PluginSink<'_> {
             Action::Accept => (sink.tell)(host, tell::ACCEPT, RStr::empty()),
             Action::Reject(reason) => (sink.tell)(host, tell::REJECT, reason.as_str().into()),
             Action::Metric { key, value } => (sink.metric)(host, key.as_str().into(), value),
-            Action::Replace(_) | Action::Execute(_) | Action::ExecuteWholeStack => {
-                return Err(Error::new(format!(
-                    "this host knows the strategy interface to revision {REVISION}, which cannot ask for that; use a newer sapwood"
-                )));
-            }
+            Action::Replace(_)
+            | Action::Execute(_)
+            | Action::ExecuteWholeStack
+            | Action::Permute(_)
+            | Action::Gate(_)
+            | Action::Rates(_)
+            | Action::Batch(_)
+            | Action::Probe(_) => return Err(too_new()),
         };
         from_raw(answer).map(|()| Pushed::Taken)
     }
+}
+
+fn too_new() -> Error {
+    Error::new(format!(
+        "this host knows the strategy interface to revision {REVISION}, which cannot ask for that; use a newer sapwood"
+    ))
 }
 
 fn push_optimizer(sink: &RawSink, rule: &OptimizerRule) -> RawResult<()> {

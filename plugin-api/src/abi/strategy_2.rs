@@ -1,5 +1,6 @@
-//! The growth strategy's interface, revision 2: revision 1 with two requests more, to make blocks' values anew and to
-//! choose what runs in a step. Both halves. Not frozen yet (`plugin-api/ABI.md`).
+//! The growth strategy's interface, revision 2: revision 1 with more requests. To make blocks' values anew and to choose
+//! what runs in a step cross as structs, since they may be asked for at every step; all others as JSON. Both halves. Not
+//! frozen yet (`plugin-api/ABI.md`).
 
 use std::ffi::c_void;
 
@@ -8,7 +9,7 @@ use abi_stable::std_types::{ROption, RSlice, RStr};
 use super::boundary::{Instance, RawResult, from_raw};
 use super::layout::{Described, hash_numbers};
 use super::strategy::{self, PluginSink, RawContext};
-use crate::{Action, ActionSink, Pass, Pushed, Replace, Result};
+use crate::{Action, ActionSink, Pass, Pushed, Replace, Result, ScheduleChange};
 
 /// The revision that this file describes.
 pub const REVISION: u32 = 2;
@@ -45,6 +46,8 @@ crossing! {
         pub execute: extern "C" fn(*mut c_void, RSlice<'_, RawPass<'_>>) -> RawResult<()>,
         /// The whole stack runs.
         pub execute_whole_stack: extern "C" fn(*mut c_void) -> RawResult<()>,
+        /// Any other [`Action`], as JSON.
+        pub further: extern "C" fn(*mut c_void, RStr<'_>) -> RawResult<()>,
     }
 }
 
@@ -104,6 +107,16 @@ impl ActionSink for NewerSink<'_> {
             Action::Replace(replace) => push_replace(sink, &replace),
             Action::Execute(passes) => push_execute(sink, &passes),
             Action::ExecuteWholeStack => (sink.execute_whole_stack)(host),
+            Action::Permute(_)
+            | Action::Gate(_)
+            | Action::Rates(_)
+            | Action::Batch(_)
+            | Action::Probe(_)
+            | Action::Schedule(ScheduleChange::Scale(_) | ScheduleChange::Follow(_)) => {
+                // A number that is none would not come through as JSON.
+                action.check_well_formed()?;
+                (sink.further)(host, serde_json::to_string(&action)?.as_str().into())
+            }
             older => return PluginSink(&sink.first).push(older),
         };
         from_raw(answer).map(|()| Pushed::Taken)
@@ -149,6 +162,7 @@ pub(super) fn with_sink(
         replace: host_half::replace,
         execute: host_half::execute,
         execute_whole_stack: host_half::execute_whole_stack,
+        further: host_half::further,
     };
     from_raw(call(&raw))
 }
@@ -191,5 +205,10 @@ mod host_half {
 
     pub(super) extern "C" fn execute_whole_stack(host: *mut c_void) -> RawResult<()> {
         take(host, Ok(Action::ExecuteWholeStack))
+    }
+
+    pub(super) extern "C" fn further(host: *mut c_void, action: RStr<'_>) -> RawResult<()> {
+        let read = serde_json::from_str(action.as_str());
+        take(host, read.map_err(|error| Error::new(format!("this host does not know the request: {error}"))))
     }
 }

@@ -1,4 +1,4 @@
-//! Which blocks run in a step, for strategies that do not run the whole stack.
+//! Which blocks run in a step, for strategies that do not run the whole stack; and how much a block counts in the model.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,5 +22,23 @@ impl Pass {
     /// All sequences through a block as it stands in the stack.
     pub fn whole(layer: LayerId) -> Pass {
         Pass { layer, attention_gate: 1.0, mlp_gate: 1.0, sequences: None }
+    }
+}
+
+/// How much a block counts in the model.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gate {
+    /// The block.
+    pub layer: LayerId,
+    /// Multiplies what its attention adds to the residual stream.
+    pub attention: f32,
+    /// The same of its MLP.
+    pub mlp: f32,
+}
+
+impl Gate {
+    /// The same for both branches.
+    pub fn both(layer: LayerId, gate: f32) -> Gate {
+        Gate { layer, attention: gate, mlp: gate }
     }
 }

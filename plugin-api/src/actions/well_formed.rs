@@ -1,6 +1,9 @@
 //! What is wrong with a request whatever the run: the host's rules and the test bench's begin with these.
 
-use super::{Action, Insert, OptimizerChange, OptimizerRule, Pass, Replace, ScheduleChange, Which};
+use super::{
+    Action, Batch, Gate, Insert, OptimizerChange, OptimizerRule, Pass, Probe, RateFactor, Replace,
+    ScheduleChange, ScheduleShape, Which,
+};
 use crate::{Error, LayerId, Result};
 
 /// Longest label, key or reason, in bytes.
@@ -9,6 +12,13 @@ const LONGEST_TEXT: usize = 128;
 const LONGEST_FILE_NAME: usize = 64;
 /// Most passes through blocks in one step.
 const MOST_PASSES: usize = 4096;
+/// Most candidates of a probe, and most steps of each.
+const MOST_CANDIDATES: usize = 64;
+const MOST_PROBE_STEPS: u64 = 100_000;
+/// Largest step counter of a tensor: it is counted on from there.
+const MOST_UPDATES: u64 = 1 << 53;
+/// Most that a rate is multiplied by.
+const LARGEST_FACTOR: f64 = 1e6;
 
 impl Action {
     /// Whether the request makes sense in itself; what it asks of the run's stack is not looked at.
@@ -32,6 +42,18 @@ impl Action {
             Action::Execute(passes) => check_passes(passes),
             Action::Train(_) | Action::Evaluate | Action::Accept | Action::Reject(_) => Ok(()),
             Action::ExecuteWholeStack => Ok(()),
+            Action::Permute(layers) => check_permuted(layers),
+            Action::Gate(gates) => gates.iter().try_for_each(check_gate),
+            Action::Rates(factors) => factors.iter().try_for_each(check_factor),
+            Action::Batch(Batch { sequences, length }) => {
+                let empty = *sequences == 0 || *length == 0;
+                if empty {
+                    refuse(format!("a step of {sequences} sequences of {length} tokens"))
+                } else {
+                    Ok(())
+                }
+            }
+            Action::Probe(probe) => check_probe(probe),
         }
     }
 }
@@ -91,12 +113,55 @@ fn check_passes(passes: &[Pass]) -> Result<()> {
     Ok(())
 }
 
+fn check_permuted(layers: &[LayerId]) -> Result<()> {
+    match named_twice(layers) {
+        Some(layer) => refuse(format!("block {layer} cannot stand in two places")),
+        None => Ok(()),
+    }
+}
+
+fn check_gate(Gate { layer, attention, mlp }: &Gate) -> Result<()> {
+    match [attention, mlp].into_iter().find(|gate| !gate.is_finite()) {
+        Some(gate) => refuse(format!("a gate of block {layer} is {gate}")),
+        None => Ok(()),
+    }
+}
+
+fn check_factor(RateFactor { which, factor }: &RateFactor) -> Result<()> {
+    if (0.0..=LARGEST_FACTOR).contains(factor) {
+        return Ok(());
+    }
+    refuse(format!("the rate of {which:?} cannot be multiplied by {factor}"))
+}
+
+fn check_probe(Probe { candidates, steps }: &Probe) -> Result<()> {
+    if candidates.is_empty() || candidates.len() > MOST_CANDIDATES {
+        let count = candidates.len();
+        return refuse(format!(
+            "{count} candidates are to be tried out; the host takes 1 to {MOST_CANDIDATES}"
+        ));
+    }
+    if *steps == 0 || *steps > MOST_PROBE_STEPS {
+        return refuse(format!("a probe of {steps} steps; the host takes 1 to {MOST_PROBE_STEPS}"));
+    }
+    for action in candidates.iter().flatten() {
+        if !action.can_be_tried() {
+            return refuse(format!("{action:?} cannot be part of a candidate"));
+        }
+        action.check_well_formed()?;
+    }
+    Ok(())
+}
+
 fn check_rule(rule: &OptimizerRule) -> Result<()> {
     match rule.change {
         OptimizerChange::Scale { first, second }
             if !first.is_finite() || !second.is_finite() || second < 0.0 =>
         {
             refuse(format!("moments cannot be scaled by {first} and {second}"))
+        }
+        OptimizerChange::SetUpdates(updates) if updates > MOST_UPDATES => {
+            refuse(format!("a step counter cannot be set to {updates}"))
         }
         OptimizerChange::CopyFrom(_) if !matches!(rule.which, Which::Layers(_)) => {
             refuse("moments are copied from a block to blocks alone")
@@ -112,8 +177,23 @@ fn check_schedule(change: &ScheduleChange) -> Result<()> {
         ScheduleChange::Restart => true,
         ScheduleChange::Extend(factor) => factor > 0.0 && factor <= 1e6,
         ScheduleChange::DecayNow(share) => share > 0.0 && share <= 1.0,
+        ScheduleChange::Scale(factor) => factor > 0.0 && factor <= LARGEST_FACTOR,
+        ScheduleChange::Follow(shape) => is_good_shape(shape),
     };
     if good { Ok(()) } else { refuse(format!("the schedule cannot be changed by {change:?}")) }
+}
+
+fn is_good_shape(shape: ScheduleShape) -> bool {
+    let share = |share: f64| (0.0..=1.0).contains(&share);
+    match shape {
+        ScheduleShape::Constant => true,
+        ScheduleShape::Linear { final_fraction } | ScheduleShape::Cosine { final_fraction } => {
+            share(final_fraction)
+        }
+        ScheduleShape::Wsd { final_fraction, decay_fraction } => {
+            share(final_fraction) && share(decay_fraction)
+        }
+    }
 }
 
 fn check_text(what: &str, text: &str) -> Result<()> {

@@ -139,6 +139,9 @@ impl MadeUpRun {
             largest_token_loss_change: 0.0,
             largest_logit_change: None,
             claim: None,
+            activation_rms_before: Vec::new(),
+            activation_rms_after: Vec::new(),
+            without_gradient: Vec::new(),
             moments: vec![("h.1.mlp.c_fc.weight".into(), "zero".into())],
             others_bit_identical: true,
         };

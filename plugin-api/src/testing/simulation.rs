@@ -4,7 +4,7 @@ use super::stack::Stack;
 use super::transcript::{Decision, Transcript};
 use crate::{
     Action, ActionSink, Actions, Budget, Error, Evaluation, Event, GrowthReceipt, GrowthStrategy, Key,
-    LossPoint, Measure, Measured, ModelFacts, Plan, Pushed, Result, RunFacts, StepContext,
+    LossPoint, Measure, Measured, ModelFacts, Plan, Probe, Probed, Pushed, Result, RunFacts, StepContext,
 };
 
 /// Most requests before one step, and most steps of a simulation.
@@ -31,6 +31,8 @@ pub struct SimulatedRun {
     /// Of the blocks by position, from the embeddings up (1 where the list ends): the norm of the gradient that is measured
     /// at step 0; at others it is divided by `1 + steps / 20`. All other numbers that are measured are the same always.
     pub gradient_norms: Vec<f64>,
+    /// Of the candidates of a probe by position (0 where the list ends): what is added to the losses that the rule gives.
+    pub candidate_losses: Vec<f64>,
 }
 
 impl SimulatedRun {
@@ -55,6 +57,7 @@ impl SimulatedRun {
             learning_rate: 1e-3,
             loss_from_step: None,
             gradient_norms: Vec::new(),
+            candidate_losses: Vec::new(),
         }
     }
 
@@ -132,11 +135,15 @@ impl SimulatedRun {
         1.0 + 1.0 / depth.max(1) as f64 + start / (1.0 + step as f64 / 20.0)
     }
 
-    fn flops_of_a_step(&self, depth: usize) -> f64 {
+    fn flops_of_a_step(&self, stack: &Stack) -> f64 {
         let ModelFacts { width, vocabulary, context, .. } = self.facts.model;
         let block = 12.0 * (width * width) as f64;
         let shared = ((vocabulary + context) * width) as f64;
-        6.0 * (shared + block * depth as f64) * self.facts.tokens_per_step as f64
+        6.0 * (shared + block * stack.blocks.len() as f64) * stack.batch.tokens() as f64
+    }
+
+    fn reference_tokens(&self) -> u64 {
+        self.facts.budget.reference_steps.saturating_mul(self.facts.tokens_per_step)
     }
 }
 
@@ -145,6 +152,7 @@ struct Driving<'a> {
     plan: Plan,
     stack: Stack,
     step: u64,
+    tokens: u64,
     flops: f64,
     losses: Vec<LossPoint>,
     evaluations: Vec<Evaluation>,
@@ -163,6 +171,7 @@ impl Driving<'_> {
             plan,
             stack,
             step: 0,
+            tokens: 0,
             flops: 0.0,
             losses: Vec::new(),
             evaluations: Vec::new(),
@@ -192,7 +201,8 @@ impl Driving<'_> {
         if let Some(measure) = self.plan.measure.filter(due) {
             self.measured.push(self.run.measured(self.step, measure, &self.stack));
         }
-        self.flops += self.run.flops_of_a_step(depth);
+        self.tokens += self.stack.batch.tokens();
+        self.flops += self.run.flops_of_a_step(&self.stack);
         self.depths.push(depth);
         self.step += 1;
         Ok(true)
@@ -201,8 +211,8 @@ impl Driving<'_> {
     fn is_spent(&self) -> bool {
         let budget = &self.run.facts.budget;
         match budget.flops {
-            Some(flops) => self.flops + self.run.flops_of_a_step(self.stack.blocks.len()) > flops,
-            None => self.step >= budget.reference_steps,
+            Some(flops) => self.flops + self.run.flops_of_a_step(&self.stack) > flops,
+            None => self.tokens + self.stack.batch.tokens() > self.run.reference_tokens(),
         }
     }
 
@@ -214,17 +224,45 @@ impl Driving<'_> {
         let known = self.measured.partition_point(|measured| measured.step + 2 <= self.step);
         events.extend(self.measured.drain(..known).map(Event::Measured));
         events.extend(self.evaluate_if_due());
-        let mut boundary = Boundary {
-            stack: self.stack.before_next(),
-            step: self.step,
-            taken: Vec::new(),
-            refused: Vec::new(),
-        };
+        let mut boundary = self.boundary(false);
         let mut actions = Actions::new(&mut boundary);
         for event in &events {
             strategy.on_event(event, &mut actions)?;
         }
         strategy.before_step(&self.context(), &mut actions)?;
+        match boundary.taken.iter().find_map(as_probe).cloned() {
+            None => self.settle(strategy, boundary),
+            Some(probe) => {
+                let Boundary { taken, refused, .. } = boundary;
+                self.decisions.push(Decision { step: self.step, taken, refused, rejected: None });
+                let probed = Event::Probed(self.probed(&probe)?);
+                let mut boundary = self.boundary(true);
+                strategy.on_event(&probed, &mut Actions::new(&mut boundary))?;
+                self.settle(strategy, boundary)
+            }
+        }
+    }
+
+    fn boundary(&self, after_probe: bool) -> Boundary {
+        let (stack, step) = (self.stack.before_next(), self.step);
+        Boundary { stack, step, after_probe, taken: Vec::new(), refused: Vec::new() }
+    }
+
+    /// Every candidate's losses by the rule, its costs charged.
+    fn probed(&mut self, probe: &Probe) -> Result<Probed> {
+        let mut losses = Vec::new();
+        for (number, candidate) in probe.candidates.iter().enumerate() {
+            let tried = self.stack.tried(candidate, self.step)?;
+            let added = self.run.candidate_losses.get(number).copied().unwrap_or(0.0);
+            let steps = self.step..self.step + probe.steps;
+            losses.push(steps.map(|step| self.run.loss(step, tried.blocks.len()) + added).collect());
+            self.flops += self.run.flops_of_a_step(&tried) * probe.steps as f64;
+        }
+        Ok(Probed { step: self.step, losses })
+    }
+
+    /// Carries out what was asked for, unless the strategy takes it back.
+    fn settle(&mut self, strategy: &mut dyn GrowthStrategy, boundary: Boundary) -> Result<()> {
         let Boundary { stack, taken, refused, .. } = boundary;
         if taken.is_empty() && refused.is_empty() {
             return Ok(());
@@ -241,11 +279,12 @@ impl Driving<'_> {
         // As on a real engine, the losses of the last two steps are not known yet.
         let known = self.losses.len().saturating_sub(1);
         let budget = &self.run.facts.budget;
-        let spent =
-            budget.flops.map_or(self.step as f64 / budget.reference_steps as f64, |flops| self.flops / flops);
+        let spent = budget
+            .flops
+            .map_or(self.tokens as f64 / self.run.reference_tokens() as f64, |flops| self.flops / flops);
         StepContext {
             step: self.step,
-            tokens: self.step * self.run.facts.tokens_per_step,
+            tokens: self.tokens,
             flops: self.flops,
             learning_rate: self.run.learning_rate,
             progress: spent.min(1.0),
@@ -261,8 +300,7 @@ impl Driving<'_> {
             return None;
         }
         let loss_nats_per_token = self.run.loss(self.step, self.stack.blocks.len());
-        let tokens = self.step * self.run.facts.tokens_per_step;
-        self.evaluations.push(Evaluation { step: self.step, tokens, loss_nats_per_token });
+        self.evaluations.push(Evaluation { step: self.step, tokens: self.tokens, loss_nats_per_token });
         Some(Event::Evaluated { step: self.step, loss_nats_per_token })
     }
 
@@ -291,6 +329,9 @@ impl Driving<'_> {
             largest_token_loss_change: 0.0,
             largest_logit_change: None,
             claim: None,
+            activation_rms_before: Vec::new(),
+            activation_rms_after: Vec::new(),
+            without_gradient: Vec::new(),
             moments: Vec::new(),
             others_bit_identical: true,
         };
@@ -314,10 +355,19 @@ fn newest<T>(recent: &[T]) -> &[T] {
     &recent[recent.len().saturating_sub(RECENT)..]
 }
 
+fn as_probe(action: &Action) -> Option<&Probe> {
+    match action {
+        Action::Probe(probe) => Some(probe),
+        _ => None,
+    }
+}
+
 /// Collects the requests before one step on a copy of the stack.
 struct Boundary {
     stack: Stack,
     step: u64,
+    /// Whether there was a probe before this step.
+    after_probe: bool,
     taken: Vec<Action>,
     refused: Vec<(Action, String)>,
 }
@@ -327,7 +377,10 @@ impl ActionSink for Boundary {
         if self.taken.len() + self.refused.len() >= MOST_REQUESTS {
             return Err(Error::new(format!("more than {MOST_REQUESTS} requests before one step")));
         }
-        let answer = self.stack.decide(&action, self.step);
+        let answer = match &action {
+            Action::Probe(_) if self.after_probe => Err(Error::new("there was a probe before this step")),
+            action => action.check_beside(&self.taken).and_then(|()| self.stack.decide(action, self.step)),
+        };
         match &answer {
             Ok(_) => self.taken.push(action),
             Err(reason) => self.refused.push((action, reason.to_string())),

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 
 use super::small_model::{BLOCK_CLASSES, SHARED_CLASSES};
 use crate::{
-    Above, Action, Block, Error, Insert, LayerId, OptimizerChange, Pass, Plan, Pushed, Replace, Result,
-    RunFacts, Train, Which,
+    Above, Action, Batch, Block, Error, Insert, LayerId, OptimizerChange, Pass, Plan, Pushed, Replace,
+    Result, RunFacts, Train, Which,
 };
 
 /// Deepest stack that a host allows, in multiples of the model's layers.
 const MOST_DEPTH_FACTOR: usize = 8;
+/// Largest step that a host allows, in multiples of the study's.
+const MOST_BATCH_FACTOR: u64 = 64;
 
 /// What has been decided so far.
 #[derive(Clone, Debug)]
@@ -20,7 +22,9 @@ pub(super) struct Stack {
     pub(super) stopped: Option<String>,
     next_layer: u64,
     deepest: usize,
-    sequences_per_step: usize,
+    pub(super) batch: Batch,
+    context: usize,
+    most_tokens: u64,
     slots: BTreeSet<String>,
     executes: bool,
     pub(super) shared_train: bool,
@@ -54,7 +58,12 @@ impl Stack {
             stopped: None,
             next_layer: initial_depth as u64,
             deepest,
-            sequences_per_step: (run.tokens_per_step as usize) / run.model.context.max(1),
+            batch: Batch {
+                sequences: (run.tokens_per_step as usize) / run.model.context.max(1),
+                length: run.model.context,
+            },
+            context: run.model.context,
+            most_tokens: MOST_BATCH_FACTOR.saturating_mul(run.tokens_per_step),
             slots: plan.slots.iter().cloned().collect(),
             executes: plan.executes,
             shared_train: true,
@@ -89,6 +98,20 @@ impl Stack {
             Action::Phase(label) => self.phase.clone_from(label),
             Action::Schedule(_) | Action::Checkpoint(_) | Action::Metric { .. } | Action::Evaluate => {}
             Action::ExecuteWholeStack => {}
+            Action::Permute(layers) => self.permute(layers)?,
+            Action::Gate(gates) => {
+                self.check_executes()?;
+                gates.iter().try_for_each(|gate| self.find(gate.layer).map(|_| ()))?;
+            }
+            Action::Rates(factors) => {
+                factors.iter().try_for_each(|factor| self.check_which(&factor.which))?;
+            }
+            Action::Batch(batch) => self.set_batch(*batch)?,
+            Action::Probe(probe) => {
+                for candidate in &probe.candidates {
+                    self.tried(candidate, step)?;
+                }
+            }
             Action::Accept | Action::Reject(_) => {
                 return Err(Error::new("there is no edit to accept or reject at this moment"));
             }
@@ -136,14 +159,59 @@ impl Stack {
         Ok(())
     }
 
-    fn check_passes(&self, passes: &[Pass]) -> Result<()> {
-        if !self.executes {
-            return Err(Error::new("the plan did not announce that what runs is chosen"));
+    /// The stack as a candidate of a probe would have it.
+    ///
+    /// # Errors
+    /// The reason for which one of its requests would be refused.
+    pub(super) fn tried(&self, candidate: &[Action], step: u64) -> Result<Stack> {
+        let mut tried = self.clone();
+        candidate.iter().try_for_each(|action| tried.decide(action, step).map(|_| ()))?;
+        Ok(tried)
+    }
+
+    fn permute(&mut self, layers: &[LayerId]) -> Result<()> {
+        let places = layers.iter().map(|&layer| self.find(layer)).collect::<Result<Vec<usize>>>()?;
+        if places.len() != self.blocks.len() {
+            let (given, depth) = (places.len(), self.blocks.len());
+            return Err(Error::new(format!("{given} blocks are put in order, the stack has {depth}")));
         }
+        self.blocks = places.into_iter().map(|place| self.blocks[place]).collect();
+        Ok(())
+    }
+
+    fn set_batch(&mut self, batch: Batch) -> Result<()> {
+        let Batch { sequences, length } = batch;
+        if length > self.context || self.context % length != 0 {
+            let context = self.context;
+            return Err(Error::new(format!("sequences of {length} tokens do not divide rows of {context}")));
+        }
+        if batch.tokens() % self.context as u64 != 0 {
+            let context = self.context;
+            let what =
+                format!("{sequences} sequences of {length} tokens are no whole number of rows of {context}");
+            return Err(Error::new(what));
+        }
+        if batch.tokens() > self.most_tokens {
+            let (tokens, most) = (batch.tokens(), self.most_tokens);
+            return Err(Error::new(format!("a step of {tokens} tokens; the host takes {most}")));
+        }
+        self.batch = batch;
+        Ok(())
+    }
+
+    fn check_executes(&self) -> Result<()> {
+        if self.executes {
+            return Ok(());
+        }
+        Err(Error::new("the plan did not announce that what runs is chosen"))
+    }
+
+    fn check_passes(&self, passes: &[Pass]) -> Result<()> {
+        self.check_executes()?;
         for Pass { layer, sequences: mask, .. } in passes {
             self.find(*layer)?;
-            if let Some(mask) = mask.as_ref().filter(|mask| mask.len() != self.sequences_per_step) {
-                let (given, sequences) = (mask.len(), self.sequences_per_step);
+            if let Some(mask) = mask.as_ref().filter(|mask| mask.len() != self.batch.sequences) {
+                let (given, sequences) = (mask.len(), self.batch.sequences);
                 return Err(Error::new(format!(
                     "the mask of block {layer} is for {given} sequences, a step has {sequences}"
                 )));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Above, Action, LayerId, Pass, Plan, Replace};
+use crate::{Above, Action, Batch, Gate, LayerId, Pass, Plan, Probe, RateFactor, Replace};
 
 /// What a strategy did over a [`SimulatedRun`](super::SimulatedRun).
 #[derive(Clone, Debug, PartialEq)]
@@ -123,6 +123,23 @@ fn in_words(action: &Action) -> String {
             format!("execute {}", passes.iter().map(pass_in_words).collect::<Vec<_>>().join(" "))
         }
         Action::ExecuteWholeStack => "execute the whole stack".into(),
+        Action::Permute(layers) => format!("permute to {}", list(layers)),
+        Action::Gate(gates) => {
+            let gate = |Gate { layer, attention, mlp }: &Gate| format!("{layer}({attention} {mlp})");
+            format!("gate {}", gates.iter().map(gate).collect::<Vec<_>>().join(" "))
+        }
+        Action::Rates(factors) => {
+            let factor = |RateFactor { which, factor }: &RateFactor| format!("{factor} of {which:?}");
+            format!("rates {}", factors.iter().map(factor).collect::<Vec<_>>().join(", "))
+        }
+        Action::Batch(Batch { sequences, length }) => format!("batch {sequences} x {length}"),
+        Action::Probe(Probe { candidates, steps }) => {
+            let candidate = |actions: &Vec<Action>| {
+                format!("[{}]", actions.iter().map(in_words).collect::<Vec<_>>().join("; "))
+            };
+            let candidates = candidates.iter().map(candidate).collect::<Vec<_>>().join(" ");
+            format!("probe for {steps} steps {candidates}")
+        }
     }
 }
 

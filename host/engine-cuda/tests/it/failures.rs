@@ -3,7 +3,9 @@
 
 use std::sync::Mutex;
 
-use engine::{Edit, Engine, EngineError, LayerId, LayerIndex, Part, StepPlan, TensorId, Trainable, contract};
+use engine::{
+    Edit, Engine, EngineError, Execution, LayerId, LayerIndex, Part, StepPlan, TensorId, Trainable, contract,
+};
 use engine_cuda::Cuda;
 use engine_native::Step;
 
@@ -43,7 +45,7 @@ fn a_step_that_does_not_fit_computes_nothing_and_neither_does_what_follows() {
     let id: TensorId = all.iter().next().expect("something trains");
     let first = engine.step(&contract::tiny_batch(), &StepPlan::new(all, 1));
     assert!(matches!(first, Err(EngineError::OutOfMemory { .. })), "{first:?}");
-    assert_eq!(engine.evaluate(&contract::tiny_batch()).map(drop), first);
+    assert_eq!(engine.evaluate(&contract::tiny_batch(), &Execution::WholeStack).map(drop), first);
     assert_eq!(engine.read(id, Part::Weights).map(drop), first);
     assert_eq!(record.take(), Vec::<String>::new());
 }

@@ -11,8 +11,7 @@ use engine_native::{Device, Step};
 use crate::emulated::{Emulated, Order};
 
 const TOLERANCE: f64 = 2e-5;
-const UPDATE: AdamW =
-    AdamW { rate: 3e-3, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: Some(1.0) };
+const UPDATE: AdamW = AdamW { rate: 3e-3, weight_decay: 0.1, clip_norm: Some(1.0), ..AdamW::NOTHING };
 
 fn grow(engine: &mut dyn Engine, layer: u64) {
     let specs = contract::tiny_shape().block_tensors().into_iter().enumerate();

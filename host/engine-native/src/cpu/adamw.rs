@@ -17,7 +17,7 @@ const NORM_CHUNK: usize = 1 << 15;
 
 pub(crate) fn update(available: Available, with: &AdamW, clip: f64, tensors: Vec<Update<'_, Buffer>>) {
     tensors.into_par_iter().for_each(|tensor| {
-        let factors = Factors::new(with, clip, tensor.updates, tensor.decays);
+        let factors = Factors::new(with, clip, &tensor);
         let weights = tensor.weights.par_chunks_mut(CHUNK).zip(tensor.gradient.par_chunks(CHUNK));
         let moments = tensor.first.par_chunks_mut(CHUNK).zip(tensor.second.par_chunks_mut(CHUNK));
         weights.zip(moments).for_each(|((weights, gradient), (first, second))| {
@@ -50,17 +50,18 @@ struct Factors {
 }
 
 impl Factors {
-    fn new(with: &AdamW, clip: f64, updates: u64, decays: bool) -> Factors {
+    fn new(with: &AdamW, clip: f64, tensor: &Update<'_, Buffer>) -> Factors {
+        let (updates, rate) = (tensor.updates, with.rate * tensor.rate_factor);
         let bias1 = 1.0 - with.beta1.powf(updates as f64);
         let bias2 = 1.0 - with.beta2.powf(updates as f64);
         Factors {
             clip: clip as f32,
-            decay: if decays { 1.0 - with.rate * with.weight_decay } else { 1.0 } as f32,
+            decay: if tensor.decays { 1.0 - rate * with.weight_decay } else { 1.0 } as f32,
             keep_first: with.beta1 as f32,
             take_first: (1.0 - with.beta1) as f32,
             keep_second: with.beta2 as f32,
             take_second: (1.0 - with.beta2) as f32,
-            rate: (with.rate / bias1) as f32,
+            rate: (rate / bias1) as f32,
             unbias_second: (1.0 / bias2) as f32,
             epsilon: with.epsilon as f32,
         }

@@ -266,8 +266,7 @@ impl Case for Optimizer {
         let (mut weights, gradient) = (bench.random(len), bench.random(len));
         let (mut first, mut second) = (bench.kernels.zeros(len), bench.kernels.zeros(len));
         let norm = bench.kernels.squared_norm(&[(&gradient, len), (&gradient, len / 2)]);
-        let with =
-            AdamW { rate: 0.01, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: None };
+        let with = AdamW { rate: 0.01, weight_decay: 0.1, ..AdamW::NOTHING };
         for updates in 1..=3 {
             let update = Update {
                 len,
@@ -277,6 +276,8 @@ impl Case for Optimizer {
                 second: &mut second,
                 updates,
                 decays: true,
+                // Another at each update, as layers that anneal have it.
+                rate_factor: [1.0, 0.5, 0.0][updates as usize - 1],
             };
             bench.kernels.adamw(&with, 0.37, vec![update]);
         }

@@ -34,14 +34,7 @@ fn engine(shape: &ModelShape) -> Step<Reference> {
 fn loss(engine: &mut Step<Reference>, batch: &TokenBatch, execution: &Execution, scope: Trainable) -> f64 {
     let plan = StepPlan { execution: execution.clone(), ..StepPlan::new(scope, 2) };
     engine.step(batch, &plan).expect("a good batch");
-    let nothing = engine::AdamW {
-        rate: 0.0,
-        beta1: 0.9,
-        beta2: 0.95,
-        epsilon: 1e-8,
-        weight_decay: 0.0,
-        clip_norm: None,
-    };
+    let nothing = engine::AdamW::NOTHING;
     engine.optimize(&nothing).expect("a healthy device");
     engine.outcome(Wait::ForAll).expect("a healthy device").expect("a step was made").loss_nats_per_token
 }

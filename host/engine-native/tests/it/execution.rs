@@ -98,6 +98,38 @@ fn the_cpu_does_what_the_reference_does() {
     }
 }
 
+/// What an evaluation runs is what a step runs: gates, masks and all.
+#[test]
+fn evaluations_run_what_steps_run() {
+    let reference = Reference::load();
+    let batch = reference.batch(0);
+    for entries in executions() {
+        let wanted = plan(all(&reference), entries);
+        let mut engine = filled(&reference, Device);
+        let losses = engine.evaluate(&batch, &wanted.execution).expect("a good batch");
+        let mean = losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64;
+        let expected = step(&mut engine, &batch, &wanted).loss_nats_per_token;
+        assert!((mean - expected).abs() < 1e-6, "{mean} is not {expected}: {wanted:?}");
+    }
+}
+
+/// Gates at zero leave the logits of the stack without those blocks; no mask is for a single row.
+#[test]
+fn logits_pass_gates() {
+    let reference = Reference::load();
+    let mut engine = filled(&reference, Cpu::new());
+    let gates = Execution::Entries(vec![gated(0, 0.0, 0.0), whole(1), gated(2, 0.5, 1.0)]);
+    let tokens = [3, 1, 4, 1, 5];
+    let gated_off = engine.logits(&tokens, &gates).expect("good tokens");
+    engine.edit(Edit::Remove { layer: LayerId(0) }).expect("it is there");
+    let without = Execution::Entries(vec![whole(1), gated(2, 0.5, 1.0)]);
+    assert_eq!(gated_off, engine.logits(&tokens, &without).expect("good tokens"));
+    assert_ne!(gated_off, engine.logits(&tokens, &Execution::WholeStack).expect("good tokens"));
+    let masked = Execution::Entries(vec![masked(1, [true; 4])]);
+    let refused = engine.logits(&tokens, &masked).expect_err("four sequences, one row");
+    assert!(matches!(refused, engine::EngineError::BadBatch(_)), "{refused}");
+}
+
 #[test]
 fn what_runs_is_counted_as_the_table_says() {
     let reference = Reference::load();

@@ -1,8 +1,8 @@
 //! What an edit leaves alone, and how each bad call is refused: with its own error, without a change.
 
 use engine::{
-    BlockKind, Edit, Engine, EngineError, LayerId, LayerIndex, Mlp, ModelShape, Moments, Part, Snapshot,
-    StepPlan, TensorClass, TensorId, TokenBatch, Trainable,
+    BlockKind, Edit, Engine, EngineError, Execution, LayerId, LayerIndex, Mlp, ModelShape, Moments, Part,
+    Snapshot, StepPlan, TensorClass, TensorId, TokenBatch, Trainable,
 };
 
 use super::reference::{Reference, adamw, train};
@@ -78,22 +78,22 @@ fn bad_batches_are_refused() {
     let outside = TokenBatch::new(vec![1, 2, 256], 1, 2);
     let message = "token 256 is outside the vocabulary of 256 ids";
     assert_eq!(engine.step(&outside, &plan), bad(message));
-    assert_eq!(engine.evaluate(&outside).map(drop), bad(message));
-    assert_eq!(engine.logits(&[256]).map(drop), bad(message));
+    assert_eq!(engine.evaluate(&outside, &Execution::WholeStack).map(drop), bad(message));
+    assert_eq!(engine.logits(&[256], &Execution::WholeStack).map(drop), bad(message));
 
     let long = TokenBatch::new(vec![1; 66], 1, 65);
     let message = "a row of 65 tokens is longer than the context of 64";
     assert_eq!(engine.step(&long, &plan), bad(message));
-    assert_eq!(engine.evaluate(&long).map(drop), bad(message));
-    assert_eq!(engine.logits(&[1; 65]).map(drop), bad(message));
+    assert_eq!(engine.evaluate(&long, &Execution::WholeStack).map(drop), bad(message));
+    assert_eq!(engine.logits(&[1; 65], &Execution::WholeStack).map(drop), bad(message));
 
     let empty = TokenBatch::new(Vec::new(), 0, 4);
     let message = "a step needs at least one row, and so does a micro-batch";
     assert_eq!(engine.step(&empty, &plan), bad(message));
     let nothing = StepPlan::new(all, 0);
     assert_eq!(engine.step(&reference.batch(0), &nothing), bad(message));
-    assert_eq!(engine.evaluate(&empty), Ok(Vec::new()));
-    assert_eq!(engine.logits(&[]), Ok(Vec::new()));
+    assert_eq!(engine.evaluate(&empty, &Execution::WholeStack), Ok(Vec::new()));
+    assert_eq!(engine.logits(&[], &Execution::WholeStack), Ok(Vec::new()));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::{env, fs, path::PathBuf};
 
-use engine::{BlockKind, Engine, ModelShape, Part, TokenBatch, Trainable};
+use engine::{BlockKind, Engine, Execution, ModelShape, Part, TokenBatch, Trainable};
 use serde_json::Value;
 
 use super::{
@@ -26,13 +26,13 @@ fn losses_logits_and_gradients_of_a_transformers_checkpoint() {
     let ids = numbers(&expected["ids"]).map(|id| id as u32).collect::<Vec<_>>();
     let batch = TokenBatch::new(ids.clone(), 1, ids.len() - 1);
 
-    let losses = engine.evaluate(&batch).expect("a good batch");
+    let losses = engine.evaluate(&batch, &Execution::WholeStack).expect("a good batch");
     let loss = (mean(&losses) - expected["loss"].as_f64().expect("a number")).abs();
     assert!(loss < LOSS, "loss is off by {loss:e}");
     let position = largest(losses.iter().zip(numbers(&expected["nll_per_position"])));
     assert!(position < LOGIT, "the loss of a position is off by {position:e}");
 
-    let logits = engine.logits(&ids).expect("good tokens");
+    let logits = engine.logits(&ids, &Execution::WholeStack).expect("good tokens");
     let row = &logits[17 * shape.vocabulary..18 * shape.vocabulary];
     let recorded = arrays::npy_f32(&folder.join("logits_pos_17.npy"));
     assert_eq!(row.len(), recorded.len());

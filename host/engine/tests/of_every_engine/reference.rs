@@ -17,7 +17,7 @@ pub(crate) const LENGTH: usize = 64;
 
 /// The README's AdamW at that rate.
 pub(crate) fn adamw(rate: f64, clip_norm: Option<f64>) -> AdamW {
-    AdamW { rate, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm }
+    AdamW { rate, weight_decay: 0.1, clip_norm, ..AdamW::NOTHING }
 }
 
 pub(crate) struct Reference {

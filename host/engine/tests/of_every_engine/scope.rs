@@ -1,7 +1,7 @@
 //! The gradient of a step: whatever the micro-batch, it is the same, and it exists exactly where the scope
 //! says so.
 
-use engine::{Edit, LayerId, LayerIndex, Part, StepPlan, TensorId, TokenBatch, Trainable, Wait};
+use engine::{Edit, Execution, LayerId, LayerIndex, Part, StepPlan, TensorId, TokenBatch, Trainable, Wait};
 
 use super::reference::{Reference, adamw, train};
 
@@ -111,11 +111,11 @@ fn a_block_in_the_middle_trains_where_it_stands() {
         let fill = if spec.class.0.contains("c_proj") { 0.0 } else { 0.02 };
         (spec.class, vec![fill; spec.len()])
     });
-    let before = engine.evaluate(&batch).expect("a good batch");
+    let before = engine.evaluate(&batch, &Execution::WholeStack).expect("a good batch");
     let edit = Edit::Insert { at: LayerIndex(1), layer: LayerId(9), weights: weights.collect() };
     engine.edit(edit).expect("the layer is new");
     assert_eq!(engine.layers(), layers(&[0, 9, 1]));
-    assert_eq!(before, engine.evaluate(&batch).expect("a good batch"));
+    assert_eq!(before, engine.evaluate(&batch, &Execution::WholeStack).expect("a good batch"));
     let new = Trainable::all(shape, &layers(&[9])).iter().filter(|id| id.layer.is_some()).collect();
     let mut loss = || train(&mut *engine, &batch, &new, &adamw(1e-3, None)).loss_nats_per_token;
     let (first, second) = (loss(), loss());

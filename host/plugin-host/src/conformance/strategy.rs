@@ -1,6 +1,6 @@
 //! Questions to a strategy: it is driven over simulated runs, interrupted, refused, and shown extremes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sapwood_plugin::testing::{SimulatedRun, Transcript};
 use sapwood_plugin::{
@@ -358,6 +358,10 @@ fn spikes(subject: &Subject) -> Answer {
     passed()
 }
 
+/// Longest call with a long history, and how often it is tried.
+const LONGEST_CALL: Duration = Duration::from_millis(100);
+const TRIES: usize = 5;
+
 fn long(subject: &Subject) -> Answer {
     let mut strategy = subject.strategy().map_err(while_doing("new"))?;
     planned(&mut *strategy)?;
@@ -373,11 +377,19 @@ fn long(subject: &Subject) -> Answer {
             progress: 1.0,
             ..context(step, &blocks)
         };
-        let began = Instant::now();
-        let asked = strategy.before_step(&context, &mut Actions::new(&mut Refusing));
-        survived(&format!("step {step} of a thousand blocks"), asked)?;
-        if began.elapsed().as_millis() > 100 {
-            return Err(format!("takes {} ms at step {step}", began.elapsed().as_millis()));
+        // A machine that is busy with something else is slow once, a strategy every time.
+        let mut fastest = Duration::MAX;
+        for _ in 0..TRIES {
+            let began = Instant::now();
+            let asked = strategy.before_step(&context, &mut Actions::new(&mut Refusing));
+            survived(&format!("step {step} of a thousand blocks"), asked)?;
+            fastest = fastest.min(began.elapsed());
+            if fastest <= LONGEST_CALL {
+                break;
+            }
+        }
+        if fastest > LONGEST_CALL {
+            return Err(format!("takes {} ms at step {step}", fastest.as_millis()));
         }
     }
     passed()

@@ -1,51 +1,94 @@
 //! What a strategy is asked before a step, and how what it requests is carried out.
 
-use engine::{Engine, Snapshot, Step, TokenBatch, Wait};
-use plugin_host::api::{Action, Actions, Event, Key, Measured, RunEvent, StepContext};
+use engine::{Snapshot, Step, Wait};
+use plugin_host::api::{Action, Actions, Event, Key, Measured, Probe, RunEvent, StepContext};
 
-use super::saving::{losses_of, newest};
-use super::{BeforeAsking, Run, progress};
+use super::saving::newest;
+use super::{BeforeAsking, Run, flops_left, progress};
 use crate::TrainError;
-use crate::boundary::{Boundary, Judgement};
+use crate::boundary::{Boundary, Judgement, Moment};
 use crate::checkpoint::RunState;
 use crate::costs::{StepCost, timed};
 use crate::course::Course;
-use crate::growth::{self, Gardener, Probe, Seen};
+use crate::growth::{self, Gardener, Grown, Looks};
+use crate::looking::{seen, without_gradient};
 use crate::records::Decision;
-
-/// Tokens after which logits are compared: with a large vocabulary each has many.
-const LOGIT_TOKENS: usize = 32;
 
 impl Run<'_> {
     /// Asks the strategy, and carries out what it requests.
     pub(super) fn decide(&mut self) -> Result<(), TrainError> {
         let decisions_length = self.logs.decisions.length();
         let (plugins, untold) = (self.saved_plugins()?, self.state.untold.clone());
-        self.before_asking = Some(BeforeAsking { plugins, decisions_length, untold });
-        let progress = progress(self.parts.config, &self.state.costs);
+        let costs = self.state.costs.clone();
+        self.before_asking = Some(BeforeAsking { plugins, decisions_length, untold, costs });
         let rules = self.rules.clone();
-        let mut boundary = Boundary::new(&self.state.course, &rules, self.state.step, progress);
-        let asked = self.ask(&mut boundary, progress);
-        for (request, reason) in boundary.refused.drain(..) {
-            let step = self.state.step;
-            self.logs.decisions.add(&Decision::Refused { step, request, reason })?;
-        }
-        if let Err(fault) = asked {
-            return self.saved_before(fault);
-        }
+        let mut boundary = Boundary::new(&self.state.course, &rules, self.moment(false));
+        let asked = self.ask(&mut boundary);
+        self.settle_asking(&mut boundary, asked)?;
         // Now, so that an evaluation which is requested here is told before the next step.
         self.state.untold.evaluation = false;
         let told = tellable(&self.state.untold.measured, self.state.step);
         self.state.untold.measured.drain(..told);
         let Boundary { course, taken, .. } = boundary;
-        if !taken.is_empty() {
-            self.apply(course, taken)?;
+        match taken.iter().find_map(as_probe).cloned() {
+            Some(probe) => self.decide_by_probe(taken, &probe)?,
+            None if taken.is_empty() => {}
+            None => self.apply(course, taken)?,
         }
         self.begin_first_phase()?;
         self.state.decided = true;
         self.before_asking = None;
         self.resumed = false;
         Ok(())
+    }
+
+    fn moment(&self, after_probe: bool) -> Moment {
+        let (config, costs) = (self.parts.config, &self.state.costs);
+        let (progress, flops_left) = (progress(config, costs), flops_left(config, costs));
+        Moment { step: self.state.step, progress, flops_left, after_probe }
+    }
+
+    /// Writes down what was refused; a fault goes up, once the state before it is saved.
+    fn settle_asking(
+        &mut self,
+        boundary: &mut Boundary<'_>,
+        asked: Result<(), TrainError>,
+    ) -> Result<(), TrainError> {
+        for (request, reason) in boundary.refused.drain(..) {
+            let step = self.state.step;
+            self.logs.decisions.add(&Decision::Refused { step, request, reason })?;
+        }
+        asked.or_else(|fault| self.saved_before(fault))
+    }
+
+    /// Tries out the candidates, tells the strategy what came of it, and carries out what it asks for then.
+    fn decide_by_probe(&mut self, requests: Vec<Action>, probe: &Probe) -> Result<(), TrainError> {
+        self.log_requests(&requests)?;
+        let probed = match self.probe(probe) {
+            Ok(probed) => Event::Probed(probed),
+            Err(fault) => return self.saved_before(fault),
+        };
+        self.do_errands(requests)?;
+        let rules = self.rules.clone();
+        let mut boundary = Boundary::new(&self.state.course, &rules, self.moment(true));
+        let strategy = &mut self.parts.strategy;
+        let asked = timed(&mut self.state.costs.wall.plugin_seconds, || {
+            let mut actions = Actions::new(&mut boundary);
+            strategy.ask("on_event", |strategy| strategy.on_event(&probed, &mut actions))
+        });
+        self.settle_asking(&mut boundary, asked.map_err(TrainError::from))?;
+        let Boundary { course, taken, .. } = boundary;
+        if taken.is_empty() { Ok(()) } else { self.apply(course, taken) }
+    }
+
+    fn log_requests(&mut self, requests: &[Action]) -> Result<(), TrainError> {
+        let RunState { step, costs, .. } = &self.state;
+        self.logs.decisions.add(&Decision::Requested {
+            step: *step,
+            tokens: costs.tokens,
+            flops: costs.flops.total(),
+            requests: requests.to_vec(),
+        })
     }
 
     /// The state of the coming step is whole: it is saved, then the fault goes up.
@@ -56,7 +99,8 @@ impl Run<'_> {
         Err(fault)
     }
 
-    fn ask(&mut self, boundary: &mut Boundary<'_>, progress: f64) -> Result<(), TrainError> {
+    fn ask(&mut self, boundary: &mut Boundary<'_>) -> Result<(), TrainError> {
+        let progress = progress(self.parts.config, &self.state.costs);
         let state = &mut self.state;
         // Losses are complete to the step before the last one on every engine; none is shown earlier on a
         // faster one, so that all decide alike.
@@ -97,16 +141,10 @@ impl Run<'_> {
 
     /// Carries out requests that were taken; a fault or a rejection leaves everything as it was.
     fn apply(&mut self, course: Course, requests: Vec<Action>) -> Result<(), TrainError> {
-        if !requests.iter().all(|request| matches!(request, Action::Execute(_) | Action::ExecuteWholeStack)) {
+        if !requests.iter().all(can_be_asked_at_every_step) {
             self.read_outcomes(Wait::ForAll)?;
         }
-        let RunState { step, costs, .. } = &self.state;
-        self.logs.decisions.add(&Decision::Requested {
-            step: *step,
-            tokens: costs.tokens,
-            flops: costs.flops.total(),
-            requests: requests.clone(),
-        })?;
+        self.log_requests(&requests)?;
         let relabelled = requests.iter().any(|request| matches!(request, Action::Phase(_)));
         let old = &self.state.course;
         let new_phase = relabelled || course.trainable != old.trainable || course.blocks != old.blocks;
@@ -135,8 +173,7 @@ impl Run<'_> {
         }
         self.state.course = course;
         self.blocks_view = self.state.course.view();
-        let sequences = self.parts.config.training.sequences_per_step;
-        self.step_cost = StepCost::of(&self.parts.config.model, &self.state.course, sequences);
+        self.step_cost = StepCost::of(&self.parts.config.model, &self.state.course);
         if new_phase {
             self.begin_phase()?;
         } else if rules_alone {
@@ -166,23 +203,17 @@ impl Run<'_> {
         before: &Snapshot,
         edits: bool,
     ) -> Result<Verdict, TrainError> {
-        let seen_before = if edits { seen(&mut *self.parts.engine, &self.probe)? } else { Seen::default() };
-        let mut gardener = Gardener {
-            shape: &self.parts.config.model,
-            initial: &self.parts.initial,
-            initializers: &mut self.parts.initializers,
-            key: Key::of_seed(self.parts.config.seed).named("initializers"),
-        };
+        let looks = &self.looks;
+        let seen_before =
+            if edits { Some(seen(&mut *self.parts.engine, looks, &self.state.course)?) } else { None };
+        let grown = self.carry_out(course, requests, before)?;
         let engine = &mut *self.parts.engine;
-        let grown = gardener.carry_out(engine, requests, &self.state.course, before)?;
-        if engine.layers() != course.layers() {
-            return Err(TrainError::Internal("the engine's stack is not the one that was decided".into()));
-        }
-        if !edits {
-            return Ok(Verdict::Kept);
-        }
-        let probe = Probe { before: seen_before, after: seen(engine, &self.probe)? };
-        let receipt = growth::receipt(self.state.step, &grown, before, engine, &probe)?;
+        let Some(seen_before) = seen_before else { return Ok(Verdict::Kept) };
+        let shape = &self.parts.config.model;
+        let without_gradient = without_gradient(engine, shape, &self.looks, course, &grown.made())?;
+        let looks =
+            Looks { before: seen_before, after: seen(engine, &self.looks, course)?, without_gradient };
+        let receipt = growth::receipt(self.state.step, &grown, before, engine, &looks)?;
         self.logs.decisions.add(&Decision::Edited(receipt.clone()))?;
         if !receipt.others_bit_identical {
             return Err(TrainError::Internal("an edit touched a block that it should not".into()));
@@ -196,6 +227,27 @@ impl Run<'_> {
             self.report_metric(key, value);
         }
         Ok(judgement.rejected.map_or(Verdict::Kept, Verdict::Rejected))
+    }
+
+    /// Carries out the requests that concern tensors.
+    pub(super) fn carry_out(
+        &mut self,
+        course: &Course,
+        requests: &[Action],
+        before: &Snapshot,
+    ) -> Result<Grown, TrainError> {
+        let mut gardener = Gardener {
+            shape: &self.parts.config.model,
+            initial: &self.parts.initial,
+            initializers: &mut self.parts.initializers,
+            key: Key::of_seed(self.parts.config.seed).named("initializers"),
+        };
+        let engine = &mut *self.parts.engine;
+        let grown = gardener.carry_out(engine, requests, &self.state.course, before)?;
+        if engine.layers() != course.layers() {
+            return Err(TrainError::Internal("the engine's stack is not the one that was decided".into()));
+        }
+        Ok(grown)
     }
 
     /// Requests that change nothing of the model.
@@ -228,11 +280,23 @@ impl Run<'_> {
     }
 }
 
-/// What the probe batches show of the model.
-fn seen(engine: &mut dyn Engine, probe: &[TokenBatch]) -> Result<Seen, TrainError> {
-    let first: Vec<u32> =
-        probe.iter().take(1).flat_map(|batch| batch.inputs(0, 1)).take(LOGIT_TOKENS).collect();
-    Ok(Seen { losses: losses_of(engine, probe)?, logits: engine.logits(&first)? })
+fn as_probe(request: &Action) -> Option<&Probe> {
+    match request {
+        Action::Probe(probe) => Some(probe),
+        _ => None,
+    }
+}
+
+/// Whether a step need not wait for the ones before it because of that request.
+fn can_be_asked_at_every_step(request: &Action) -> bool {
+    matches!(
+        request,
+        Action::Execute(_)
+            | Action::ExecuteWholeStack
+            | Action::Gate(_)
+            | Action::Rates(_)
+            | Action::Schedule(_)
+    )
 }
 
 /// How many of what was measured may be told before that step: as with losses, on no engine earlier than on another.

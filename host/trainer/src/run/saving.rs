@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Engine, TokenBatch, Wait};
+use engine::{Engine, Execution, TokenBatch, Wait};
 use plugin_host::api::{Evaluation, RunEvent};
 use plugin_host::{Loaded, TimeSpent};
 
@@ -16,7 +16,7 @@ use crate::{TrainError, growth};
 impl Run<'_> {
     pub(super) fn evaluation_is_due(&self) -> bool {
         let (step, config) = (self.state.step.0, self.parts.config);
-        let at_token_budget = step == config.budget.reference_steps;
+        let at_token_budget = self.state.costs.tokens == config.reference_tokens();
         let due = step % config.evaluation.every_steps == 0 || at_token_budget;
         due && self.state.evaluations.last().is_none_or(|last| last.step != step)
     }
@@ -24,8 +24,9 @@ impl Run<'_> {
     pub(super) fn evaluate(&mut self) -> Result<(), TrainError> {
         self.read_outcomes(Wait::ForAll)?;
         let engine = &mut *self.parts.engine;
-        let batches = &self.validation;
-        let losses = timed(&mut self.state.costs.wall.evaluation_seconds, || losses_of(engine, batches))?;
+        let (batches, execution) = (&self.validation, self.state.course.execution_of_model());
+        let seconds = &mut self.state.costs.wall.evaluation_seconds;
+        let losses = timed(seconds, || losses_of(engine, batches, &execution))?;
         let loss = growth::mean(&losses);
         let RunState { step, costs, course, .. } = &self.state;
         if !loss.is_finite() {
@@ -64,13 +65,15 @@ impl Run<'_> {
     pub(super) fn save(&mut self, name: Option<&str>) -> Result<(), TrainError> {
         self.read_outcomes(Wait::ForAll)?;
         self.state.logs = self.logs.sync()?;
-        let untold = self.state.untold.clone();
+        let (untold, costs) = (self.state.untold.clone(), self.state.costs.clone());
         match &self.before_asking {
             // Beside that, a plugin that has panicked can say no more what its state is.
             Some(before) if !self.state.decided => {
                 self.state.plugins = before.plugins.clone();
                 self.state.logs.decisions = before.decisions_length;
                 self.state.untold = before.untold.clone();
+                // A probe that did not come to its end is done again, and paid then.
+                self.state.costs.set_flops_to(&before.costs);
             }
             _ => self.state.plugins = self.saved_plugins()?,
         }
@@ -85,6 +88,7 @@ impl Run<'_> {
             checkpoint::save(&checkpoints, &name, &config.model, state, engine)?;
             checkpoint::prune(&checkpoints, config.checkpoints.keep)
         })?;
+        self.state.costs.set_flops_to(&costs);
         self.state.costs.wall.checkpoint_seconds += seconds;
         self.state.untold = untold;
         Ok(())
@@ -92,7 +96,13 @@ impl Run<'_> {
 
     pub(super) fn saved_plugins(&mut self) -> Result<SavedPlugins, TrainError> {
         let saved = self.parts.strategy.ask("save", |strategy| strategy.save())?;
-        let mut all = BTreeMap::from([("strategy".to_owned(), saved)]);
+        let mut all = self.saved_initializers()?;
+        all.insert("strategy".to_owned(), saved);
+        Ok(all)
+    }
+
+    pub(super) fn saved_initializers(&mut self) -> Result<SavedPlugins, TrainError> {
+        let mut all = SavedPlugins::new();
         for (slot, initializer) in &mut self.parts.initializers {
             all.insert(initializer_state(slot), initializer.ask("save", |initializer| initializer.save())?);
         }
@@ -114,10 +124,14 @@ fn enter_time<P: ?Sized>(ledger: &mut BTreeMap<String, TimeSpent>, plugin: &mut 
 }
 
 /// Every token's loss, batch after batch.
-pub(super) fn losses_of(engine: &mut dyn Engine, batches: &[TokenBatch]) -> Result<Vec<f32>, TrainError> {
+pub(super) fn losses_of(
+    engine: &mut dyn Engine,
+    batches: &[TokenBatch],
+    execution: &Execution,
+) -> Result<Vec<f32>, TrainError> {
     let mut losses = Vec::new();
     for batch in batches {
-        losses.extend(engine.evaluate(batch)?);
+        losses.extend(engine.evaluate(batch, execution)?);
     }
     Ok(losses)
 }

@@ -7,13 +7,14 @@ use plugin_host::Loaded;
 use plugin_host::api::{GrowthStrategy, Plan, RunEvent};
 use sha2::{Digest, Sha256};
 
-use super::{Logs, Parts, Run};
+use super::{Logs, Parts, Run, SavedPlugins};
 use crate::audit::hexadecimal;
 use crate::binding::RunFile;
 use crate::checkpoint::{self, LogLengths, RunState, Untold};
 use crate::costs::{Costs, Speedometer, StepCost};
 use crate::course::{Course, Rules};
 use crate::folder::{RunFolder, create_folder};
+use crate::growth::Initializers;
 use crate::records::Decision;
 use crate::schedule::RunningSchedule;
 use crate::{RunConfig, TrainError};
@@ -31,7 +32,7 @@ impl<'a> Run<'a> {
         let rules = Rules::new(config, &plan, slots).map_err(|error| parts.strategy.fault("plan", &error))?;
         let micro = config.training.micro_batch_sequences;
         let validation = parts.corpus.validation_batches(config.evaluation.sequences, micro)?;
-        let probe = parts.corpus.validation_batches(config.audit.probe_sequences, micro)?;
+        let looks = parts.corpus.validation_batches(config.audit.probe_sequences, micro)?;
 
         create_folder(&parts.folder.checkpoints())?;
         let found = newest_checkpoint(parts.folder, config)?;
@@ -49,7 +50,7 @@ impl<'a> Run<'a> {
         };
         let mut run = Run {
             name: config.name(),
-            step_cost: StepCost::of(shape, &state.course, config.training.sequences_per_step),
+            step_cost: StepCost::of(shape, &state.course),
             blocks_view: state.course.view(),
             logs: Logs::open(parts.folder, state.logs)?,
             unread: VecDeque::new(),
@@ -59,7 +60,7 @@ impl<'a> Run<'a> {
             measure: plan.measure,
             state,
             validation,
-            probe,
+            looks,
             resumed,
             before_asking: None,
         };
@@ -103,14 +104,24 @@ fn newest_checkpoint(
 }
 
 fn restore_plugins(parts: &mut Parts<'_>, state: &RunState) -> Result<(), TrainError> {
-    let missing = |name: &str| TrainError::Internal(format!("the checkpoint holds no state of `{name}`"));
-    let saved = state.plugins.get("strategy").ok_or_else(|| missing("strategy"))?;
+    let saved = state.plugins.get("strategy").ok_or_else(|| no_state("strategy"))?;
     parts.strategy.ask("restore", |strategy| strategy.restore(saved))?;
-    for (slot, initializer) in &mut parts.initializers {
-        let saved = state.plugins.get(&initializer_state(slot)).ok_or_else(|| missing(slot))?;
+    restore_initializers(&mut parts.initializers, &state.plugins)
+}
+
+pub(super) fn restore_initializers(
+    initializers: &mut Initializers,
+    plugins: &SavedPlugins,
+) -> Result<(), TrainError> {
+    for (slot, initializer) in initializers {
+        let saved = plugins.get(&initializer_state(slot)).ok_or_else(|| no_state(slot))?;
         initializer.ask("restore", |initializer| initializer.restore(saved))?;
     }
     Ok(())
+}
+
+fn no_state(name: &str) -> TrainError {
+    TrainError::Internal(format!("the checkpoint holds no state of `{name}`"))
 }
 
 pub(super) fn initializer_state(slot: &str) -> String {
@@ -122,7 +133,12 @@ fn fresh_state(config: &RunConfig, depth: usize) -> RunState {
         step: Step(0),
         decided: false,
         stopped: None,
-        course: Course::start(&config.model, depth, RunningSchedule::new(&config.schedule)),
+        course: Course::start(
+            &config.model,
+            depth,
+            config.training.sequences_per_step,
+            RunningSchedule::new(&config.schedule),
+        ),
         costs: Costs::default(),
         phase_start: None,
         losses: Vec::new(),

@@ -1,37 +1,63 @@
 //! One optimizer step, and the reading of its outcome, at the latest one step later.
 
-use engine::{AdamW, Step, StepPlan, TokenBatch, Wait};
-use plugin_host::api::{LossPoint, RunEvent};
+use std::collections::BTreeMap;
+
+use engine::{AdamW, Step, StepPlan, TensorId, TokenBatch, Wait, Wanted};
+use plugin_host::api::{Batch, LossPoint, RunEvent};
 use sha2::{Digest, Sha256};
 
 use super::saving::push_recent;
-use super::{Run, progress};
+use super::{Parts, Run, progress};
 use crate::audit::hexadecimal;
-use crate::costs::timed;
+use crate::costs::{Costs, timed};
+use crate::course::Course;
 use crate::measured;
 use crate::records::StepRecord;
 use crate::{RunConfig, TrainError, Training};
 
+/// A step, ready to be taken.
+pub(super) struct Prepared {
+    pub(super) batch: TokenBatch,
+    /// The batch in whole rows, as the data have it.
+    rows: Option<TokenBatch>,
+    pub(super) plan: StepPlan,
+    pub(super) update: AdamW,
+}
+
+/// The step that comes on that course after these costs.
+pub(super) fn prepared(
+    parts: &Parts<'_>,
+    course: &mut Course,
+    step: Step,
+    costs: &mut Costs,
+    statistics: Wanted,
+) -> Result<Prepared, TrainError> {
+    let (config, corpus) = (parts.config, parts.corpus);
+    let progress = progress(config, costs);
+    let rate = course.schedule.rate(step.0, progress);
+    let (context, Batch { length, .. }) = (config.model.context, course.batch);
+    let whole_rows = course.batch.tokens() as usize / context;
+    let cursor = costs.tokens;
+    let read = || corpus.training_batch(config.seed, cursor, whole_rows);
+    let batch = timed(&mut costs.wall.data_seconds, read)?;
+    let (batch, rows) = if length == context { (batch, None) } else { (batch.cut(length), Some(batch)) };
+
+    let Training { micro_batch_sequences, recompute, .. } = config.training;
+    let micro_batch_sequences = micro_batch_sequences * (context / length);
+    let (execution, trainable) = (course.execution_of_step(), course.trainable.clone());
+    let plan =
+        StepPlan { recompute, execution, statistics, ..StepPlan::new(trainable, micro_batch_sequences) };
+    let update = adamw(config, rate, course.rate_factors(&config.model));
+    Ok(Prepared { batch, rows, plan, update })
+}
+
 impl Run<'_> {
     pub(super) fn step(&mut self) -> Result<(), TrainError> {
-        let config = self.parts.config;
-        let sequences = config.training.sequences_per_step;
         let state = &mut self.state;
-        let progress = progress(config, &state.costs);
-        let rate = state.course.schedule.rate(state.step.0, progress);
-        let corpus = self.parts.corpus;
-        let (seed, cursor) = (config.seed, state.costs.tokens);
-        let batch =
-            timed(&mut state.costs.wall.data_seconds, || corpus.training_batch(seed, cursor, sequences))?;
-        state.batches_sha256 = chained(&state.batches_sha256, &batch);
-
-        let Training { micro_batch_sequences, recompute, .. } = config.training;
-        let execution = state.course.execution.clone();
-        let trainable = state.course.trainable.clone();
         let statistics = measured::wanted(self.measure, state.step);
-        let plan =
-            StepPlan { recompute, execution, statistics, ..StepPlan::new(trainable, micro_batch_sequences) };
-        let update = adamw(config, rate);
+        let prepared = prepared(&self.parts, &mut state.course, state.step, &mut state.costs, statistics)?;
+        let Prepared { batch, rows, plan, update } = prepared;
+        state.batches_sha256 = chained(&state.batches_sha256, rows.as_ref().unwrap_or(&batch));
         let engine = &mut *self.parts.engine;
         timed(&mut state.costs.wall.training_seconds, || {
             engine.step(&batch, &plan)?;
@@ -44,7 +70,7 @@ impl Run<'_> {
             flops: state.costs.flops.total(),
             loss_nats_per_token: f64::NAN,
             gradient_norm: f64::NAN,
-            learning_rate: rate,
+            learning_rate: update.rate,
             depth: state.course.depth(),
             phase: state.course.phase.clone(),
         });
@@ -93,7 +119,7 @@ impl Run<'_> {
     }
 }
 
-fn adamw(config: &RunConfig, rate: f64) -> AdamW {
+fn adamw(config: &RunConfig, rate: f64, rate_factors: BTreeMap<TensorId, f64>) -> AdamW {
     let optimizer = &config.optimizer;
     AdamW {
         rate,
@@ -102,6 +128,7 @@ fn adamw(config: &RunConfig, rate: f64) -> AdamW {
         epsilon: optimizer.epsilon,
         weight_decay: optimizer.weight_decay,
         clip_norm: (optimizer.clip_norm > 0.0).then_some(optimizer.clip_norm),
+        rate_factors,
     }
 }
 

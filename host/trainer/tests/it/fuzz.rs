@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use engine::{Engine, ScriptedEngine, Weights};
 use plugin_host::api::{
-    Above, Action, Actions, Claim, Insert, Key, LayerId, Measure, MomentsRule, OptimizerChange,
-    OptimizerRule, Pass, Random, Replace, ScheduleChange, StepContext, Train, Which,
+    Above, Action, Actions, Batch, Claim, Gate, Insert, Key, LayerId, Measure, MomentsRule, OptimizerChange,
+    OptimizerRule, Pass, Probe, Random, RateFactor, Replace, ScheduleChange, ScheduleShape, StepContext,
+    Train, Which,
 };
 use trainer::records::Decision;
 use trainer::{ErrorClass, RunSummary, TrainError};
@@ -81,8 +82,35 @@ impl Dice {
         Pass { layer, attention_gate, mlp_gate, sequences: self.one_of(&masks) }
     }
 
+    fn which(&mut self, there: &[LayerId]) -> Which {
+        match self.below(4) {
+            0 => Which::All,
+            1 => Which::Shared,
+            2 => Which::Layers(self.layers(there)),
+            _ => Which::Class(self.text()),
+        }
+    }
+
+    fn gate(&mut self, there: &[LayerId]) -> Gate {
+        Gate { layer: self.layer(there), attention: self.number() as f32, mlp: 0.5 }
+    }
+
+    fn rate_factor(&mut self, there: &[LayerId]) -> RateFactor {
+        RateFactor { which: self.which(there), factor: self.number() }
+    }
+
+    fn shape(&mut self) -> ScheduleShape {
+        let (final_fraction, decay_fraction) = (self.number(), self.number());
+        self.one_of(&[
+            ScheduleShape::Constant,
+            ScheduleShape::Linear { final_fraction },
+            ScheduleShape::Cosine { final_fraction },
+            ScheduleShape::Wsd { final_fraction, decay_fraction },
+        ])
+    }
+
     fn action(&mut self, there: &[LayerId]) -> Action {
-        match self.below(16) {
+        match self.below(21) {
             0 | 1 => Action::Insert(Insert {
                 above: if self.flag() { Above::Embedding } else { Above::Layer(self.layer(there)) },
                 count: usize::try_from(self.count()).unwrap_or(usize::MAX),
@@ -105,12 +133,7 @@ impl Dice {
                 })
             }
             5 => {
-                let which = match self.below(4) {
-                    0 => Which::All,
-                    1 => Which::Shared,
-                    2 => Which::Layers(self.layers(there)),
-                    _ => Which::Class(self.text()),
-                };
+                let which = self.which(there);
                 let change = match self.below(4) {
                     0 => OptimizerChange::Reset,
                     1 => OptimizerChange::Scale { first: self.number(), second: self.number() },
@@ -119,11 +142,13 @@ impl Dice {
                 };
                 Action::Optimizer(OptimizerRule { which, change })
             }
-            6 => Action::Schedule(match self.below(5) {
+            6 => Action::Schedule(match self.below(7) {
                 0 => ScheduleChange::Shift(self.number()),
                 1 => ScheduleChange::Rewarm(self.count()),
                 2 => ScheduleChange::Restart,
                 3 => ScheduleChange::Extend(self.number()),
+                4 => ScheduleChange::Scale(self.number()),
+                5 => ScheduleChange::Follow(self.shape()),
                 _ => ScheduleChange::DecayNow(self.number()),
             }),
             7 => Action::Evaluate,
@@ -139,6 +164,23 @@ impl Dice {
             }),
             13 => Action::Execute((0..self.below(6)).map(|_| self.pass(there)).collect()),
             14 => Action::ExecuteWholeStack,
+            15 => Action::Permute(if self.flag() {
+                there.iter().rev().copied().collect()
+            } else {
+                self.layers(there)
+            }),
+            16 => Action::Gate((0..self.below(3)).map(|_| self.gate(there)).collect()),
+            17 => Action::Rates((0..self.below(3)).map(|_| self.rate_factor(there)).collect()),
+            18 => Action::Batch(Batch {
+                sequences: self.count() as usize,
+                length: self.one_of(&[6, 3, 2, 1, 0, 7]),
+            }),
+            19 if self.flag() => {
+                let steps = self.one_of(&[1, 1, 2, 5, 0, u64::MAX]);
+                let candidate = |dice: &mut Dice| (0..dice.below(3)).map(|_| dice.action(there)).collect();
+                let candidates = (0..self.below(4)).map(|_| candidate(self)).collect();
+                Action::Probe(Probe { candidates, steps })
+            }
             _ if self.below(30) == 0 => Action::Stop(self.text()),
             _ => Action::Phase("on".into()),
         }
@@ -207,7 +249,7 @@ fn check(seed: u64) {
         ),
         Ok(Ok(summary)) => {
             assert!(summary.loss_nats_per_token.is_finite(), "seed {seed}: {summary:?}");
-            assert!(summary.steps.0 <= 20, "seed {seed}: {summary:?}");
+            assert!(summary.costs.tokens.0 <= 240, "seed {seed}: {summary:?}");
             let numbers: Vec<u64> = bench.steps().iter().map(|step| step.step.0).collect();
             assert_eq!(numbers, (0..summary.steps.0).collect::<Vec<_>>(), "seed {seed}: each step once");
         }

@@ -14,7 +14,7 @@ use trainer::records::Decision;
 
 use crate::bench::{Bench, Filling, Told, grow};
 
-fn labels(decisions: &[Decision]) -> Vec<String> {
+pub(crate) fn labels(decisions: &[Decision]) -> Vec<String> {
     let label = |decision: &Decision| match decision {
         Decision::Planned { .. } => "planned".into(),
         Decision::Requested { step, requests, .. } => {
@@ -33,6 +33,7 @@ fn labels(decisions: &[Decision]) -> Vec<String> {
             "{}: phase `{}` over, {} moved, {} frozen, intact {}",
             audit.end_step, audit.label, audit.moved, audit.frozen, audit.frozen_bit_identical
         ),
+        Decision::Probed { step, losses, .. } => format!("{step}: {} candidates tried", losses.len()),
         Decision::Stopped { step, reason } => format!("{step}: stopped, {reason}"),
     };
     // Every boundary of the told strategy carries its metric; those with nothing else are no news.

@@ -9,6 +9,8 @@ mod controls;
 mod copies;
 /// Moments of what is drawn.
 mod draws;
+/// What becomes of AdamW's state where weights and gates share a scale.
+mod folding;
 /// What freezes beside old blocks, a tied head with it or not.
 mod freezing;
 /// Claims about the model's function, and blocks that can learn.
@@ -19,5 +21,7 @@ mod goldens;
 mod orders;
 /// Strategies with initializers, on the command line.
 mod pairs;
+/// What the host's audit tells of growth.
+mod receipts;
 /// Strategies gone on from checkpoints.
 mod resume;

@@ -82,6 +82,7 @@ mod actions;
 mod error;
 mod export;
 mod facts;
+mod fade_in;
 #[cfg(feature = "host")]
 pub mod host;
 mod initializer;
@@ -99,6 +100,7 @@ pub use actions::{
 };
 pub use error::{Error, Panicked, Result};
 pub use facts::{Descriptor, InterfaceFacts, Kind, LibraryFacts};
+pub use fade_in::FadeIn;
 pub use initializer::{BlockView, Claim, InitContext, LayerInitializer, Role, TensorMut, TensorView};
 pub use log::{Level, log};
 pub use measured::{Measure, Measured, MeasuredBlock, MeasuredTensor};

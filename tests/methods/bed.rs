@@ -11,8 +11,8 @@ use plugin_host::Loaded;
 use plugin_host::api::host::{open, read_facts};
 use plugin_host::api::testing::Growth;
 use plugin_host::api::{
-    self, Above, Actions, GrowthReceipt, GrowthStrategy, Insert, Kind, LayerInitializer, MomentsRule, Plan,
-    RunFacts, StepContext,
+    self, Above, Actions, FadeIn, GrowthReceipt, GrowthStrategy, Insert, Kind, LayerInitializer, MomentsRule,
+    Plan, RunFacts, StepContext,
 };
 use trainer::folder::{RunFolder, read_json_lines};
 use trainer::records::Decision;
@@ -30,6 +30,7 @@ pub(super) struct Bed {
     config: RunConfig,
     depth: usize,
     grow_at_step: u64,
+    fade_in: FadeIn,
 }
 
 /// A model before and after it has grown.
@@ -49,7 +50,7 @@ impl Bed {
     pub(super) fn small() -> Bed {
         let text = include_str!("../fixtures/bed.toml");
         let config = toml::from_str(text).expect("a run's configuration");
-        Bed { config, depth: DEPTH, grow_at_step: 6 }
+        Bed { config, depth: DEPTH, grow_at_step: 6, fade_in: FadeIn::default() }
     }
 
     /// One block 512 wide, so that its largest tensors have a million elements each; one step of training.
@@ -61,6 +62,12 @@ impl Bed {
         bed.config.checkpoints.every_steps = 1;
         bed.config.budget.reference_steps = 1 + STEPS_AFTER;
         bed
+    }
+
+    /// The same, but new blocks come in over so many steps.
+    pub(super) fn fading(mut self, steps: u64) -> Bed {
+        self.fade_in = FadeIn::over(steps);
+        self
     }
 
     /// The same with another seed.
@@ -119,8 +126,8 @@ impl Bed {
         let text: Vec<u8> = (0..4000u32).map(|i| (i * i % 11) as u8).collect();
         std::fs::write(temporary.join("text"), text).expect("room for a text");
         let needs = data::Needs { context: self.shape().context, vocabulary: self.shape().vocabulary };
-        let (depth, at_step) = (self.depth, self.grow_at_step);
-        let planting = Planting { depth, at_step, growth: growth.clone() };
+        let (depth, at_step, fade_in) = (self.depth, self.grow_at_step, self.fade_in);
+        let planting = Planting { depth, at_step, fade_in, growth: growth.clone() };
         let initializer = Loaded::built_in(Kind::Initializer, "test/of-the-bed", initializer);
         trainer::run(Parts {
             config: &self.config,
@@ -178,25 +185,29 @@ pub(super) fn growth(position: usize, count: usize, sources: &[u64]) -> Growth {
 struct Planting {
     depth: usize,
     at_step: u64,
+    fade_in: FadeIn,
     growth: Growth,
 }
 
 impl GrowthStrategy for Planting {
     fn plan(&mut self, run: &RunFacts) -> api::Result<Plan> {
-        Ok(Plan { slots: vec!["new_blocks".into()], ..Plan::fixed_depth(self.depth, run.model.layers) })
+        let (slots, executes) = (vec!["new_blocks".into()], self.fade_in.is_gradual());
+        Ok(Plan { slots, executes, ..Plan::fixed_depth(self.depth, run.model.layers) })
     }
 
     fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> api::Result<()> {
+        self.fade_in.open(context, actions)?;
         if context.step == self.at_step {
             let Growth { position, count, sources } = self.growth.clone();
             let below = position.checked_sub(1).and_then(|below| context.blocks.get(below));
-            actions.insert(Insert {
+            let new = actions.insert(Insert {
                 above: below.map_or(Above::Embedding, |block| Above::Layer(block.id)),
                 count,
                 slot: "new_blocks".into(),
                 sources,
                 moments: MomentsRule::FromInitializer,
             })?;
+            self.fade_in.close(&new, actions)?;
             actions.checkpoint("grown")?;
         }
         Ok(())

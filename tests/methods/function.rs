@@ -194,6 +194,27 @@ fn every_tensor_of_a_new_block_moves_within_two_updates() {
     }
 }
 
+/// Masked structural growth: with closed gates nothing changes, to the last bit and whatever the initializer; half way
+/// in, every tensor of the new blocks learns.
+#[test]
+fn blocks_that_fade_in_change_nothing_at_first_and_learn_from_the_second_step_on() {
+    let bed = Bed::small().fading(2);
+    for (id, sources) in [("sapwood/original", WITHOUT), ("sapwood/copy", WITH_SOURCES)] {
+        for growth in everywhere(&[sources]) {
+            let grown = bed.grow(id, "{}", &growth);
+            let receipt = &grown.receipt;
+            assert_eq!(receipt.claim, Some(Claim::None), "{id}");
+            let changes = (receipt.largest_token_loss_change, receipt.largest_logit_change);
+            assert_eq!(changes, (0.0, Some(0.0)), "{id} {growth:?}");
+            assert!(
+                jump(bed.shape(), &grown, Device::Reference).loss_nats > 1e-3,
+                "its weights are not zero"
+            );
+            assert_eq!(unmoved(&grown), [""; 0], "{id} {growth:?}");
+        }
+    }
+}
+
 #[test]
 fn a_dead_block_is_seen() {
     let grown = grown_by(Box::new(Wrong::AllZero), WITH_SOURCES);

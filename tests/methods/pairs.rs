@@ -21,7 +21,7 @@ const fn strategy(name: &'static str, chosen: &'static str, names_sources: bool)
     Strategy { name, chosen, names_sources }
 }
 
-pub(super) const STRATEGIES: [Strategy; 13] = [
+pub(super) const STRATEGIES: [Strategy; 17] = [
     strategy(
         "paper",
         r#"use = "sapwood/paper", config = { stages = 2, freeze = "all_below", staged_steps = 20 }"#,
@@ -71,6 +71,26 @@ pub(super) const STRATEGIES: [Strategy; 13] = [
     strategy("late-one", r#"use = "sapwood/late", config = { first_layers = 1 }"#, true),
     strategy("late-zero", r#"use = "sapwood/late", config = { first_layers = 0, tau = 0.5 }"#, false),
     strategy(
+        "doubling-shuffled",
+        r#"use = "sapwood/doubling", config = { fractions = [0.5, 0.5], optimizer = "copy", order = "shuffled" }"#,
+        true,
+    ),
+    strategy(
+        "doubling-fading",
+        r#"use = "sapwood/doubling", config = { fractions = [0.4, 0.6], optimizer = "copy", fade_in_fraction = 0.2 }"#,
+        true,
+    ),
+    strategy(
+        "gradual-fading",
+        r#"use = "sapwood/gradual", config = { stages = 2, place = "last", fade_in_fraction = 0.1 }"#,
+        true,
+    ),
+    strategy(
+        "probe",
+        r#"use = "sapwood/probe", config = { fractions = [0.4, 0.6], probe_steps = 3, candidates = [{ order = "interleave", slot = "new_blocks", optimizer = "copy" }, { order = "stack", slot = "new_blocks", optimizer = "reset" }] }"#,
+        true,
+    ),
+    strategy(
         "slope",
         r#"use = "sapwood/slope-trigger", config = { depths = [1, 2, 4], at_latest = [0.3, 0.75] }"#,
         true,
@@ -78,7 +98,7 @@ pub(super) const STRATEGIES: [Strategy; 13] = [
 ];
 
 /// Strategies that insert nothing, and so take no initializer.
-pub(super) const WITHOUT_GROWTH: [(&str, &str); 7] = [
+pub(super) const WITHOUT_GROWTH: [(&str, &str); 11] = [
     (
         "lisa",
         r#"use = "sapwood/turns", config = { blocks = 2, every_steps = 6, order = "random", optimizer = "keep", shared = "train" }"#,
@@ -95,6 +115,16 @@ pub(super) const WITHOUT_GROWTH: [(&str, &str); 7] = [
     (
         "by-gradients",
         r#"use = "sapwood/adaptive-freezing", config = { shared = "freeze", interval = 0.1, alpha = 0.5 }"#,
+    ),
+    ("rates-fall", r#"use = "sapwood/freeze-out", config = { embeddings = "train", interval = 0.1 }"#),
+    ("rates-fall-all", r#"use = "sapwood/freeze-out", config = { embeddings = "freeze", t_0 = 0.3 }"#),
+    (
+        "lengths",
+        r#"use = "sapwood/grow-length", config = { parts = [4, 2, 1], fractions = [0.25, 0.25, 0.5] }"#,
+    ),
+    (
+        "restart",
+        r#"use = "sapwood/restart", config = { at_fractions = [0.4], schedule = "restart", optimizer = "reset" }"#,
     ),
     ("front-frozen", r#"use = "sapwood/front-freezing", config = { embeddings = "freeze" }"#),
     ("front-open", r#"use = "sapwood/front-freezing", config = { embeddings = "train" }"#),

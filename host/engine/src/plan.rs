@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn an_execution_that_cannot_be_followed_is_refused() {
         let refusal =
-            |entry: Entry| plan(vec![entry]).check_execution(&stack(), 2).map_err(|e| e.to_string());
+            |entry: Entry| plan(vec![entry]).execution.check(&stack(), 2).map_err(|e| e.to_string());
         let good = Entry { sequences: Some(vec![true, false]), ..Entry::whole(LayerId(1)) };
         assert_eq!(refusal(good), Ok(()));
         let cases = [

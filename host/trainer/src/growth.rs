@@ -384,7 +384,11 @@ fn others_bit_identical(
     Ok(true)
 }
 
-fn change_optimizer(
+/// Changes AdamW states as a rule says.
+///
+/// # Errors
+/// What the engine answers.
+pub fn change_optimizer(
     engine: &mut dyn Engine,
     shape: &ModelShape,
     rule: &OptimizerRule,

@@ -29,7 +29,7 @@ pub use config::{
 };
 pub use costs::{Costs, ProbeCosts, WallTime, peak_memory_bytes};
 pub use error::{ErrorClass, TrainError};
-pub use growth::Initializers;
+pub use growth::{Initializers, change_optimizer};
 pub use initial::InitialModel;
 pub use rehearsal::{Rehearsal, RehearsedPhase, rehearse};
 pub use run::{Parts, RunSummary, run};

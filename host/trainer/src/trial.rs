@@ -7,7 +7,9 @@ use plugin_host::api::{self, Action, Error, LayerInitializer};
 
 use crate::{ConfigError, TrainError};
 
-/// Width of the model that is tried first.
+/// Widest model that is tried as it is: at this width a block takes a second or two of the slowest initializer.
+const WIDEST: usize = 1024;
+/// Width of the model that stands for wider ones.
 const NARROW: usize = 8;
 
 /// A new block, or one made anew, as a strategy asks for it: what an initializer can count on.
@@ -48,8 +50,12 @@ impl WantedBlock {
         initializer: &mut Loaded<dyn LayerInitializer>,
         width: usize,
     ) -> Result<(), TrainError> {
-        // A narrow model takes no time, but there may be initializers for the model's own width alone.
-        let tried = self.fill_in(initializer, NARROW).or_else(|_| self.fill_in(initializer, width));
+        let tried = if width <= WIDEST {
+            self.fill_in(initializer, width)
+        } else {
+            // A narrow one takes no time, but there may be initializers for the model's own width alone.
+            self.fill_in(initializer, NARROW).or_else(|_| self.fill_in(initializer, width))
+        };
         match tried {
             Ok(()) => Ok(()),
             Err(error) if error.panicked().is_some() => Err(initializer.fault("init", &error).into()),

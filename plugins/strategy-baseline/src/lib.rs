@@ -1,25 +1,36 @@
 //! The baseline: all blocks from the first step, everything trains, nothing ever changes.
 
-use sapwood_plugin::{Actions, GrowthStrategy, Plan, PlannedPhase, Plugin, Result, RunFacts, StepContext};
+use sapwood_plugin::{
+    Actions, Error, GrowthStrategy, Plan, PlannedPhase, Plugin, Result, RunFacts, StepContext,
+};
 
-/// Takes no option.
+/// How deep the model is.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Config {}
+struct Config {
+    /// Blocks, at most as many as the model has (default: all). Fewer are a control: whether a model that stays small does
+    /// as well with the same budget, so that there was no need to grow.
+    layers: Option<usize>,
+}
 
-struct Baseline;
+struct Baseline {
+    layers: Option<usize>,
+}
 
 impl Plugin for Baseline {
     type Config = Config;
 
-    fn new(_: Config) -> Result<Baseline> {
-        Ok(Baseline)
+    fn new(config: Config) -> Result<Baseline> {
+        Ok(Baseline { layers: config.layers })
     }
 }
 
 impl GrowthStrategy for Baseline {
     fn plan(&mut self, run: &RunFacts) -> Result<Plan> {
-        let depth = run.model.layers;
+        let (layers, depth) = (run.model.layers, self.layers.unwrap_or(run.model.layers));
+        if depth > layers {
+            return Err(Error::new(format!("the model has {layers} blocks alone")).in_field("layers"));
+        }
         let whole =
             PlannedPhase { label: "all".into(), first_step: 0, steps: None, depth, trains: "all".into() };
         Ok(Plan { phases: vec![whole], ..Plan::fixed_depth(depth, depth) })
@@ -37,4 +48,24 @@ impl GrowthStrategy for Baseline {
 
 sapwood_plugin::export! {
     strategy Baseline { id: "sapwood/baseline", summary: "the whole model from the first step to the last" }
+}
+
+#[cfg(test)]
+mod tests {
+    use sapwood_plugin::testing::{SimulatedRun, plugin};
+
+    use super::Baseline;
+
+    fn depths(config: &str) -> sapwood_plugin::Result<Vec<usize>> {
+        let mut baseline: Baseline = plugin(config)?;
+        Ok(SimulatedRun::new(4, 3).drive(&mut baseline)?.depths)
+    }
+
+    #[test]
+    fn it_is_as_deep_as_the_model_or_as_is_asked_throughout() {
+        assert_eq!(depths("{}").expect("the usual"), [4; 3]);
+        assert_eq!(depths(r#"{ "layers": 2 }"#).expect("a smaller one"), [2; 3]);
+        let error = depths(r#"{ "layers": 5 }"#).expect_err("there are four");
+        assert_eq!((error.message(), error.field()), ("the model has 4 blocks alone", Some("layers")));
+    }
 }

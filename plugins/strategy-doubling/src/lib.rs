@@ -9,11 +9,15 @@
 //! With `renew_sources` the initializer also makes each source anew from itself, for initializers that share a block out
 //! among its copies (`sapwood/split-residual`); it takes a host that knows revision 2 of the strategy's interface.
 //!
+//! With `fade_in_fraction` new blocks come in by degrees (masked structural growth, Yao et al., ICLR 2024, arXiv 2305.02869),
+//! so that growth leaves the function as it was whatever the initializer; that, too, takes such a host.
+//!
 //! Do embeddings and head freeze too? No: nothing is ever frozen.
 
 use sapwood_plugin::{
-    Above, Actions, Error, GrowthStrategy, Insert, LayerId, MomentsRule, OptimizerChange, OptimizerRule,
-    Plan, PlannedPhase, Plugin, Replace, Result, RunFacts, ScheduleChange, StepContext, Which,
+    Above, Actions, Error, FadeIn, GrowthStrategy, Insert, Key, LayerId, MomentsRule, OptimizerChange,
+    OptimizerRule, Plan, PlannedPhase, Plugin, Random, Replace, Result, RunFacts, ScheduleChange,
+    StepContext, Which,
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +39,9 @@ struct Config {
     /// Whether each source is made anew too (default: it stays as it is); with `order = "interleave"` alone.
     #[serde(default)]
     renew_sources: bool,
+    /// Share of the token budget over which new blocks come in by degrees, below 1 (default: 0, at once).
+    #[serde(default)]
+    fade_in_fraction: f64,
 }
 
 /// AdamW's moments and counters at a doubling.
@@ -56,6 +63,9 @@ enum Order {
     Stack,
     /// Each block stands on itself: 0 1 becomes 0 0 1 1.
     Interleave,
+    /// As in `stack`, but each copy is of a block that is drawn at random, all of them once: a control, which tells what
+    /// the order of the sources is worth.
+    Shuffled,
 }
 
 /// The learning rate's schedule at a doubling.
@@ -71,6 +81,8 @@ enum Schedule {
 
 struct Doubling {
     config: Config,
+    key: Key,
+    fade_in: FadeIn,
     /// First steps of all depths but the shallowest.
     grow_at: Vec<u64>,
 }
@@ -95,7 +107,14 @@ impl Plugin for Doubling {
                 "a source shares itself out among copies right beside it: choose order = \"interleave\"";
             return Err(Error::new(why).in_field("renew_sources"));
         }
-        Ok(Doubling { config, grow_at: Vec::new() })
+        if !(0.0..1.0).contains(&config.fade_in_fraction) {
+            return Err(Error::new("must be 0 or more, and below 1").in_field("fade_in_fraction"));
+        }
+        if config.renew_sources && config.fade_in_fraction > 0.0 {
+            let why = "a source that shares itself out among copies would be too weak until they are in";
+            return Err(Error::new(why).in_field("fade_in_fraction"));
+        }
+        Ok(Doubling { config, key: Key(0), fade_in: FadeIn::default(), grow_at: Vec::new() })
     }
 }
 
@@ -110,14 +129,19 @@ impl GrowthStrategy for Doubling {
             return Err(Error::new(wrong).in_field("fractions"));
         }
         self.grow_at = self.lay_out(run.budget.reference_steps)?;
+        self.key = run.key;
+        let fade_in_steps = self.config.fade_in_fraction * run.budget.reference_steps as f64;
+        self.fade_in = FadeIn::over(fade_in_steps.round() as u64);
         let phases = (0..=self.doublings()).map(|done| self.planned(done, layers / factor)).collect();
-        Ok(Plan { slots: vec!["new_blocks".into()], phases, ..Plan::fixed_depth(layers / factor, layers) })
+        let (slots, executes) = (vec!["new_blocks".into()], self.fade_in.is_gradual());
+        Ok(Plan { slots, phases, executes, ..Plan::fixed_depth(layers / factor, layers) })
     }
 
     fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> Result<()> {
         if context.step == 0 {
             return actions.phase(&label(context.blocks.len()));
         }
+        self.fade_in.open(context, actions)?;
         if self.grow_at.contains(&context.step) {
             self.double(context, actions)?;
             actions.phase(&label(2 * context.blocks.len()))?;
@@ -151,23 +175,35 @@ impl Doubling {
         PlannedPhase { label: label(depth), first_step, steps, depth, trains: "all".into() }
     }
 
+    /// The same blocks in an order that hangs on seed and step alone.
+    fn shuffled(&self, stack: &[LayerId], step: u64) -> Vec<LayerId> {
+        let mut random = Random::new(self.key.numbered(step));
+        let mut left = stack.to_vec();
+        stack.iter().map(|_| left.swap_remove(random.below(left.len() as u64) as usize)).collect()
+    }
+
     fn double(&self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> Result<()> {
         let stack: Vec<LayerId> = context.blocks.iter().map(|block| block.id).collect();
+        let shuffled = self.shuffled(&stack, context.step);
         let runs = match self.config.order {
+            Order::Shuffled => shuffled.chunks(stack.len().max(1)),
             Order::Stack => stack.chunks(stack.len().max(1)),
             Order::Interleave => stack.chunks(1),
         };
         let copied = self.config.optimizer == OptimizerState::Copy;
         let moments = if copied { MomentsRule::CopyFromSource } else { MomentsRule::Zero };
+        let mut new = Vec::new();
         for sources in runs {
-            actions.insert(Insert {
-                above: sources.last().map_or(Above::Embedding, |&top| Above::Layer(top)),
+            let below = if self.config.order == Order::Interleave { sources.last() } else { stack.last() };
+            new.extend(actions.insert(Insert {
+                above: below.map_or(Above::Embedding, |&top| Above::Layer(top)),
                 count: sources.len(),
                 slot: "new_blocks".into(),
                 sources: sources.to_vec(),
                 moments,
-            })?;
+            })?);
         }
+        self.fade_in.close(&new, actions)?;
         if self.config.renew_sources {
             let (layers, sources, slot) = (stack.clone(), stack.clone(), "new_blocks".into());
             actions.replace(Replace { layers, slot, sources, moments })?;
@@ -235,6 +271,33 @@ ends after 20 steps with blocks 0 2 1 3
         let stacked = config.replace("interleave", "stack");
         let error = plugin::<Doubling>(&stacked).map(|_| ()).expect_err("copies stand elsewhere");
         assert_eq!(error.field(), Some("renew_sources"));
+    }
+
+    #[test]
+    fn shuffled_each_block_is_copied_once_in_an_order_of_the_seed() {
+        let config = r#"{ "fractions": [0.5, 0.5], "optimizer": "copy", "order": "shuffled" }"#;
+        let said = drive(16, 20, config);
+        let line = said.lines().find(|line| line.starts_with("before step 10:")).expect("it grows");
+        let from = line.split("from ").nth(1).and_then(|rest| rest.split(';').next()).expect("sources");
+        let mut sources: Vec<u64> = from.split(' ').map(|id| id.parse().expect("a number")).collect();
+        assert!(line.contains("insert 8 above 7 ") && sources != (0..8).collect::<Vec<_>>(), "{line}");
+        sources.sort_unstable();
+        assert_eq!(sources, (0..8).collect::<Vec<_>>());
+        assert_eq!(said, drive(16, 20, config));
+    }
+
+    #[test]
+    fn copies_come_in_by_degrees_where_that_is_asked() {
+        let config = r#"{ "fractions": [0.5, 0.5], "optimizer": "copy", "fade_in_fraction": 0.05 }"#;
+        let said = drive(2, 40, config);
+        let wanted = "from 0; gate 1(0 0); phase `depth2`
+before step 21: gate 1(0.5 0.5)
+before step 22: gate 1(1 1)
+ends";
+        assert!(said.contains(wanted), "{said}");
+        let renewing = r#"{ "fractions": [0.5, 0.5], "optimizer": "copy", "order": "interleave", "renew_sources": true, "fade_in_fraction": 0.1 }"#;
+        let error = plugin::<Doubling>(renewing).map(|_| ()).expect_err("half of a source is missing");
+        assert_eq!(error.field(), Some("fade_in_fraction"));
     }
 
     /// Everything trains, embeddings and the tied head too: it never asks for anything else.

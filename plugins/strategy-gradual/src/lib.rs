@@ -7,14 +7,17 @@
 //! 2512.08819; the index rule is our reading of it), or one after each of several groups as LLaMA-Pro does (Wu et al.,
 //! ACL 2024, arXiv 2401.02415). Copies stand right above what they are copied from.
 //!
+//! With `fade_in_fraction` new blocks come in by degrees (masked structural growth, Yao et al., ICLR 2024, arXiv 2305.02869),
+//! so that growth leaves the function as it was whatever the initializer; it takes a host that knows revision 2.
+//!
 //! Do embeddings and head freeze too? With `freeze = "nothing"` nothing does. With `old_blocks` all that is older than
 //! the newest blocks does, embeddings, final norm and the tied head included, as in LLaMA-Pro; with the initializer
 //! `sapwood/zero-out` the growth from four stages to five of 40 layers (`first_stage = 4`, `stages = 5`, `place =
 //! "each"`) is LLaMA-Pro's from 32 blocks to 40.
 
 use sapwood_plugin::{
-    Above, Actions, Error, GrowthStrategy, Insert, LayerId, MomentsRule, Plan, PlannedPhase, Plugin, Result,
-    RunFacts, StepContext, Train,
+    Above, Actions, Error, FadeIn, GrowthStrategy, Insert, LayerId, MomentsRule, Plan, PlannedPhase, Plugin,
+    Result, RunFacts, StepContext, Train,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +42,9 @@ struct Config {
     /// What is frozen once the model has grown.
     #[serde(default)]
     freeze: Freeze,
+    /// Share of the token budget over which new blocks come in by degrees, below 1 (default: 0, at once).
+    #[serde(default)]
+    fade_in_fraction: f64,
 }
 
 fn two() -> f64 {
@@ -89,6 +95,7 @@ enum Freeze {
 struct Gradual {
     config: Config,
     blocks_per_stage: usize,
+    fade_in: FadeIn,
     /// First steps of the stages, from the one that it begins with.
     begins: Vec<u64>,
 }
@@ -107,7 +114,10 @@ impl Plugin for Gradual {
         if !(0.0..=16.0).contains(&config.alpha) {
             return Err(Error::new("must lie between 0 and 16").in_field("alpha"));
         }
-        Ok(Gradual { config, blocks_per_stage: 0, begins: Vec::new() })
+        if !(0.0..1.0).contains(&config.fade_in_fraction) {
+            return Err(Error::new("must be 0 or more, and below 1").in_field("fade_in_fraction"));
+        }
+        Ok(Gradual { config, blocks_per_stage: 0, fade_in: FadeIn::default(), begins: Vec::new() })
     }
 }
 
@@ -122,10 +132,14 @@ impl GrowthStrategy for Gradual {
         self.begins = self.lay_out(run.budget.reference_steps)?;
         let phases = (0..self.begins.len()).map(|index| self.planned(index)).collect();
         let initial = self.config.first_stage * self.blocks_per_stage;
-        Ok(Plan { slots: vec!["new_blocks".into()], phases, ..Plan::fixed_depth(initial, layers) })
+        let fade_in_steps = self.config.fade_in_fraction * run.budget.reference_steps as f64;
+        self.fade_in = FadeIn::over(fade_in_steps.round() as u64);
+        let (slots, executes) = (vec!["new_blocks".into()], self.fade_in.is_gradual());
+        Ok(Plan { slots, phases, executes, ..Plan::fixed_depth(initial, layers) })
     }
 
     fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> Result<()> {
+        self.fade_in.open(context, actions)?;
         let Ok(index) = self.begins.binary_search(&context.step) else { return Ok(()) };
         if index > 0 {
             self.grow(context, actions)?;
@@ -183,6 +197,7 @@ impl Gradual {
                 moments: if copied { MomentsRule::CopyFromSource } else { MomentsRule::Zero },
             })?);
         }
+        self.fade_in.close(&new, actions)?;
         if self.config.freeze == Freeze::OldBlocks {
             actions.train(Train::blocks_only(new))?;
         }
@@ -289,6 +304,19 @@ before step 10: insert 1 above 3 for new_blocks from 3; insert 1 above 7 for new
 ends after 20 steps with blocks 0 1 2 3 8 4 5 6 7 9
 ";
         assert_eq!(drive(10, 20, config).to_string(), wanted);
+    }
+
+    #[test]
+    fn new_blocks_come_in_by_degrees_where_that_is_asked() {
+        let config = r#"{ "stages": 2, "place": "last", "alpha": 0, "fade_in_fraction": 0.1 }"#;
+        let said = drive(2, 40, config).to_string();
+        let wanted = "before step 20: insert 1 above 0 for new_blocks from 0; gate 1(0 0); phase `stage2`
+before step 21: gate 1(0.25 0.25)
+before step 22: gate 1(0.5 0.5)
+before step 23: gate 1(0.75 0.75)
+before step 24: gate 1(1 1)
+ends";
+        assert!(said.contains(wanted), "{said}");
     }
 
     #[test]

@@ -10,7 +10,9 @@ use expect_test::expect_file;
 
 use crate::recording::{Record, Recording};
 
-const UPDATE: AdamW = AdamW { rate: 1e-3, weight_decay: 0.1, ..AdamW::NOTHING };
+fn update() -> AdamW {
+    AdamW { rate: 1e-3, weight_decay: 0.1, ..AdamW::NOTHING }
+}
 
 /// Three blocks of a tiny model, and the record of what they have asked for.
 fn model() -> (Step<Cuda<Recording>>, Record) {
@@ -30,7 +32,7 @@ fn model() -> (Step<Cuda<Recording>>, Record) {
 fn step(scope: Trainable) -> Vec<String> {
     let (mut engine, record) = model();
     engine.step(&contract::tiny_batch(), &StepPlan::new(scope, usize::MAX)).expect("a good batch");
-    engine.optimize(&UPDATE).expect("nothing fails");
+    engine.optimize(&update()).expect("nothing fails");
     record.take()
 }
 

@@ -11,7 +11,9 @@ use engine_native::{Device, Step};
 use crate::emulated::{Emulated, Order};
 
 const TOLERANCE: f64 = 2e-5;
-const UPDATE: AdamW = AdamW { rate: 3e-3, weight_decay: 0.1, clip_norm: Some(1.0), ..AdamW::NOTHING };
+fn update() -> AdamW {
+    AdamW { rate: 3e-3, weight_decay: 0.1, clip_norm: Some(1.0), ..AdamW::NOTHING }
+}
 
 fn grow(engine: &mut dyn Engine, layer: u64) {
     let specs = contract::tiny_shape().block_tensors().into_iter().enumerate();
@@ -28,7 +30,7 @@ fn train(engine: &mut dyn Engine, trains: impl Fn(&TensorId) -> bool) -> Vec<Ste
     let steps = 0..4;
     let step = |_| {
         engine.step(&contract::tiny_batch(), &StepPlan::new(scope.clone(), 2)).expect("a good batch");
-        engine.optimize(&UPDATE).expect("a healthy device");
+        engine.optimize(&update()).expect("a healthy device");
         engine.outcome(Wait::ForAll).expect("a healthy device").expect("a step was made")
     };
     steps.map(step).collect()

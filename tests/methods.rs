@@ -21,3 +21,5 @@ mod orders;
 mod pairs;
 /// Strategies gone on from checkpoints.
 mod resume;
+/// Blocks whose heads and neurons come in another order.
+mod symmetries;

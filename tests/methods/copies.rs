@@ -106,6 +106,29 @@ fn at_their_limits_initializers_copy() {
     }
 }
 
+/// Of the topmost block the upper neighbour is itself, and what lies between a block and itself is that block.
+#[test]
+fn between_a_block_and_itself_is_that_block() {
+    let bed = Bed::small();
+    for (position, is_zeroed) in [(0, false), (DEPTH, false), (0, true), (DEPTH, true)] {
+        let config = format!(r#"{{ "heads": 2, "zero_out": {is_zeroed} }}"#);
+        let grown = bed.grow("sapwood/ot-average", &config, &growth(position, 2, &SOURCES));
+        assert_eq!(touched(&grown.before, &grown.after), [""; 0], "{config}");
+        let [of_topmost, of_lowest] = grown.new_layers()[..] else { panic!("two were asked for") };
+        for class in bed.shape().block_tensors().iter().map(|spec| spec.class.0) {
+            let new = |layer| Grown::tensor(&grown.after, layer, class);
+            let source = Grown::tensor(&grown.before, LayerId(2), class);
+            let is_zero = is_zeroed && is_branch_output(class);
+            let wanted = if is_zero { vec![0.0; source.weights.len()] } else { source.weights.clone() };
+            assert!(same_bits(&new(of_topmost).weights, &wanted), "{config}: {class}");
+            assert_eq!(same_bits(&new(of_lowest).weights, &wanted), is_zero, "{config}: {class}");
+            for layer in [of_topmost, of_lowest] {
+                assert_eq!(new(layer).moments, Moments::zero(wanted.len()), "{config}: {class}");
+            }
+        }
+    }
+}
+
 /// Away from its limits: noise in the matrices, with the source's AdamW state.
 #[test]
 fn noisy_copies_have_their_sources_moments() {

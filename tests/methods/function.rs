@@ -87,6 +87,10 @@ fn everywhere(sources: &[&[u64]]) -> Vec<Growth> {
 const WITH_SOURCES: &[u64] = &[2, 0];
 const WITHOUT: &[u64] = &[];
 
+/// From the block below the source on as far again, by half.
+const EXTRAPOLATED: &str =
+    r#"{ "weights": [{ "offset": 0, "weight": 1.5 }, { "offset": -1, "weight": -0.5 }] }"#;
+
 fn check_exact(id: &str, config: &str, sources: &[&[u64]]) {
     let bed = Bed::small();
     for growth in everywhere(sources) {
@@ -116,6 +120,7 @@ fn what_claims_nothing_changes_the_function() {
         ("sapwood/copy-noise", "{}", WITH_SOURCES),
         ("sapwood/shrink-perturb", "{}", WITH_SOURCES),
         ("sapwood/ot-average", r#"{ "heads": 2, "zero_out": false }"#, WITH_SOURCES),
+        ("sapwood/linear-combination", EXTRAPOLATED, WITH_SOURCES),
     ];
     for (id, config, sources) in cases {
         let grown = bed.grow(id, config, &growth(1, 2, sources));
@@ -192,6 +197,7 @@ fn every_tensor_of_a_new_block_moves_within_two_updates() {
     check_alive("sapwood/split-residual", r#"{ "copies": 2 }"#, WITH_SOURCES);
     check_alive("sapwood/ot-average", r#"{ "heads": 2 }"#, WITH_SOURCES);
     check_alive("sapwood/ot-average", r#"{ "heads": 2, "zero_out": false }"#, WITH_SOURCES);
+    check_alive("sapwood/linear-combination", EXTRAPOLATED, WITH_SOURCES);
     for sources in [WITH_SOURCES, WITHOUT] {
         check_alive("sapwood/zero-out", "{}", sources);
         check_alive("sapwood/ln-zero", "{}", sources);

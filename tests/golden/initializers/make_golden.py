@@ -197,6 +197,13 @@ def ot_average(source, heads=HEADS, zero=True):
     return {name: 0 * w if zero and name in OUTPUTS else w for name, w in between.items()}
 
 
+def linear_combination(source, weights, classes={}):
+    def one(name):
+        terms = classes.get(name, weights).items()
+        return sum(w * OLD[min(max(source + offset, 0), len(OLD) - 1)][name].astype(float) for offset, w in terms)
+    return {name: one(name) for name in OLD[source]}
+
+
 CASES = [
     ("original", "{}", None, original(None)),
     ("copy", "{}", 0, copy(0)),
@@ -216,6 +223,11 @@ CASES = [
     ("ot-average", '{ "heads": 2 }', 0, ot_average(0)),
     ("ot-average", '{ "heads": 2, "zero_out": false }', 0, ot_average(0, zero=False)),
     ("ot-average", '{ "heads": 2, "zero_out": false }', 1, ot_average(1, zero=False)),
+    ("linear-combination", '{ "weights": [{ "offset": 0, "weight": 1.5 }, { "offset": -1, "weight": -0.5 }] }', 1,
+     linear_combination(1, {0: 1.5, -1: -0.5})),
+    ("linear-combination", '{ "weights": [{ "offset": -1, "weight": 0.2 }, { "offset": 0, "weight": 0.5 }, { "offset": 1,'
+     ' "weight": 0.4 }], "classes": { "mlp.c_fc.weight": [{ "offset": 2, "weight": 1 }] } }', 0,
+     linear_combination(0, {-1: 0.2, 0: 0.5, 1: 0.4}, {"mlp.c_fc.weight": {2: 1.0}})),
 ]
 
 # ---------------------------------------------------------------- the model

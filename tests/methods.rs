@@ -25,3 +25,5 @@ mod pairs;
 mod receipts;
 /// Strategies gone on from checkpoints.
 mod resume;
+/// Blocks whose heads and neurons come in another order.
+mod symmetries;

@@ -106,6 +106,64 @@ fn at_their_limits_initializers_copy() {
     }
 }
 
+/// A sum with one block in it is that block, whichever it is; a sum of two neighbours is what lies between them.
+#[test]
+fn a_sum_of_one_block_is_a_copy() {
+    let (bed, id) = (Bed::small(), "sapwood/linear-combination");
+    let alone = r#"{ "weights": [{ "offset": 1, "weight": 0 }, { "offset": 0, "weight": 1 }] }"#;
+    check(id, alone, |class, new, source| {
+        assert!(same_bits(&new.weights, &source.weights), "{class}");
+        assert_eq!(new.moments, Moments::zero(new.weights.len()), "{class}");
+    });
+    let classes = || bed.shape().block_tensors().into_iter().map(|spec| spec.class.0);
+    // The topmost block and the lowest are their own neighbours.
+    for (offset, neighbours) in [(1, [2, 1]), (-1, [1, 0]), (-2, [0, 0])] {
+        let config = format!(r#"{{ "weights": [{{ "offset": {offset}, "weight": 1 }}] }}"#);
+        let grown = bed.grow(id, &config, &growth(1, 2, &SOURCES));
+        for (&layer, neighbour) in grown.new_layers().iter().zip(neighbours) {
+            for class in classes() {
+                let new = Grown::tensor(&grown.after, layer, class);
+                let neighbour = Grown::tensor(&grown.before, LayerId(neighbour), class);
+                assert!(same_bits(&new.weights, &neighbour.weights), "{config}: {class}");
+            }
+        }
+    }
+    let between = r#"{ "weights": [{ "offset": 1, "weight": 0.3 }, { "offset": 0, "weight": 0.7 }] }"#;
+    let (sum, lerp) = (
+        bed.grow(id, between, &growth(1, 2, &SOURCES)),
+        bed.grow("sapwood/lerp", r#"{ "t": 0.3 }"#, &growth(1, 2, &SOURCES)),
+    );
+    for (&layer, class) in
+        sum.new_layers().iter().flat_map(|layer| classes().map(move |class| (layer, class)))
+    {
+        let [sum, lerp] = [&sum, &lerp].map(|grown| &Grown::tensor(&grown.after, layer, class).weights);
+        assert!(same_bits(sum, lerp), "block {layer}: {class}");
+    }
+}
+
+/// Of the topmost block the upper neighbour is itself, and what lies between a block and itself is that block.
+#[test]
+fn between_a_block_and_itself_is_that_block() {
+    let bed = Bed::small();
+    for (position, is_zeroed) in [(0, false), (DEPTH, false), (0, true), (DEPTH, true)] {
+        let config = format!(r#"{{ "heads": 2, "zero_out": {is_zeroed} }}"#);
+        let grown = bed.grow("sapwood/ot-average", &config, &growth(position, 2, &SOURCES));
+        assert_eq!(touched(&grown.before, &grown.after), [""; 0], "{config}");
+        let [of_topmost, of_lowest] = grown.new_layers()[..] else { panic!("two were asked for") };
+        for class in bed.shape().block_tensors().iter().map(|spec| spec.class.0) {
+            let new = |layer| Grown::tensor(&grown.after, layer, class);
+            let source = Grown::tensor(&grown.before, LayerId(2), class);
+            let is_zero = is_zeroed && is_branch_output(class);
+            let wanted = if is_zero { vec![0.0; source.weights.len()] } else { source.weights.clone() };
+            assert!(same_bits(&new(of_topmost).weights, &wanted), "{config}: {class}");
+            assert_eq!(same_bits(&new(of_lowest).weights, &wanted), is_zero, "{config}: {class}");
+            for layer in [of_topmost, of_lowest] {
+                assert_eq!(new(layer).moments, Moments::zero(wanted.len()), "{config}: {class}");
+            }
+        }
+    }
+}
+
 /// Away from its limits: noise in the matrices, with the source's AdamW state.
 #[test]
 fn noisy_copies_have_their_sources_moments() {

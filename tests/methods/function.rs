@@ -87,6 +87,10 @@ fn everywhere(sources: &[&[u64]]) -> Vec<Growth> {
 const WITH_SOURCES: &[u64] = &[2, 0];
 const WITHOUT: &[u64] = &[];
 
+/// From the block below the source on as far again, by half.
+const EXTRAPOLATED: &str =
+    r#"{ "weights": [{ "offset": 0, "weight": 1.5 }, { "offset": -1, "weight": -0.5 }] }"#;
+
 fn check_exact(id: &str, config: &str, sources: &[&[u64]]) {
     let bed = Bed::small();
     for growth in everywhere(sources) {
@@ -103,20 +107,23 @@ fn what_claims_to_preserve_the_function_does_so_everywhere() {
     check_exact("sapwood/zero-out", "{}", &[WITH_SOURCES, WITHOUT]);
     check_exact("sapwood/ln-zero", "{}", &[WITH_SOURCES, WITHOUT]);
     check_exact("sapwood/lerp", r#"{ "zero_out": true }"#, &[WITH_SOURCES]);
+    check_exact("sapwood/ot-average", r#"{ "heads": 2 }"#, &[WITH_SOURCES]);
 }
 
 #[test]
 fn what_claims_nothing_changes_the_function() {
     let bed = Bed::small();
     let cases = [
-        ("sapwood/original", WITHOUT),
-        ("sapwood/copy", WITH_SOURCES),
-        ("sapwood/lerp", WITH_SOURCES),
-        ("sapwood/copy-noise", WITH_SOURCES),
-        ("sapwood/shrink-perturb", WITH_SOURCES),
+        ("sapwood/original", "{}", WITHOUT),
+        ("sapwood/copy", "{}", WITH_SOURCES),
+        ("sapwood/lerp", "{}", WITH_SOURCES),
+        ("sapwood/copy-noise", "{}", WITH_SOURCES),
+        ("sapwood/shrink-perturb", "{}", WITH_SOURCES),
+        ("sapwood/ot-average", r#"{ "heads": 2, "zero_out": false }"#, WITH_SOURCES),
+        ("sapwood/linear-combination", EXTRAPOLATED, WITH_SOURCES),
     ];
-    for (id, sources) in cases {
-        let grown = bed.grow(id, "{}", &growth(1, 2, sources));
+    for (id, config, sources) in cases {
+        let grown = bed.grow(id, config, &growth(1, 2, sources));
         assert_eq!(grown.receipt.claim, Some(Claim::None), "{id}");
         assert!(jump(bed.shape(), &grown, Device::Reference).loss_nats > 1e-3, "{id}");
     }
@@ -188,6 +195,9 @@ fn every_tensor_of_a_new_block_moves_within_two_updates() {
     check_alive("sapwood/copy-noise", "{}", WITH_SOURCES);
     check_alive("sapwood/shrink-perturb", "{}", WITH_SOURCES);
     check_alive("sapwood/split-residual", r#"{ "copies": 2 }"#, WITH_SOURCES);
+    check_alive("sapwood/ot-average", r#"{ "heads": 2 }"#, WITH_SOURCES);
+    check_alive("sapwood/ot-average", r#"{ "heads": 2, "zero_out": false }"#, WITH_SOURCES);
+    check_alive("sapwood/linear-combination", EXTRAPOLATED, WITH_SOURCES);
     for sources in [WITH_SOURCES, WITHOUT] {
         check_alive("sapwood/zero-out", "{}", sources);
         check_alive("sapwood/ln-zero", "{}", sources);

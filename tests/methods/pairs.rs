@@ -131,7 +131,7 @@ pub(super) const WITHOUT_GROWTH: [(&str, &str); 11] = [
 ];
 
 /// An initializer as a study chooses it; whether it can do without a source.
-const INITIALIZERS: [(&str, &str, bool); 9] = [
+const INITIALIZERS: [(&str, &str, bool); 11] = [
     ("original", r#"use = "sapwood/original""#, true),
     ("copy", r#"use = "sapwood/copy""#, false),
     ("zero-out", r#"use = "sapwood/zero-out""#, true),
@@ -141,6 +141,12 @@ const INITIALIZERS: [(&str, &str, bool); 9] = [
     ("copy-noise", r#"use = "sapwood/copy-noise""#, false),
     ("shrink-perturb", r#"use = "sapwood/shrink-perturb""#, false),
     ("split-residual", r#"use = "sapwood/split-residual", config = { copies = 2 }"#, false),
+    ("ot-average", r#"use = "sapwood/ot-average", config = { heads = 2 }"#, false),
+    (
+        "extrapolated",
+        r#"use = "sapwood/linear-combination", config = { weights = [{ offset = 0, weight = 1.5 }, { offset = -1, weight = -0.5 }] }"#,
+        false,
+    ),
 ];
 
 /// All pairs, those that make sense or those that do not: the arm's name, and its lines.
@@ -231,7 +237,7 @@ fn every_pair_that_does_not_is_refused_before_anything_is_trained() {
         assert!(!bench.path("out/runs").exists(), "{arm}: something was trained");
         refused += 1;
     }
-    assert_eq!(refused, 12, "two strategies without sources, six initializers that need them");
+    assert_eq!(refused, 16, "two strategies without sources, eight initializers that need them");
 }
 
 #[test]

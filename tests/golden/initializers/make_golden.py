@@ -143,6 +143,67 @@ def split_residual(source, copies):
     return {name: w.astype(float) / copies if name in OUTPUTS else w for name, w in OLD[source].items()}
 
 
+# ---------------------------------------------------------------- heads and neurons in another block's order
+
+
+def nearest_order(cost):
+    """For each column j the row p[j], each row once, with the least sum of cost[p[j], j]. From any order on, a ring of
+    columns hands its rows on, as long as some ring makes the sum smaller; where none does, it is least (Klein 1967)."""
+    n = len(cost)
+    order = np.arange(n)
+    while True:
+        # What it costs that column i's row goes to column j; rings by the algorithm of Bellman and Ford.
+        step = cost[order] - np.diag(cost[order])[:, None]
+        way, before = np.zeros(n), np.zeros(n, int)
+        for _ in range(n):
+            longer = way[:, None] + step
+            shorter = longer.min(0) < way - 1e-12
+            if not shorter.any():
+                return order
+            before = np.where(shorter, longer.argmin(0), before)
+            way = np.where(shorter, longer.min(0), way)
+        at = shorter.argmax()
+        for _ in range(n):
+            at = before[at]
+        ring = [at]
+        while before[ring[-1]] != at:
+            ring.append(before[ring[-1]])
+        order[ring] = order[before[ring]]
+
+
+def ot_average(source, heads=HEADS, zero=True):
+    a, b = OLD[source], OLD[min(source + 1, len(OLD) - 1)]
+    each = WIDTH // heads
+
+    def neurons(block):
+        return np.hstack([block["mlp.c_fc.weight"].T, block["mlp.c_fc.bias"][:, None], block["mlp.c_proj.weight"]])
+
+    def head_list(block):
+        values = block["attn.c_attn.weight"][:, 2 * WIDTH:].reshape(WIDTH, heads, each).transpose(1, 0, 2)
+        return np.hstack([values.reshape(heads, -1), block["attn.c_proj.weight"].reshape(heads, -1)])
+
+    def order(parts):
+        below, above = parts(a).astype(float), parts(b).astype(float)
+        return nearest_order(((below[:, None] - above[None]) ** 2).sum(-1))
+
+    n, h = order(neurons), order(head_list)
+    aligned = dict(a)
+    for name in ("attn.c_attn.weight", "attn.c_attn.bias"):
+        aligned[name] = a[name].reshape(-1, 3, heads, each)[:, :, h].reshape(a[name].shape)
+    aligned["attn.c_proj.weight"] = a["attn.c_proj.weight"].reshape(heads, each, WIDTH)[h].reshape(WIDTH, WIDTH)
+    aligned["mlp.c_fc.weight"] = a["mlp.c_fc.weight"][:, n]
+    aligned["mlp.c_fc.bias"], aligned["mlp.c_proj.weight"] = a["mlp.c_fc.bias"][n], a["mlp.c_proj.weight"][n]
+    between = {name: (aligned[name].astype(float) + b[name]) / 2 for name in a}
+    return {name: 0 * w if zero and name in OUTPUTS else w for name, w in between.items()}
+
+
+def linear_combination(source, weights, classes={}):
+    def one(name):
+        terms = classes.get(name, weights).items()
+        return sum(w * OLD[min(max(source + offset, 0), len(OLD) - 1)][name].astype(float) for offset, w in terms)
+    return {name: one(name) for name in OLD[source]}
+
+
 CASES = [
     ("original", "{}", None, original(None)),
     ("copy", "{}", 0, copy(0)),
@@ -159,6 +220,14 @@ CASES = [
     ("shrink-perturb", '{ "lambda": 0.7, "kappa": 0.5 }', 1, shrink_perturb(1, 0.7, 0.5)),
     ("split-residual", '{ "copies": 2 }', 0, split_residual(0, 2)),
     ("split-residual", '{ "copies": 3 }', 1, split_residual(1, 3)),
+    ("ot-average", '{ "heads": 2 }', 0, ot_average(0)),
+    ("ot-average", '{ "heads": 2, "zero_out": false }', 0, ot_average(0, zero=False)),
+    ("ot-average", '{ "heads": 2, "zero_out": false }', 1, ot_average(1, zero=False)),
+    ("linear-combination", '{ "weights": [{ "offset": 0, "weight": 1.5 }, { "offset": -1, "weight": -0.5 }] }', 1,
+     linear_combination(1, {0: 1.5, -1: -0.5})),
+    ("linear-combination", '{ "weights": [{ "offset": -1, "weight": 0.2 }, { "offset": 0, "weight": 0.5 }, { "offset": 1,'
+     ' "weight": 0.4 }], "classes": { "mlp.c_fc.weight": [{ "offset": 2, "weight": 1 }] } }', 0,
+     linear_combination(0, {-1: 0.2, 0: 0.5, 1: 0.4}, {"mlp.c_fc.weight": {2: 1.0}})),
 ]
 
 # ---------------------------------------------------------------- the model

@@ -1,6 +1,6 @@
 //! Receipts of a study's runs, summed up arm by arm: what each change of the stack did to the model right away.
 
-use plugin_host::api::GrowthReceipt;
+use plugin_host::api::{GrowthReceipt, LayerId};
 use trainer::TrainError;
 use trainer::folder::{RunFolder, read_json_lines};
 use trainer::records::Decision;
@@ -43,13 +43,30 @@ fn mean(receipts: &[&GrowthReceipt]) -> MeanEdit {
         loss_before: of(&|receipt| receipt.loss_before),
         loss_after: of(&|receipt| receipt.loss_after),
         largest_logit_change: looked.then(|| of(&|receipt| receipt.largest_logit_change.unwrap_or_default())),
+        activation_growth: activation_growth(receipts),
+        without_gradient: of(&|receipt| receipt.without_gradient.len() as f64),
         claim: receipts.iter().filter_map(|receipt| receipt.claim).min(),
     }
 }
 
+/// The largest of each, after over before, averaged.
+fn activation_growth(receipts: &[&GrowthReceipt]) -> Option<f64> {
+    let largest = |rms: &[(LayerId, f64)]| {
+        rms.iter()
+            .map(|(_, rms)| *rms)
+            .fold(None, |most: Option<f64>, rms| Some(most.map_or(rms, |most| most.max(rms))))
+    };
+    let growth = |receipt: &&GrowthReceipt| {
+        let before = largest(&receipt.activation_rms_before).filter(|before| *before > 0.0)?;
+        Some(largest(&receipt.activation_rms_after)? / before)
+    };
+    let all = receipts.iter().map(growth).collect::<Option<Vec<f64>>>()?;
+    Some(all.iter().sum::<f64>() / all.len() as f64)
+}
+
 #[cfg(test)]
 mod tests {
-    use plugin_host::api::{Claim, LayerId};
+    use plugin_host::api::Claim;
 
     use super::*;
 
@@ -66,9 +83,9 @@ mod tests {
             largest_token_loss_change: 1.0,
             largest_logit_change: Some(0.5),
             claim: Some(claim),
-            activation_rms_before: Vec::new(),
-            activation_rms_after: Vec::new(),
-            without_gradient: Vec::new(),
+            activation_rms_before: vec![(LayerId(0), 0.5), (LayerId(1), 2.0)],
+            activation_rms_after: vec![(LayerId(0), 0.5), (LayerId(2), loss_after), (LayerId(1), 1.0)],
+            without_gradient: vec!["layer 2: ln_1.bias".into()],
             moments: vec![],
             others_bit_identical: true,
         }
@@ -85,9 +102,12 @@ mod tests {
         assert_eq!(first, (2, 15.0, 3.5, Some(Claim::Approximate)), "the weakest claim of all");
         assert_eq!((means.len(), means[1].runs, means[1].step), (2, 1, 30.0));
         assert_eq!(means[0].largest_logit_change, Some(0.5));
+        assert_eq!((means[0].activation_growth, means[0].without_gradient), (Some(1.75), 1.0));
         let mut older = runs.clone();
         older[1][0].largest_logit_change = None;
-        assert_eq!(super::means(&older)[0].largest_logit_change, None);
+        older[1][0].activation_rms_before = Vec::new();
+        let older = &super::means(&older)[0];
+        assert_eq!((older.largest_logit_change, older.activation_growth), (None, None));
     }
 
     #[test]

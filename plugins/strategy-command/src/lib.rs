@@ -19,7 +19,10 @@
 //! decision log writes it: `{"insert": {"above": {"layer": 2}, "count": 3, "slot": "new_blocks", "sources": [0, 1, 2],
 //! "moments": "copy-from-source"}}`, `{"train": {"layers": [3, 4, 5], "classes": null, "token_embedding": true,
 //! "position_embedding": true, "final_norm": true, "head": true}}`, `{"phase": "label"}`, `{"stop": "why"}`, and for a plan
-//! that says `"executes": true` `{"execute": [{"layer": 0, "attention_gate": 1, "mlp_gate": 1, "sequences": null}]}`. The host
+//! that says `"executes": true` `{"execute": [{"layer": 0, "attention_gate": 1, "mlp_gate": 1, "sequences": null}]}` and `{"gate":
+//! [{"layer": 0, "attention": 0.5, "mlp": 0.5}]}`; in a host of revision 2 also `{"rates": [{"which": {"layers": [3]}, "factor":
+//! 0.5}]}`, `{"batch": {"sequences": 8, "length": 64}}`, and `{"probe": {"candidates": [[], [REQUEST, …]], "steps": 100}}`, of which
+//! `{"event": "probed", "losses": [[…], […]]}` tells what came. The host
 //! answers each at once: `{"taken": true, "layers": [3, 4, 5]}` with the identities of new blocks, or
 //! `{"refused": "why"}`.
 //!

@@ -62,7 +62,9 @@ pub(super) fn sections(judgement: &Judgement) -> Vec<Section> {
         section("Runs", "", runs(judgement)),
         section(
             "Growth",
-            "Means of what the host saw of each change of the stack, right before and right after it, on the probe batch.",
+            "Means of what the host saw of each change of the stack, right before and right after it, on the probe batch: \
+             the largest activation (RMS of what a block leaves in the residual stream) as a factor, and how many tensors \
+             of new blocks the first step leaves as they are.",
             growth(judgement),
         ),
         section(
@@ -83,8 +85,18 @@ pub(super) fn sections(judgement: &Judgement) -> Vec<Section> {
 }
 
 fn growth(judgement: &Judgement) -> Content {
-    let header =
-        vec!["arm", "runs", "step", "blocks", "loss before", "after", "largest logit change", "claim"];
+    let header = vec![
+        "arm",
+        "runs",
+        "step",
+        "blocks",
+        "loss before",
+        "after",
+        "largest logit change",
+        "largest activation",
+        "no gradient",
+        "claim",
+    ];
     let rows = judgement.runs.iter().flat_map(|runs| runs.edits.iter().map(|edit| edit_row(&runs.arm, edit)));
     Content::Table { header, rows: rows.collect() }
 }
@@ -104,12 +116,15 @@ fn edit_row(arm: &str, edit: &MeanEdit) -> Vec<String> {
         nats(edit.loss_before),
         nats(edit.loss_after),
         edit.largest_logit_change.map_or("-".into(), |change| format!("{change:.3e}")),
+        edit.activation_growth.map_or("-".into(), |growth| format!("x {growth:.3}")),
+        format!("{:.0}", edit.without_gradient),
         claim.into(),
     ]
 }
 
 fn wall_times(judgement: &Judgement) -> Content {
-    let header = vec!["arm", "training", "data", "evaluation", "growth", "strategy", "checkpoints", "all"];
+    let header =
+        vec!["arm", "training", "data", "evaluation", "growth", "probes", "strategy", "checkpoints", "all"];
     let rows = judgement.runs.iter().filter_map(|runs| {
         let wall = runs.mean_wall.as_ref()?;
         let seconds = [
@@ -117,6 +132,7 @@ fn wall_times(judgement: &Judgement) -> Content {
             wall.data_seconds,
             wall.evaluation_seconds,
             wall.growth_seconds,
+            wall.probing_seconds,
             wall.plugin_seconds,
             wall.checkpoint_seconds,
             wall.total_seconds(),

@@ -72,6 +72,10 @@ pub struct MeanEdit {
     pub loss_after: f64,
     /// Largest change of a logit; `None` where a run was made by a host that did not look.
     pub largest_logit_change: Option<f64>,
+    /// The largest RMS of what a block leaves in the residual stream, after over before; `None` where it was not measured.
+    pub activation_growth: Option<f64>,
+    /// Tensors of new blocks that the first step leaves as they are, for want of a gradient.
+    pub without_gradient: f64,
     /// What the initializers claimed, the weakest of all; `None` where nothing was inserted.
     pub claim: Option<Claim>,
 }

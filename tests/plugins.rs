@@ -56,6 +56,8 @@ fn every_plugin_has_a_page_that_names_each_of_its_keys() {
             let (id, source) = (text_of(plugin, "id"), text_of(facts, "homepage"));
             assert!(page.contains(&format!("# `{id}`\n")), "{page}");
             assert!(source.is_empty() || page.contains(&format!("Source: <{source}>")), "{page}");
+            let of_itself = plugin["config_schema"]["x-page"].as_str().expect("its source says what it is");
+            assert!(of_itself.len() > 40 && page.contains(of_itself), "{id}: {of_itself}");
             let keys = plugin["config_schema"]["properties"].as_object().into_iter().flatten();
             for (key, _) in keys {
                 let row = page.lines().find(|line| line.starts_with(&format!("| `{key}` | ")));
@@ -64,6 +66,35 @@ fn every_plugin_has_a_page_that_names_each_of_its_keys() {
             }
         }
     }
+}
+
+/// What a finished study found stands on the pages of its plugins, and nowhere else.
+#[test]
+fn a_page_tells_what_a_study_found() {
+    let bench = Bench::new();
+    let inspect = |id: &str| bench.sapwood(&["plugin", "inspect", id, "--markdown", "--study", "study.toml"]);
+    assert!(
+        inspect("sapwood/stack").said().contains("holds no study"),
+        "{}",
+        inspect("sapwood/stack").said()
+    );
+    bench.sapwood(&["study", "study.toml", "--jobs", "1"]).good();
+    let page = inspect("sapwood/stack").good();
+    let numbers = page.split_once("## Our numbers").unwrap_or_else(|| panic!("{page}")).1;
+    assert!(numbers.contains("`sapwood study study.toml` (tiny; the whole model ends at "), "{numbers}");
+    let row = numbers.lines().find(|line| line.starts_with("| stack | ")).expect("its arm");
+    let made_of = "| `sapwood/stack { factor = 2, grow_after_steps = 15, optimizer = \"copy\" }`, `sapwood/copy` | 2 | ";
+    assert!(row.contains(made_of) && row.contains(" [") && row.ends_with(" |"), "{row}");
+    assert!(inspect("sapwood/copy").good().contains("| stack | "));
+    assert!(!inspect("sapwood/lerp").good().contains("## Our numbers"));
+    std::fs::remove_file(bench.path("runs/tiny/runs/stack/compute/seed-1/DONE")).expect("a finished run");
+    let unfinished = inspect("sapwood/stack");
+    assert_eq!(unfinished.code, Some(3), "{}", unfinished.said());
+    assert!(
+        unfinished.stderr.contains("is not finished: 1 of its runs have no result"),
+        "{}",
+        unfinished.said()
+    );
 }
 
 fn plugins_of<'a>(said: &'a serde_json::Value, pointer: &str) -> impl Iterator<Item = &'a serde_json::Value> {

@@ -24,16 +24,21 @@
 /// # fn main() {}
 /// ```
 ///
+/// A plugin may have a page: `page: include_str!("lib.rs")` after its summary makes one of what the file says of itself in
+/// its first lines (those with `//!`), which `sapwood plugin inspect --markdown` shows.
+///
 /// Version, licence and home page are those of the crate's manifest. Beside the one symbol that a host
 /// looks up, the macro places the plugins' facts into a link section of their own, where a host reads
 /// them without running anything.
 #[macro_export]
 macro_rules! export {
-    ($( $kind:ident $plugin:ty { id: $id:literal, summary: $summary:literal $(,)? } )+) => {
+    ($( $kind:ident $plugin:ty {
+        id: $id:literal, summary: $summary:literal $(, page: $page:expr)? $(,)?
+    } )+) => {
         #[allow(unsafe_code)]
         const _: () = {
             const ENTRIES: &[$crate::__private::Entry] = &[
-                $( $crate::__private::Entry::$kind::<$plugin>($id), )+
+                $( $crate::__private::Entry::$kind::<$plugin>($id)$(.with_page($page))?, )+
             ];
 
             const PLUGINS: &[&str] = &[ $(

@@ -3,8 +3,7 @@
 //! by depth, as CompleteP, Dey et al., arXiv 2505.01618, fold them).
 
 use engine::{
-    AdamW, Engine, Entry, Execution, LayerId, LayerIndex, ModelShape, Moments, StepPlan, TensorId, Trainable,
-    Wait,
+    AdamW, Entry, Execution, LayerId, LayerIndex, ModelShape, Moments, StepPlan, TensorId, Trainable, Wait,
 };
 use engine_native::Device;
 use plugin_host::api::{OptimizerChange, OptimizerRule, Which};

@@ -402,6 +402,9 @@ pub(crate) struct InspectArgs {
     /// Print a page in Markdown: what it is, where its method comes from, what it takes
     #[arg(long, conflicts_with = "json")]
     pub(crate) markdown: bool,
+    /// Add to the page what this study found, which has to be finished in its usual folder
+    #[arg(long = "study", value_name = "FILE", requires = "markdown")]
+    pub(crate) studies: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) plugins: PluginPath,
 }

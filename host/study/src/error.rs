@@ -29,6 +29,14 @@ pub enum StudyError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A folder whose runs are not all done.
+    #[error("{} is not finished: {runs} of its runs have no result", folder.display())]
+    NotFinished {
+        /// The folder.
+        folder: PathBuf,
+        /// How many are not done.
+        runs: usize,
+    },
     /// A folder without `study.toml`.
     #[error("{} holds no study: there is no study.toml in it", folder.display())]
     NoStudy {
@@ -41,7 +49,9 @@ impl StudyError {
     /// Its class.
     pub fn class(&self) -> ErrorClass {
         match self {
-            StudyError::File(_) | StudyError::NoStudy { .. } => ErrorClass::Config,
+            StudyError::File(_) | StudyError::NoStudy { .. } | StudyError::NotFinished { .. } => {
+                ErrorClass::Config
+            }
             StudyError::Located { class, .. } => *class,
             StudyError::Train(error) => error.class(),
             StudyError::InUse { .. } => ErrorClass::Resource,
@@ -52,7 +62,10 @@ impl StudyError {
     pub fn place(&self) -> Option<String> {
         match self {
             StudyError::File(source) | StudyError::Located { source, .. } => Some(source.place.to_string()),
-            StudyError::Train(_) | StudyError::InUse { .. } | StudyError::NoStudy { .. } => None,
+            StudyError::Train(_)
+            | StudyError::InUse { .. }
+            | StudyError::NoStudy { .. }
+            | StudyError::NotFinished { .. } => None,
         }
     }
 
@@ -62,6 +75,7 @@ impl StudyError {
             StudyError::File(source) | StudyError::Located { source, .. } => source.hint.clone(),
             StudyError::Train(error) => error.hint(),
             StudyError::InUse { .. } => "wait for it, stop it, or choose another `--out`".into(),
+            StudyError::NotFinished { .. } => "run `sapwood study` again: it goes on where it was".into(),
             StudyError::NoStudy { .. } => {
                 "name a folder that `sapwood study` has written to, such as runs/quickstart".into()
             }

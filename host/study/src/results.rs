@@ -13,8 +13,8 @@ use crate::execute::Failure;
 use crate::file::{Comparison, StudyFile};
 use crate::source::Source;
 use crate::{
-    ArmPlan, EvaluationPoint, Evidence, FailedRun, RunCurve, RunStatus, StudyError, judge, to_json,
-    to_markdown, to_terminal,
+    ArmPlan, EvaluationPoint, Evidence, FailedRun, Judgement, RunCurve, RunStatus, StudyError, judge,
+    to_json, to_markdown, to_terminal,
 };
 
 /// A report in its forms; the same stand in the study's folder.
@@ -33,12 +33,12 @@ pub struct Report {
 /// # Errors
 /// A folder that is no study's, a log that cannot be read, or a disk that cannot be written.
 pub fn report_folder(folder: &Path) -> Result<Report, StudyError> {
-    let path = folder.join("study.toml");
-    if !path.is_file() {
-        return Err(StudyError::NoStudy { folder: folder.to_path_buf() });
-    }
-    let file: StudyFile = Source::read(&path, &[])?.value()?;
-    let report = report(&file, &folder.join("runs"))?;
+    let judgement = judged(&study_of(folder)?, &folder.join("runs"))?;
+    let report = Report {
+        terminal: to_terminal(&judgement),
+        markdown: to_markdown(&judgement),
+        json: to_json(&judgement),
+    };
     let out = folder.join("report");
     create_folder(&out)?;
     write_whole(&out.join("report.md"), report.markdown.as_bytes())?;
@@ -46,7 +46,23 @@ pub fn report_folder(folder: &Path) -> Result<Report, StudyError> {
     Ok(report)
 }
 
-fn report(file: &StudyFile, runs: &Path) -> Result<Report, StudyError> {
+/// The study that a folder holds.
+///
+/// # Errors
+/// A folder that is no study's.
+pub(crate) fn study_of(folder: &Path) -> Result<StudyFile, StudyError> {
+    let path = folder.join("study.toml");
+    if !path.is_file() {
+        return Err(StudyError::NoStudy { folder: folder.to_path_buf() });
+    }
+    Ok(Source::read(&path, &[])?.value()?)
+}
+
+/// The verdict on what its runs came to.
+///
+/// # Errors
+/// A log that cannot be read.
+pub(crate) fn judged(file: &StudyFile, runs: &Path) -> Result<Judgement, StudyError> {
     let baseline = &file.study.baseline;
     let others = file.arms.keys().filter(|arm| *arm != baseline);
     let arms: Vec<ArmPlan> = others.map(|arm| plan_of(file, arm)).collect();
@@ -81,11 +97,7 @@ fn report(file: &StudyFile, runs: &Path) -> Result<Report, StudyError> {
         runs.mean_wall = walls.get(runs.arm.as_str()).and_then(|walls| WallTime::mean(walls));
         runs.edits = receipts.get(runs.arm.as_str()).map(|runs| edits::means(runs)).unwrap_or_default();
     }
-    Ok(Report {
-        terminal: to_terminal(&judgement),
-        markdown: to_markdown(&judgement),
-        json: to_json(&judgement),
-    })
+    Ok(judgement)
 }
 
 /// Which of an arm's runs serve which comparison.

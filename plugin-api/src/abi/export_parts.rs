@@ -5,6 +5,7 @@ use std::ffi::c_void;
 use std::sync::OnceLock;
 
 use abi_stable::std_types::{RResult, RStr, RString};
+use schemars::Schema;
 
 use super::boundary::{self, catch};
 use super::root::{ABI_EPOCH, RawInterface};
@@ -34,27 +35,34 @@ pub struct Entry {
     /// How it is made.
     pub make: Make,
     /// The schema of its configuration.
-    pub schema: fn() -> Result<String>,
+    pub schema: fn() -> Schema,
+    /// What its source says of itself, each line with its `//!`; empty where it has no page.
+    pub page: &'static str,
 }
 
 impl Entry {
     /// A strategy.
     pub const fn strategy<P: Plugin + GrowthStrategy + 'static>(id: &'static str) -> Entry {
-        Entry { id, make: Make::Strategy(|config| Ok(Box::new(make::<P>(config)?))), schema: schema_of::<P> }
+        Entry::new::<P>(id, Make::Strategy(|config| Ok(Box::new(make::<P>(config)?))))
     }
 
     /// An initializer.
     pub const fn initializer<P: Plugin + LayerInitializer + 'static>(id: &'static str) -> Entry {
-        Entry {
-            id,
-            make: Make::Initializer(|config| Ok(Box::new(make::<P>(config)?))),
-            schema: schema_of::<P>,
-        }
+        Entry::new::<P>(id, Make::Initializer(|config| Ok(Box::new(make::<P>(config)?))))
     }
 
     /// A reporter.
     pub const fn reporter<P: Plugin + MetricReporter + 'static>(id: &'static str) -> Entry {
-        Entry { id, make: Make::Reporter(|config| Ok(Box::new(make::<P>(config)?))), schema: schema_of::<P> }
+        Entry::new::<P>(id, Make::Reporter(|config| Ok(Box::new(make::<P>(config)?))))
+    }
+
+    const fn new<P: Plugin>(id: &'static str, make: Make) -> Entry {
+        Entry { id, make, schema: || schemars::schema_for!(P::Config), page: "" }
+    }
+
+    /// With what that source says of itself.
+    pub const fn with_page(self, source: &'static str) -> Entry {
+        Entry { page: leading_documentation(source), ..self }
     }
 
     fn kind(&self) -> Kind {
@@ -79,9 +87,38 @@ pub(crate) fn make<P: Plugin>(config: &str) -> Result<P> {
     P::new(config)
 }
 
-fn schema_of<P: Plugin>() -> Result<String> {
-    Ok(serde_json::to_string_pretty(&schemars::schema_for!(P::Config))?)
+/// The lines at the beginning of a source that begin with `//!`.
+const fn leading_documentation(source: &'static str) -> &'static str {
+    let bytes = source.as_bytes();
+    let mut end = 0;
+    while end + 2 < bytes.len() && bytes[end] == b'/' && bytes[end + 1] == b'/' && bytes[end + 2] == b'!' {
+        while end < bytes.len() && bytes[end] != b'\n' {
+            end += 1;
+        }
+        if end < bytes.len() {
+            end += 1;
+        }
+    }
+    match std::str::from_utf8(bytes.split_at(end).0) {
+        Ok(lines) => lines,
+        // A line's end is never inside of a character.
+        Err(_) => "",
+    }
 }
+
+/// The schema of an entry's configuration, with its page beside it under [`PAGE_KEY`].
+fn schema_of(entry: &Entry) -> Result<String> {
+    let mut schema = (entry.schema)();
+    if !entry.page.is_empty() {
+        let lines = entry.page.lines().map(|line| line.trim_start_matches("//!"));
+        let lines: Vec<&str> = lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+        schema.insert(PAGE_KEY.to_owned(), lines.join("\n").into());
+    }
+    Ok(serde_json::to_string_pretty(&schema)?)
+}
+
+/// Where a schema has the page of the plugin that it belongs to.
+pub const PAGE_KEY: &str = "x-page";
 
 static ENTRIES: OnceLock<&'static [Entry]> = OnceLock::new();
 
@@ -137,7 +174,7 @@ extern "C" fn schema(kind: u32, id: RStr<'_>) -> RResult<RString, RString> {
     let schema = catch(|| {
         let kind = Kind::ALL.into_iter().find(|known| known.number() == kind);
         let kind = kind.ok_or_else(|| Error::new("unknown kind of plugin"))?;
-        (find(kind, id.as_str())?.schema)()
+        schema_of(find(kind, id.as_str())?)
     });
     match schema {
         Ok(schema) => RResult::ROk(schema.into()),

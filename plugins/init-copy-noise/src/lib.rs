@@ -70,7 +70,11 @@ fn root_mean_square(values: &[f32]) -> f64 {
 }
 
 sapwood_plugin::export! {
-    initializer CopyNoise { id: "sapwood/copy-noise", summary: "new blocks as copies of their sources with a little noise" }
+    initializer CopyNoise {
+        id: "sapwood/copy-noise",
+        summary: "new blocks as copies of their sources with a little noise",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

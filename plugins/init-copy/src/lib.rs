@@ -34,7 +34,11 @@ impl LayerInitializer for Copy {
 }
 
 sapwood_plugin::export! {
-    initializer Copy { id: "sapwood/copy", summary: "new blocks as copies of their sources" }
+    initializer Copy {
+        id: "sapwood/copy",
+        summary: "new blocks as copies of their sources",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

@@ -72,7 +72,11 @@ fn mix(below: f32, above: f32, t: f64) -> f32 {
 }
 
 sapwood_plugin::export! {
-    initializer Lerp { id: "sapwood/lerp", summary: "new blocks between their source and the block above it" }
+    initializer Lerp {
+        id: "sapwood/lerp",
+        summary: "new blocks between their source and the block above it",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

@@ -122,6 +122,7 @@ sapwood_plugin::export! {
     initializer LinearCombination {
         id: "sapwood/linear-combination",
         summary: "new blocks as weighted sums of those that are there (LiGO, arXiv 2303.00980)",
+        page: include_str!("lib.rs"),
     }
 }
 

@@ -45,7 +45,11 @@ fn is_matrix(role: Role) -> bool {
 }
 
 sapwood_plugin::export! {
-    initializer LnZero { id: "sapwood/ln-zero", summary: "new blocks whose norms are zero at first" }
+    initializer LnZero {
+        id: "sapwood/ln-zero",
+        summary: "new blocks whose norms are zero at first",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

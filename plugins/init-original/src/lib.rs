@@ -30,5 +30,9 @@ impl LayerInitializer for Original {
 }
 
 sapwood_plugin::export! {
-    initializer Original { id: "sapwood/original", summary: "new blocks as the run's initial model has them" }
+    initializer Original {
+        id: "sapwood/original",
+        summary: "new blocks as the run's initial model has them",
+        page: include_str!("lib.rs"),
+    }
 }

@@ -259,6 +259,7 @@ sapwood_plugin::export! {
     initializer OtAverage {
         id: "sapwood/ot-average",
         summary: "new blocks between two neighbours, heads and neurons matched first (arXiv 2508.08011)",
+        page: include_str!("lib.rs"),
     }
 }
 

@@ -77,6 +77,7 @@ sapwood_plugin::export! {
     initializer ShrinkPerturb {
         id: "sapwood/shrink-perturb",
         summary: "new blocks as shrunk sources with fresh noise (arXiv 1910.08475)",
+        page: include_str!("lib.rs"),
     }
 }
 

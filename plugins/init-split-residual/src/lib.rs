@@ -53,7 +53,11 @@ impl LayerInitializer for SplitResidual {
 }
 
 sapwood_plugin::export! {
-    initializer SplitResidual { id: "sapwood/split-residual", summary: "blocks that share out what their source adds among its copies" }
+    initializer SplitResidual {
+        id: "sapwood/split-residual",
+        summary: "blocks that share out what their source adds among its copies",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

@@ -37,7 +37,11 @@ impl LayerInitializer for ZeroOut {
 }
 
 sapwood_plugin::export! {
-    initializer ZeroOut { id: "sapwood/zero-out", summary: "new blocks whose branches add nothing at first" }
+    initializer ZeroOut {
+        id: "sapwood/zero-out",
+        summary: "new blocks whose branches add nothing at first",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

@@ -163,5 +163,9 @@ fn left(progress: f64, wall_seconds: f64) -> String {
 }
 
 sapwood_plugin::export! {
-    reporter Console { id: "sapwood/console", summary: "live progress in the terminal" }
+    reporter Console {
+        id: "sapwood/console",
+        summary: "live progress in the terminal",
+        page: include_str!("lib.rs"),
+    }
 }

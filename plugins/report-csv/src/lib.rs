@@ -136,7 +136,11 @@ fn rows_before(path: &Path, first_step: u64) -> Result<Vec<csv::StringRecord>> {
 }
 
 sapwood_plugin::export! {
-    reporter Csv { id: "sapwood/csv", summary: "steps and evaluations as CSV files in each run's folder" }
+    reporter Csv {
+        id: "sapwood/csv",
+        summary: "steps and evaluations as CSV files in each run's folder",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

@@ -172,7 +172,11 @@ fn wall_time() -> f64 {
 }
 
 sapwood_plugin::export! {
-    reporter TensorBoard { id: "sapwood/tensorboard", summary: "steps and evaluations as TensorBoard event files" }
+    reporter TensorBoard {
+        id: "sapwood/tensorboard",
+        summary: "steps and evaluations as TensorBoard event files",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

@@ -135,7 +135,11 @@ impl AdaptiveFreezing {
 }
 
 sapwood_plugin::export! {
-    strategy AdaptiveFreezing { id: "sapwood/adaptive-freezing", summary: "no growth; blocks freeze from below as their gradients shrink (arXiv 2102.03161)" }
+    strategy AdaptiveFreezing {
+        id: "sapwood/adaptive-freezing",
+        summary: "no growth; blocks freeze from below as their gradients shrink (arXiv 2102.03161)",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

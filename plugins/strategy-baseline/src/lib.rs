@@ -47,7 +47,11 @@ impl GrowthStrategy for Baseline {
 }
 
 sapwood_plugin::export! {
-    strategy Baseline { id: "sapwood/baseline", summary: "the whole model from the first step to the last" }
+    strategy Baseline {
+        id: "sapwood/baseline",
+        summary: "the whole model from the first step to the last",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

@@ -330,5 +330,6 @@ sapwood_plugin::export! {
     strategy Strategy {
         id: "sapwood/command",
         summary: "a strategy in any language: runs a program and speaks JSON lines with it",
+        page: include_str!("lib.rs"),
     }
 }

@@ -223,7 +223,11 @@ fn label(depth: usize) -> String {
 }
 
 sapwood_plugin::export! {
-    strategy Doubling { id: "sapwood/doubling", summary: "the stack is doubled again and again (StackingBERT)" }
+    strategy Doubling {
+        id: "sapwood/doubling",
+        summary: "the stack is doubled again and again (StackingBERT)",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

@@ -195,6 +195,7 @@ sapwood_plugin::export! {
     strategy FreezeOut {
         id: "sapwood/freeze-out",
         summary: "no growth; each block's rate falls to zero, the lower the earlier (arXiv 1706.04983)",
+        page: include_str!("lib.rs"),
     }
 }
 

@@ -110,6 +110,7 @@ sapwood_plugin::export! {
     strategy FrontFreezing {
         id: "sapwood/front-freezing",
         summary: "blocks freeze one by one from the bottom, at an even pace",
+        page: include_str!("lib.rs"),
     }
 }
 

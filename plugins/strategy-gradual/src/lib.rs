@@ -237,7 +237,11 @@ fn split(steps: u64, shares: &[f64]) -> Vec<u64> {
 }
 
 sapwood_plugin::export! {
-    strategy Gradual { id: "sapwood/gradual", summary: "stages of growing length, copies in the middle (arXiv 2409.19044)" }
+    strategy Gradual {
+        id: "sapwood/gradual",
+        summary: "stages of growing length, copies in the middle (arXiv 2409.19044)",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

@@ -110,6 +110,7 @@ sapwood_plugin::export! {
     strategy GrowLength {
         id: "sapwood/grow-length",
         summary: "no growth in depth; short sequences first, then longer ones (arXiv 2310.00576)",
+        page: include_str!("lib.rs"),
     }
 }
 

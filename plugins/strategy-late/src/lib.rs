@@ -175,7 +175,11 @@ fn insert(actions: &mut Actions<'_>, above: Above, count: usize, sources: Vec<La
 }
 
 sapwood_plugin::export! {
-    strategy Late { id: "sapwood/late", summary: "one growth to the whole depth, late in training (arXiv 2511.04981)" }
+    strategy Late {
+        id: "sapwood/late",
+        summary: "one growth to the whole depth, late in training (arXiv 2511.04981)",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

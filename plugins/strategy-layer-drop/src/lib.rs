@@ -207,7 +207,11 @@ impl LayerDrop {
 }
 
 sapwood_plugin::export! {
-    strategy LayerDrop { id: "sapwood/layer-drop", summary: "leaves blocks out of steps by chance (arXiv 2010.13369, 2609.05275)" }
+    strategy LayerDrop {
+        id: "sapwood/layer-drop",
+        summary: "leaves blocks out of steps by chance (arXiv 2010.13369, 2609.05275)",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

@@ -162,7 +162,11 @@ impl Mslt {
 }
 
 sapwood_plugin::export! {
-    strategy Mslt { id: "sapwood/mslt", summary: "new top blocks train alone, then all jointly (arXiv 2011.13635)" }
+    strategy Mslt {
+        id: "sapwood/mslt",
+        summary: "new top blocks train alone, then all jointly (arXiv 2011.13635)",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

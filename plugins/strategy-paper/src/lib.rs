@@ -221,6 +221,7 @@ sapwood_plugin::export! {
     strategy Paper {
         id: "sapwood/paper",
         summary: "stages with a frozen and an open phase each, then continual training (arXiv 2411.18700)",
+        page: include_str!("lib.rs"),
     }
 }
 

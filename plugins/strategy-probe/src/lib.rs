@@ -232,6 +232,7 @@ sapwood_plugin::export! {
     strategy ProbeAndChoose {
         id: "sapwood/probe",
         summary: "several ways to double the stack are tried out, the best is taken (LAG, arXiv 2406.02469)",
+        page: include_str!("lib.rs"),
     }
 }
 

@@ -179,7 +179,11 @@ fn label(stage: usize) -> String {
 }
 
 sapwood_plugin::export! {
-    strategy Raptr { id: "sapwood/raptr", summary: "trains random parts of the depth, larger by stages (arXiv 2402.05913)" }
+    strategy Raptr {
+        id: "sapwood/raptr",
+        summary: "trains random parts of the depth, larger by stages (arXiv 2402.05913)",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

@@ -111,7 +111,11 @@ fn label(number: usize) -> String {
 }
 
 sapwood_plugin::export! {
-    strategy Restart { id: "sapwood/restart", summary: "a control: no growth, but schedule or optimizer begin anew" }
+    strategy Restart {
+        id: "sapwood/restart",
+        summary: "a control: no growth, but schedule or optimizer begin anew",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

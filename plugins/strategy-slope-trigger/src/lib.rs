@@ -213,6 +213,7 @@ sapwood_plugin::export! {
     strategy SlopeTrigger {
         id: "sapwood/slope-trigger",
         summary: "deeper when the loss falls too slowly for its compute (arXiv 2203.06211)",
+        page: include_str!("lib.rs"),
     }
 }
 

@@ -138,7 +138,11 @@ impl Stack {
 }
 
 sapwood_plugin::export! {
-    strategy Stack { id: "sapwood/stack", summary: "train shallow, then repeat the stack (arXiv 2405.15319)" }
+    strategy Stack {
+        id: "sapwood/stack",
+        summary: "train shallow, then repeat the stack (arXiv 2405.15319)",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

@@ -139,7 +139,11 @@ impl Turns {
 }
 
 sapwood_plugin::export! {
-    strategy Turns { id: "sapwood/turns", summary: "no growth; a few blocks train at a time, in turn (arXiv 2403.17919, 2404.02827)" }
+    strategy Turns {
+        id: "sapwood/turns",
+        summary: "no growth; a few blocks train at a time, in turn (arXiv 2403.17919, 2404.02827)",
+        page: include_str!("lib.rs"),
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub(crate) mod install;
 pub(crate) mod list;
 pub(crate) mod lock;
 pub(crate) mod new;
+mod numbers;
 pub(crate) mod pack;
 mod page;
 pub(crate) mod sign;

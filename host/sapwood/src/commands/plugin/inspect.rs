@@ -9,6 +9,7 @@ use plugin_host::{PluginError, Registry, SearchPath};
 use serde_json::{Value, json};
 
 use super::facts::{print_json, print_library};
+use super::numbers::{Found, numbers};
 use super::page::page;
 use crate::Outcome;
 use crate::args::InspectArgs;
@@ -31,8 +32,15 @@ pub(crate) fn inspect(args: &InspectArgs) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     }
     if args.markdown {
+        let studies =
+            args.studies.iter().map(|file| Found::in_usual_folder(file)).collect::<Result<_, _>>()?;
+        let studies: Vec<Found> = studies;
         let plugins = inspected.iter().flat_map(|inspected| &inspected.plugins);
-        let pages: Vec<String> = plugins.map(|(plugin, schema)| page(plugin, &parsed(schema))).collect();
+        let page = |(plugin, schema): &(Descriptor, String)| {
+            let parts = [Some(page(plugin, &parsed(schema))), numbers(&plugin.id, &studies)];
+            parts.into_iter().flatten().collect::<Vec<_>>().join("\n\n")
+        };
+        let pages: Vec<String> = plugins.map(page).collect();
         result_line!("{}", pages.join("\n\n"));
         return Ok(ExitCode::SUCCESS);
     }

@@ -2,6 +2,7 @@
 //! says of itself, in its manifest and in the schema of its configuration.
 
 use plugin_host::api::Descriptor;
+use plugin_host::api::abi::export_parts::PAGE_KEY;
 use serde_json::{Map, Value};
 
 /// The page, without a line break at its end.
@@ -12,6 +13,7 @@ pub(super) fn page(plugin: &Descriptor, schema: &Value) -> String {
         parts.push(format!("Source: <{homepage}>"));
     }
     let keys = keys(schema);
+    parts.extend(schema[PAGE_KEY].as_str().map(str::to_owned));
     parts.push("## Configuration".to_owned());
     parts.extend(schema["description"].as_str().map(str::to_owned));
     if !keys.is_empty() {
@@ -173,6 +175,7 @@ mod tests {
     fn a_page_says_what_each_key_takes_and_what_happens_without_it() {
         let schema = json!({
             "description": "When it grows.",
+            "x-page": "Growth at plateaus: `|loss| < gain`.\n\nOurs.",
             "properties": {
                 "depths": { "type": "array", "items": { "type": "integer" }, "description": "One | another." },
                 "gain": { "type": "number", "default": 0.5, "description": "Nats." },
@@ -198,6 +201,10 @@ mod tests {
             adds a block whenever the loss has stopped falling
 
             Source: <https://arxiv.org/abs/1234.56789>
+
+            Growth at plateaus: `|loss| < gain`.
+
+            Ours.
 
             ## Configuration
 

@@ -41,6 +41,10 @@ impl<B: Compute<Plain = B>> Engine for Oracle<B> {
         self.stack.layers.clone()
     }
 
+    fn mlp_width(&self) -> usize {
+        self.stack.shape.hidden()
+    }
+
     fn memory(&self, _: &[LayerId], _: &StepPlan, _: usize, _: usize) -> Option<StepMemory> {
         None // Burn's autodiff decides for itself what it keeps.
     }

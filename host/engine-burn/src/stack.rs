@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, backend::Backend};
-use engine::{Edit, EngineError, LayerId, ModelShape, TensorClass, TensorId, Trainable, check_order};
+use engine::{
+    Edit, EngineError, LayerId, ModelShape, TensorClass, TensorId, Trainable, check_order, check_resized,
+};
 
 use crate::param::Param;
 
@@ -42,6 +44,16 @@ impl<B: Backend> Stack<B> {
         match edit {
             Edit::Insert { at, layer, weights } => self.insert(at.0, layer, weights),
             Edit::Remove { layer } => self.remove(layer),
+            Edit::ResizeMlp { mlp_width, blocks } => {
+                let to = self.shape.with_hidden(mlp_width);
+                for (id, spec, weights) in check_resized(&self.layers, &self.shape, &to, blocks)? {
+                    let mut param = Param::zero(spec, &self.device);
+                    param.set_weights(id, &weights)?;
+                    self.params.insert(id, param);
+                }
+                self.shape = to;
+                Ok(())
+            }
             Edit::Reorder { layers } => {
                 check_order(&self.layers, &layers)?;
                 self.layers = layers;

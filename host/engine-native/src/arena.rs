@@ -88,10 +88,11 @@ impl Layout {
     pub(crate) fn elements(&self, form: &Form) -> usize {
         let (rows, width) = (form.rows(), form.width);
         let pools: usize = self.pools(form).iter().map(|(made, columns)| made * columns * rows).sum();
-        let gradients = if self.gradients { 6 } else { 0 } + usize::from(self.gated);
+        let streams = if self.gradients { 2 } else { 0 } + usize::from(self.gated);
+        let wide = if self.gradients { wide(form) } else { 0 };
         let compact = usize::from(self.gradients && self.compact.is_some());
         let (losses, logits) = (rows, rows_of_logits(form) * form.vocabulary);
-        pools + (1 + gradients + compact) * rows * width + losses + logits
+        pools + (1 + streams + compact) * rows * width + rows * wide + losses + logits
     }
 
     /// Buffers made of each kind and the elements that a row takes in one.
@@ -103,8 +104,8 @@ impl Layout {
             (counts.qkv.made, 3 * width),
             (counts.mixed.made, width),
             (counts.normalizers.made, 2 * form.heads),
-            (counts.hidden.made, 4 * width),
-            (counts.activated.made, 4 * width),
+            (counts.hidden.made, form.hidden),
+            (counts.activated.made, form.hidden),
             (counts.moments.made, 2),
         ]
     }
@@ -156,7 +157,7 @@ impl<B> Arena<B> {
         let gradients = self.gradients.get_or_insert_with(|| Gradients {
             stream: stream(),
             branch: stream(),
-            wide: kernels.zeros(rows * 4 * width),
+            wide: kernels.zeros(rows * wide(form)),
             gated: None,
             compact: None,
         });
@@ -167,6 +168,11 @@ impl<B> Arena<B> {
             gradients.compact.get_or_insert_with(stream);
         }
     }
+}
+
+/// The widest gradient inside of a block: of its hidden layer, or of queries, keys and values.
+fn wide(form: &Form) -> usize {
+    form.hidden.max(3 * form.width)
 }
 
 /// Rows whose logits exist at once.
@@ -258,7 +264,8 @@ mod tests {
     /// What is told before is what is made.
     fn check(plan: &StepPlan) {
         let (shape, stack) = (contract::tiny_shape(), [0, 1, 2].map(LayerId));
-        let form = Form { sequences: 3, length: 5, width: 8, heads: 2, vocabulary: 11, epsilon: 1e-5 };
+        let form =
+            Form { sequences: 3, length: 5, width: 8, hidden: 32, heads: 2, vocabulary: 11, epsilon: 1e-5 };
         let layout = Layout::new(&Plan::new(&shape, &stack, plan));
         let arena = Arena::new(&layout, &form, &Reference);
         let pools =

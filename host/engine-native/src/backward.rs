@@ -171,7 +171,7 @@ impl<K: Kernels> Pass<'_, K> {
         let (kernels, form, width) = (self.kernels, self.form, self.form.width);
         let Arena { normed, hidden, activated, .. } = arena;
         let activated = &mut activated[slots.activated];
-        let output = self.linear(4 * width, width);
+        let output = self.linear(form.hidden, width);
         let dy = self.branch_gradient(entry.mlp_gate, stream, gated);
         // Whether the forward pass has left the GELU's output where it is read here.
         let kept = self.plan.recompute != Recompute::Gelu;
@@ -181,7 +181,7 @@ impl<K: Kernels> Pass<'_, K> {
                 self.count_input(output);
                 kernels.linear_gelu_input_gradient(output, dy, &out_w.weights, before, activated, wide);
             } else if !kept {
-                kernels.gelu(form.rows() * 4 * width, before, activated);
+                kernels.gelu(form.rows() * form.hidden, before, activated);
             }
         }
         self.count_weight(output, needs.trains.output);
@@ -191,7 +191,7 @@ impl<K: Kernels> Pass<'_, K> {
             return;
         }
 
-        let inner = self.linear(width, 4 * width);
+        let inner = self.linear(width, form.hidden);
         let (x, moments) = (&arena.middles[slots.middle], &mut arena.moments[slots.moments_2]);
         let norm = Norm { gain: &gain.weights, shift: &shift.weights };
         if needs.norm_2 {

@@ -116,7 +116,7 @@ impl<K: Kernels> Pass<'_, K> {
             return;
         }
         let [.., weight, bias] = block.tensors.each_ref().map(|param| &param.weights);
-        let measures = self.forward_linear(4 * self.form.width, self.form.width);
+        let measures = self.forward_linear(self.form.hidden, self.form.width);
         let residual = Epilogue::Residual { stream: middle, gate: entry.entry.mlp_gate };
         self.kernels.linear(measures, &activated[slots.activated], weight, bias, residual, output);
     }
@@ -165,13 +165,13 @@ impl<K: Kernels> Pass<'_, K> {
     /// The MLP up to its GELU.
     fn hidden_forward(&mut self, block: &Block<K::Buffer>, slots: Slots, arena: &mut Arena<K::Buffer>) {
         let [.., gain, shift, weight, bias, _, _] = block.tensors.each_ref().map(|param| &param.weights);
-        let (kernels, width) = (self.kernels, self.form.width);
+        let (kernels, Form { width, hidden, .. }) = (self.kernels, self.form);
         let (middle, normed) = (&arena.middles[slots.middle], &mut arena.normed);
         let moments = &mut arena.moments[slots.moments_2];
         kernels.layer_norm(&self.form, middle, &Norm { gain, shift }, normed, moments);
         let gelu = Epilogue::Gelu(slots.hidden.map(|slot| &mut arena.hidden[slot]));
         let activated = &mut arena.activated[slots.activated];
-        kernels.linear(self.forward_linear(width, 4 * width), normed, weight, bias, gelu, activated);
+        kernels.linear(self.forward_linear(width, hidden), normed, weight, bias, gelu, activated);
     }
 
     /// The measures of a block's linear map, whose forward pass is counted.

@@ -18,6 +18,8 @@ pub struct Form {
     pub length: usize,
     /// Width of the residual stream, `C`.
     pub width: usize,
+    /// Hidden width of the MLPs, `M`.
+    pub hidden: usize,
     /// Attention heads, `H`.
     pub heads: usize,
     /// Token ids, `V`.

@@ -34,6 +34,10 @@ impl<E: Engine> Engine for InPool<E> {
         self.engine.layers()
     }
 
+    fn mlp_width(&self) -> usize {
+        self.engine.mlp_width()
+    }
+
     fn memory(
         &self,
         stack: &[LayerId],

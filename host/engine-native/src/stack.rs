@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Edit, EngineError, LayerId, ModelShape, TensorClass, TensorId, Trainable, check_order};
+use engine::{
+    Edit, EngineError, LayerId, ModelShape, TensorClass, TensorId, Trainable, check_order, check_resized,
+};
 
 use crate::{kernels::Kernels, param::Param};
 
@@ -98,6 +100,16 @@ impl<B> Stack<B> {
             Edit::Remove { layer } => {
                 self.block(layer)?;
                 self.blocks.retain(|block| block.layer != layer);
+                Ok(())
+            }
+            Edit::ResizeMlp { mlp_width, blocks } => {
+                let to = self.shape.with_hidden(mlp_width);
+                for (id, spec, weights) in check_resized(&self.layers(), &self.shape, &to, blocks)? {
+                    let mut param = Param::zero(spec, kernels);
+                    param.set_weights(id, &weights, kernels)?;
+                    *self.get_mut(id)? = param;
+                }
+                self.shape = to;
                 Ok(())
             }
             Edit::Reorder { layers } => {

@@ -88,7 +88,8 @@ impl<K: Kernels> Step<K> {
 
     fn form(&self, sequences: usize, length: usize) -> Form {
         let ModelShape { width, heads, vocabulary, norm_epsilon: epsilon, .. } = self.stack.shape;
-        Form { sequences, length, width, heads, vocabulary, epsilon }
+        let hidden = self.stack.shape.hidden();
+        Form { sequences, length, width, hidden, heads, vocabulary, epsilon }
     }
 
     /// The phase that this step belongs to: the present one, or a new one in its place. Within a phase each step
@@ -188,6 +189,10 @@ impl<K: Kernels> Engine for Step<K> {
 
     fn layers(&self) -> Vec<LayerId> {
         self.stack.layers()
+    }
+
+    fn mlp_width(&self) -> usize {
+        self.stack.shape.hidden()
     }
 
     fn memory(

@@ -4,7 +4,7 @@
 
 use crate::{
     AdamW, Edit, Engine, EngineError, Entry, Execution, LayerId, LayerIndex, ModelShape, Part, Snapshot,
-    StepPlan, TensorId, TokenBatch, Trainable, Wait,
+    StepPlan, TensorClass, TensorId, TokenBatch, Trainable, Wait,
 };
 
 /// Builds an engine of that shape.
@@ -26,6 +26,7 @@ pub fn check(build: Build<'_>) {
     another_execution_is_followed_or_refused(build);
     an_order_moves_blocks_and_nothing_else(build);
     rate_factors_reach_their_tensors(build);
+    hidden_layers_of_another_width_replace_what_was_there(build);
     a_step_that_is_not_optimized_is_forgotten(build);
     nonsense_is_refused(build);
 }
@@ -40,6 +41,7 @@ pub fn tiny_shape() -> ModelShape {
         vocabulary: 11,
         init_std: 0.2,
         norm_epsilon: 1e-5,
+        mlp_width: None,
         block: crate::BlockKind::GPT2,
     }
 }
@@ -285,6 +287,40 @@ fn rate_factors_reach_their_tensors(build: Build<'_>) {
         let expected = if is_upper(*tensor) { half } else { whole };
         assert_eq!(mixed, expected, "{tensor}");
     }
+}
+
+fn hidden_layers_of_another_width_replace_what_was_there(build: Build<'_>) {
+    let (shape, mut engine) = filled(build, &[0, 1]);
+    train_all(&mut *engine, &shape);
+    let before = snapshot(&*engine, &shape);
+    let wider = shape.with_hidden(shape.hidden() + 3);
+    let is_resized = |class: TensorClass| class.0.starts_with("mlp.") && class.0 != "mlp.c_proj.bias";
+    let tensors = |layer: u64| {
+        let specs = wider.block_tensors().into_iter().filter(|spec| is_resized(spec.class));
+        (LayerId(layer), specs.map(|spec| (spec.class, varied_weights(spec.len(), layer))).collect())
+    };
+    let resize = |blocks| Edit::ResizeMlp { mlp_width: wider.hidden(), blocks };
+    let too_few = engine.edit(resize(vec![tensors(0)]));
+    assert!(matches!(too_few, Err(EngineError::NoSuchTensor(_))), "a block is missing");
+    assert_eq!((engine.mlp_width(), snapshot(&*engine, &shape)), (shape.hidden(), before.clone()));
+    engine.edit(resize(vec![tensors(0), tensors(1)])).expect("every block with what is resized");
+    let after = snapshot(&*engine, &shape);
+    assert_eq!((engine.mlp_width(), after.mlp_width), (wider.hidden(), wider.hidden()));
+    for ((tensor, old), (_, new)) in before.tensors.iter().zip(&after.tensors) {
+        match tensor.layer.filter(|_| is_resized(tensor.class)) {
+            None => assert_eq!(old, new, "{tensor} stays"),
+            Some(layer) => {
+                assert_eq!(new.weights, varied_weights(new.weights.len(), layer.0), "{tensor}");
+                assert_eq!(new.moments, crate::Moments::zero(new.weights.len()), "{tensor} is new");
+            }
+        }
+    }
+    let all = Trainable::all(&wider, &ids(&[0, 1]));
+    train(&mut *engine, &all, 3);
+    let trained = snapshot(&*engine, &shape);
+    assert!(trained.tensors.iter().zip(&after.tensors).all(|(a, b)| a.1.weights != b.1.weights), "all train");
+    before.restore(&mut *engine).expect("what was taken can be put back");
+    assert_eq!(before, snapshot(&*engine, &shape));
 }
 
 fn a_step_that_is_not_optimized_is_forgotten(build: Build<'_>) {

@@ -21,6 +21,9 @@ pub trait Engine: Send {
     /// [any time] The blocks of the stack, from the embeddings up.
     fn layers(&self) -> Vec<LayerId>;
 
+    /// [any time] Hidden width of the blocks' MLPs.
+    fn mlp_width(&self) -> usize;
+
     /// [any time] What a step by that plan would hold in memory, on a stack of these blocks and a batch of
     /// `sequences` rows of `length` targets, an evaluation of as many rows as a micro-batch has beside it; `None`
     /// where the engine cannot tell.
@@ -190,6 +193,14 @@ pub enum Edit {
     Remove {
         /// Its identity.
         layer: LayerId,
+    },
+    /// The hidden layers of all MLPs get another width. Tensors whose size changes get these weights, moments at zero and
+    /// counters at 0; all others stay as they are.
+    ResizeMlp {
+        /// The hidden width.
+        mlp_width: usize,
+        /// Every block of the stack, with its tensors whose size changes.
+        blocks: Vec<(LayerId, Vec<(TensorClass, Vec<f32>)>)>,
     },
     /// The blocks come to stand in another order.
     Reorder {

@@ -192,6 +192,7 @@ mod tests {
             vocabulary: 50_304,
             init_std: 0.02,
             norm_epsilon: 1e-5,
+            mlp_width: None,
             block: BlockKind::GPT2,
         }
     }

@@ -26,7 +26,7 @@ pub use plan::{
     BlockStatistics, Branch, Entry, Execution, Recompute, Statistics, StepMemory, StepPlan, TensorStatistics,
     Wanted,
 };
-pub use refusal::check_order;
+pub use refusal::{check_order, check_resized};
 pub use scope::Trainable;
 pub use scripted::{Fault, FaultKind, ScriptedEngine, Weights};
 pub use snapshot::{Snapshot, TensorState};

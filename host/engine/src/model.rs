@@ -22,6 +22,9 @@ pub struct ModelShape {
     pub init_std: f64,
     /// Epsilon inside the root of the layer norm.
     pub norm_epsilon: f64,
+    /// Hidden width of the blocks' MLPs; `None` = `4 width`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mlp_width: Option<usize>,
     /// What a block is made of.
     pub block: BlockKind,
 }
@@ -66,7 +69,7 @@ pub enum Position {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mlp {
-    /// Two linear maps with a hidden width of `4 width` and the tanh form of GELU between them.
+    /// Two linear maps with the tanh form of GELU between them.
     GeluTanh,
     /// Gated linear unit.
     SwiGlu,
@@ -101,9 +104,10 @@ impl ModelShape {
     /// # Errors
     /// The first field that is out of range.
     pub fn check(&self) -> Result<(), ModelError> {
-        let counts: [(&'static str, usize, usize); 5] = [
+        let counts: [(&'static str, usize, usize); 6] = [
             ("layers", self.layers, 1 << 16),
             ("width", self.width, 1 << 20),
+            ("mlp_width", self.hidden(), 1 << 22),
             ("heads", self.heads, 1 << 16),
             ("context", self.context, 1 << 24),
             ("vocabulary", self.vocabulary, 1 << 24),
@@ -145,6 +149,16 @@ impl ModelShape {
         Ok(())
     }
 
+    /// Hidden width of the blocks' MLPs.
+    pub fn hidden(&self) -> usize {
+        self.mlp_width.unwrap_or(4 * self.width)
+    }
+
+    /// The same model with that hidden width.
+    pub fn with_hidden(&self, mlp_width: usize) -> ModelShape {
+        ModelShape { mlp_width: Some(mlp_width), ..self.clone() }
+    }
+
     /// The tensors that all blocks share: embeddings and the final norm.
     pub fn shared_tensors(&self) -> Vec<TensorSpec> {
         let (c, v, t) = (self.width, self.vocabulary, self.context);
@@ -158,7 +172,7 @@ impl ModelShape {
 
     /// The tensors of one block, in the order of their use.
     pub fn block_tensors(&self) -> Vec<TensorSpec> {
-        let c = self.width;
+        let (c, hidden) = (self.width, self.hidden());
         use TensorRole::{BranchOutputBias, BranchOutputWeight, NormGain, NormShift};
         vec![
             spec("ln_1.weight", &[c], NormGain),
@@ -169,9 +183,9 @@ impl ModelShape {
             spec("attn.c_proj.bias", &[c], BranchOutputBias),
             spec("ln_2.weight", &[c], NormGain),
             spec("ln_2.bias", &[c], NormShift),
-            spec("mlp.c_fc.weight", &[c, 4 * c], TensorRole::Weight),
-            spec("mlp.c_fc.bias", &[4 * c], TensorRole::Bias),
-            spec("mlp.c_proj.weight", &[4 * c, c], BranchOutputWeight),
+            spec("mlp.c_fc.weight", &[c, hidden], TensorRole::Weight),
+            spec("mlp.c_fc.bias", &[hidden], TensorRole::Bias),
+            spec("mlp.c_proj.weight", &[hidden, c], BranchOutputWeight),
             spec("mlp.c_proj.bias", &[c], BranchOutputBias),
         ]
     }
@@ -226,6 +240,7 @@ mod tests {
             vocabulary: 50_304,
             init_std: 0.02,
             norm_epsilon: 1e-5,
+            mlp_width: None,
             block: BlockKind::GPT2,
         }
     }
@@ -233,6 +248,16 @@ mod tests {
     #[test]
     fn gpt2_has_124m_parameters() {
         assert_eq!(shape().parameters(12), 124_475_904);
+    }
+
+    #[test]
+    fn a_narrower_mlp_has_fewer_parameters() {
+        let narrow = shape().with_hidden(768);
+        assert_eq!(shape().block_parameters() - narrow.block_parameters(), 3 * 768 * (2 * 768 + 1));
+        assert_eq!(
+            ModelShape { mlp_width: Some(0), ..shape() }.check().expect_err("none").field,
+            "mlp_width"
+        );
     }
 
     #[test]

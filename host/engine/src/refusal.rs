@@ -1,6 +1,8 @@
 //! What every engine refuses in the same words. Not here: what only one of them cannot do.
 
-use crate::{EngineError, LayerId, ModelShape, TensorId, TensorSpec, TokenBatch};
+use std::collections::BTreeMap;
+
+use crate::{EngineError, LayerId, ModelShape, TensorClass, TensorId, TensorSpec, TokenBatch};
 
 impl ModelShape {
     /// Refuses rows that this model cannot read.
@@ -72,6 +74,41 @@ pub fn check_order(stack: &[LayerId], layers: &[LayerId]) -> Result<(), EngineEr
         list(layers),
         list(stack)
     )))
+}
+
+/// The tensors that an edit resizes, block by block, each with its new description and its weights; refuses anything
+/// but every block of the stack with exactly those.
+///
+/// # Errors
+/// A block or tensor that is missing, not there, or of another size.
+pub fn check_resized(
+    stack: &[LayerId],
+    from: &ModelShape,
+    to: &ModelShape,
+    blocks: Vec<(LayerId, Vec<(TensorClass, Vec<f32>)>)>,
+) -> Result<Vec<(TensorId, TensorSpec, Vec<f32>)>, EngineError> {
+    let mut given: BTreeMap<TensorId, Vec<f32>> = BTreeMap::new();
+    for (layer, tensors) in blocks {
+        given.extend(tensors.into_iter().map(|(class, weights)| (TensorId::block(layer, class), weights)));
+    }
+    let pairs = from.block_tensors().into_iter().zip(to.block_tensors());
+    let resized: Vec<TensorSpec> =
+        pairs.filter(|(from, to)| from.shape != to.shape).map(|(_, to)| to).collect();
+    let mut all = Vec::new();
+    for &layer in stack {
+        for spec in &resized {
+            let id = TensorId::block(layer, spec.class);
+            let weights = given
+                .remove(&id)
+                .ok_or_else(|| EngineError::NoSuchTensor(format!("the wider stack comes without {id}")))?;
+            spec.check_len(id, weights.len())?;
+            all.push((id, spec.clone(), weights));
+        }
+    }
+    match given.into_keys().next() {
+        Some(id) => Err(EngineError::NoSuchTensor(format!("{id} is not resized"))),
+        None => Ok(all),
+    }
 }
 
 impl EngineError {

@@ -16,18 +16,21 @@ pub struct TensorState {
 pub struct Snapshot {
     /// The stack, from the embeddings up.
     pub layers: Vec<LayerId>,
+    /// Hidden width of its MLPs.
+    pub mlp_width: usize,
     /// Every tensor of it.
     pub tensors: Vec<(TensorId, TensorState)>,
 }
 
 impl Snapshot {
-    /// Reads everything out of the engine.
+    /// Reads everything out of the engine, whatever the width of its MLPs.
     ///
     /// # Errors
     /// What the engine answers.
     pub fn take(engine: &dyn Engine, shape: &ModelShape) -> Result<Snapshot, EngineError> {
-        let layers = engine.layers();
+        let (layers, mlp_width) = (engine.layers(), engine.mlp_width());
         let tensors = shape
+            .with_hidden(mlp_width)
             .tensors(&layers)
             .into_iter()
             .map(|(tensor, _)| {
@@ -35,7 +38,7 @@ impl Snapshot {
                 Ok((tensor, TensorState { weights, moments: engine.moments(tensor)? }))
             })
             .collect::<Result<_, EngineError>>()?;
-        Ok(Snapshot { layers, tensors })
+        Ok(Snapshot { layers, mlp_width, tensors })
     }
 
     /// Makes the engine's stack and all its tensors equal to this snapshot.
@@ -46,6 +49,7 @@ impl Snapshot {
         for layer in engine.layers() {
             engine.edit(Edit::Remove { layer })?;
         }
+        engine.edit(Edit::ResizeMlp { mlp_width: self.mlp_width, blocks: Vec::new() })?;
         for (position, &layer) in self.layers.iter().enumerate() {
             let weights = self
                 .tensors

@@ -84,6 +84,7 @@ impl Workload {
             vocabulary: self.vocab,
             init_std: 0.02,
             norm_epsilon: 1e-5,
+            mlp_width: None,
             block: BlockKind::GPT2,
         }
     }

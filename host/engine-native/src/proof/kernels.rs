@@ -54,7 +54,7 @@ fn words(form: &Form) -> String {
 }
 
 fn form([sequences, length, width, heads, vocabulary]: [usize; 5]) -> Form {
-    Form { sequences, length, width, heads, vocabulary, epsilon: 1e-5 }
+    Form { sequences, length, width, hidden: 4 * width, heads, vocabulary, epsilon: 1e-5 }
 }
 
 /// Odd in every way: one token, one head, lengths around the block of 64, a head wider than one, a large vocabulary.

@@ -42,6 +42,7 @@ impl Reference {
                 vocabulary: 256,
                 init_std: 0.02,
                 norm_epsilon: 1e-5,
+                mlp_width: None,
                 block: BlockKind::GPT2,
             },
             expected: serde_json::from_slice(&expected).expect("it is JSON"),

@@ -5,6 +5,7 @@ mod execution;
 mod probe;
 mod rates;
 mod well_formed;
+mod widen;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,7 @@ pub use batch::Batch;
 pub use execution::{Gate, Pass};
 pub use probe::{Probe, Probed};
 pub use rates::{RateFactor, ScheduleShape};
+pub use widen::Widen;
 
 use crate::{LayerId, Result};
 
@@ -225,6 +227,8 @@ pub enum Action {
     Batch(Batch),
     /// See [`Actions::probe`].
     Probe(Probe),
+    /// See [`Actions::widen`].
+    Widen(Widen),
 }
 
 /// What the host answers to a request that it takes.
@@ -354,6 +358,15 @@ impl<'a> Actions<'a> {
     /// A refusal: a candidate that would be refused by itself, more than the budget has left, or a host that cannot.
     pub fn probe(&mut self, probe: Probe) -> Result<()> {
         self.take(Action::Probe(probe))
+    }
+
+    /// Makes the hidden layers of all MLPs wider, in a host of revision 2 and later.
+    ///
+    /// # Errors
+    /// A refusal: no such slot, a width that is not above the present one or is beyond the model's own, or a host that
+    /// cannot.
+    pub fn widen(&mut self, widen: Widen) -> Result<()> {
+        self.take(Action::Widen(widen))
     }
 
     /// Sets what trains from now on.

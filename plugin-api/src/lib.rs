@@ -96,7 +96,7 @@ pub mod testing;
 
 pub use actions::{
     Above, Action, ActionSink, Actions, Batch, Gate, Insert, MomentsRule, OptimizerChange, OptimizerRule,
-    Pass, Probe, Probed, Pushed, RateFactor, Replace, ScheduleChange, ScheduleShape, Train, Which,
+    Pass, Probe, Probed, Pushed, RateFactor, Replace, ScheduleChange, ScheduleShape, Train, Which, Widen,
 };
 pub use error::{Error, Panicked, Result};
 pub use facts::{Descriptor, InterfaceFacts, Kind, LibraryFacts};

@@ -113,6 +113,14 @@ pub struct ModelFacts {
     pub vocabulary: usize,
     /// Standard deviation of the initial weights.
     pub init_std: f64,
+    /// Neurons of each MLP's hidden layer; 0 from a host that does not tell.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mlp_width: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// What ends a run.
@@ -140,6 +148,9 @@ pub struct Plan {
     /// refused before its first step; without the announcement every such request is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executes: bool,
+    /// Neurons of each MLP's hidden layer at step 0, where they are fewer than the model's ([`Actions::widen`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mlp_width: Option<usize>,
     /// What it wants to have measured, told by [`Event::Measured`]. An engine that cannot is refused before the first step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measure: Option<Measure>,
@@ -148,7 +159,15 @@ pub struct Plan {
 impl Plan {
     /// So many blocks at the start, at most so many ever, no initializer, no phases announced.
     pub fn fixed_depth(initial_depth: usize, deepest: usize) -> Plan {
-        Plan { initial_depth, deepest, slots: Vec::new(), phases: Vec::new(), executes: false, measure: None }
+        Plan {
+            initial_depth,
+            deepest,
+            slots: Vec::new(),
+            phases: Vec::new(),
+            executes: false,
+            mlp_width: None,
+            measure: None,
+        }
     }
 }
 
@@ -279,6 +298,9 @@ pub struct GrowthReceipt {
     pub largest_logit_change: Option<f64>,
     /// What the initializers claimed, the weakest of them; `None` where nothing was inserted.
     pub claim: Option<Claim>,
+    /// Neurons of each MLP's hidden layer before and after, where they have become more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mlp_width: Option<[usize; 2]>,
     /// RMS of what each block left in the residual stream on the probe batch before, from the embeddings up; empty from an
     /// engine that measures losses alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -166,7 +166,8 @@ fn facts(text: &mut String) {
 /// What crosses as JSON, one example each.
 fn values(text: &mut String) {
     line(text, "\nvalues that cross as JSON");
-    let model = ModelFacts { layers: 2, width: 4, heads: 1, context: 8, vocabulary: 16, init_std: 0.5 };
+    let model =
+        ModelFacts { layers: 2, width: 4, heads: 1, context: 8, vocabulary: 16, init_std: 0.5, mlp_width: 0 };
     let budget = Budget { reference_steps: 3, flops: Some(1.5) };
     line(
         text,
@@ -187,6 +188,7 @@ fn values(text: &mut String) {
         largest_token_loss_change: 0.5,
         largest_logit_change: None,
         claim: Some(Claim::Exact),
+        mlp_width: None,
         activation_rms_before: Vec::new(),
         activation_rms_after: Vec::new(),
         without_gradient: Vec::new(),

@@ -49,7 +49,15 @@ fn choice(id: &str, config: serde_json::Value) -> Choice {
 
 fn facts() -> RunFacts {
     RunFacts {
-        model: ModelFacts { layers: 4, width: 2, heads: 1, context: 8, vocabulary: 16, init_std: 0.02 },
+        model: ModelFacts {
+            layers: 4,
+            width: 2,
+            heads: 1,
+            context: 8,
+            vocabulary: 16,
+            init_std: 0.02,
+            mlp_width: 0,
+        },
         tokens_per_step: 16,
         budget: Budget { reference_steps: 10, flops: Some(1e9) },
         constant_rate: true,

@@ -101,6 +101,7 @@ struct StateFile {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     rates: Vec<RateFactor>,
     batch: Batch,
+    mlp_width: usize,
     phase: String,
     schedule: RunningSchedule,
     costs: Costs,
@@ -167,7 +168,7 @@ fn write_files(
     engine: &dyn Engine,
 ) -> Result<(), TrainError> {
     create_folder(&folder.join("plugins"))?;
-    let layers = engine.layers();
+    let (layers, shape) = (engine.layers(), &state.course.shape(shape));
     let tensors: Vec<TensorId> = shape.tensors(&layers).into_iter().map(|(tensor, _)| tensor).collect();
     let (mut weights, mut moments) = (Vec::new(), Vec::new());
     for ((name, shape), &tensor) in names(shape, &layers).into_iter().zip(&tensors) {
@@ -216,6 +217,7 @@ impl StateFile {
             gates: course.gates.clone(),
             rates: course.rates.clone(),
             batch: course.batch,
+            mlp_width: course.mlp_width,
             phase: course.phase.clone(),
             schedule: course.schedule.clone(),
             costs: state.costs.clone(),
@@ -248,6 +250,7 @@ impl StateFile {
             gates: self.gates.clone(),
             rates: self.rates.clone(),
             batch: self.batch,
+            mlp_width: self.mlp_width,
             phase: self.phase.clone(),
             schedule: self.schedule.clone(),
         })
@@ -280,7 +283,7 @@ pub fn load(folder: &Path, shape: &ModelShape) -> Result<(RunState, Snapshot), T
         check_hash(&folder.join(name), hash)?;
     }
     let course = file.course(shape).ok_or_else(|| damaged("names a tensor that the model does not have"))?;
-    let tensors = load_tensors(folder, shape, &course.layers(), &file.updates)?;
+    let tensors = load_tensors(folder, &course.shape(shape), &course.layers(), &file.updates)?;
     let mut plugins = BTreeMap::new();
     for (name, &version) in &file.plugin_state_versions {
         let path = folder.join(format!("plugins/{name}.bin"));
@@ -353,7 +356,7 @@ fn load_tensors(
         let updates = *updates.get(index).ok_or_else(|| damaged("state.json", &name))?;
         tensors.push((*tensor, TensorState { weights, moments: Moments { first, second, updates } }));
     }
-    Ok(Snapshot { layers: layers.to_vec(), tensors })
+    Ok(Snapshot { layers: layers.to_vec(), mlp_width: shape.hidden(), tensors })
 }
 
 /// The checkpoints of a run, newest first.

@@ -118,6 +118,7 @@ impl StepCost {
     pub fn of(shape: &ModelShape, course: &Course) -> StepCost {
         let (layers, Batch { sequences, length }) = (course.layers(), course.batch);
         let execution = course.execution_of_step();
+        let shape = &course.shape(shape);
         let plan = StepPlan { execution, ..StepPlan::new(course.trainable.clone(), sequences) };
         let of_pass = |pass: &Entry| {
             step_flops_li2024(shape, &[pass.layer], &course.trainable, pass.active(sequences), length)

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use engine::{Entry, Execution, LayerId, ModelShape, Step, TensorClass, TensorId, TensorRole, Trainable};
 use plugin_host::api::{
     Above, Action, Batch, Block, Error, Gate, Insert, OptimizerChange, OptimizerRule, Pass, Plan, Pushed,
-    RateFactor, Replace, Result, ScheduleChange, Train, Which,
+    RateFactor, Replace, Result, ScheduleChange, Train, Which, Widen,
 };
 
 use crate::RunConfig;
@@ -43,6 +43,12 @@ impl Rules {
         }
         if plan.measure.is_some_and(|measure| measure.every_steps == 0) {
             return Err(Error::new("the plan measures every 0 steps"));
+        }
+        let (hidden, planned) = (shape.hidden(), plan.mlp_width.unwrap_or(shape.hidden()));
+        if planned == 0 || planned > hidden {
+            return Err(Error::new(format!(
+                "the plan starts with hidden layers of {planned} neurons; the model has {hidden}"
+            )));
         }
         let most = 8 * shape.layers;
         if plan.deepest > most {
@@ -88,6 +94,8 @@ pub struct Course {
     pub rates: Vec<RateFactor>,
     /// How much a step reads.
     pub batch: Batch,
+    /// Hidden width of the MLPs.
+    pub mlp_width: usize,
     /// The phase's label; empty before the first.
     pub phase: String,
     /// The learning rate.
@@ -106,11 +114,23 @@ impl Course {
             gates: BTreeMap::new(),
             rates: Vec::new(),
             batch: Batch { sequences, length: shape.context },
+            mlp_width: shape.hidden(),
             next_layer: LayerId(depth as u64),
             phase: String::new(),
             blocks,
             schedule,
         }
+    }
+
+    /// The same with narrower MLPs, where the plan says so.
+    #[must_use]
+    pub fn planned(self, plan: &Plan) -> Course {
+        Course { mlp_width: plan.mlp_width.unwrap_or(self.mlp_width), ..self }
+    }
+
+    /// The model as it is now, `whole` being what it is in the end.
+    pub fn shape(&self, whole: &ModelShape) -> ModelShape {
+        whole.with_hidden(self.mlp_width)
     }
 
     /// The stack's identities, from the embeddings up.
@@ -162,6 +182,7 @@ impl Course {
             Action::Gate(gates) => self.gate(gates, rules)?,
             Action::Rates(factors) => self.set_rates(factors, &rules.shape)?,
             Action::Batch(batch) => self.set_batch(*batch, rules)?,
+            Action::Widen(widen) => self.widen(widen, rules)?,
             Action::Probe(probe) => {
                 for candidate in &probe.candidates {
                     self.tried(candidate, rules, step, progress)?;
@@ -279,6 +300,17 @@ impl Course {
             self.execution = Execution::WholeStack;
         }
         self.batch = batch;
+        Ok(())
+    }
+
+    fn widen(&mut self, widen: &Widen, rules: &Rules) -> Result<()> {
+        check_slot(&widen.slot, rules)?;
+        let (wanted, now, most) = (widen.mlp_width, self.mlp_width, rules.shape.hidden());
+        if wanted <= now || wanted > most {
+            let what = format!("hidden layers of {wanted} neurons, where there are {now} and may be {most}");
+            return Err(Error::new(what));
+        }
+        self.mlp_width = wanted;
         Ok(())
     }
 
@@ -497,6 +529,10 @@ mod tests {
         Action::Batch(Batch { sequences, length })
     }
 
+    fn widen(mlp_width: usize) -> Action {
+        Action::Widen(Widen { mlp_width, slot: "new_blocks".into(), moments: MomentsRule::Zero })
+    }
+
     /// What a course answers to a request, in words.
     fn answer(action: &Action) -> String {
         let (mut course, rules) = course();
@@ -581,6 +617,7 @@ mod tests {
         let mut run = SimulatedRun::new(2, 2);
         let (shape, rules) = (tiny_shape(), course().1);
         (run.facts.model.context, run.facts.tokens_per_step) = (shape.context, rules.tokens_per_step);
+        run.facts.model.mlp_width = shape.hidden();
         let driven = run.drive(&mut Asking(action.clone())).expect("a good plan");
         match driven.refusals().next() {
             Some((_, _, reason)) => reason.to_owned(),
@@ -669,6 +706,9 @@ mod tests {
             Action::Probe(Probe { candidates: vec![vec![insert(9, 1)]], steps: 2 }),
             Action::Probe(Probe { candidates: vec![], steps: 2 }),
             Action::Probe(Probe { candidates: vec![vec![Action::Evaluate]], steps: 2 }),
+            widen(40),
+            widen(16),
+            widen(0),
             Action::Schedule(ScheduleChange::Scale(0.0)),
             Action::Schedule(ScheduleChange::Follow(ScheduleShape::Linear { final_fraction: 2.0 })),
             Action::Schedule(ScheduleChange::Follow(ScheduleShape::Constant)),

@@ -4,18 +4,18 @@
 use std::collections::BTreeMap;
 
 use engine::{
-    Edit, Engine, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, Step, TensorId, TensorRole,
-    TensorSpec,
+    Edit, Engine, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, Step, TensorClass, TensorId,
+    TensorRole, TensorSpec,
 };
 use plugin_host::api::{
     self, Above, Action, BlockView, Claim, GrowthReceipt, InitContext, Insert, Key, LayerInitializer,
-    MomentsRule, OptimizerChange, OptimizerRule, Replace, Role, TensorMut, TensorView,
+    MomentsRule, OptimizerChange, OptimizerRule, Replace, Role, TensorMut, TensorView, Widen,
 };
 use plugin_host::{Loaded, PluginError};
 
 use crate::TrainError;
 use crate::course::{Course, is_selected};
-use crate::initial::{BlockWeights, InitialModel};
+use crate::initial::{BlockWeights, InitialModel, first_of_each};
 use crate::looking::Seen;
 
 /// The initializers of a run, by slot.
@@ -23,8 +23,8 @@ pub type Initializers = BTreeMap<String, Loaded<dyn LayerInitializer>>;
 
 /// What carries out requests.
 pub(crate) struct Gardener<'a> {
-    /// The model at its final depth.
-    pub shape: &'a ModelShape,
+    /// The model at its final depth and width.
+    pub whole: &'a ModelShape,
     /// The run's initial model.
     pub initial: &'a InitialModel,
     /// The run's initializers.
@@ -42,6 +42,8 @@ pub(crate) struct Grown {
     pub removed_layers: Vec<LayerId>,
     /// Blocks that were made anew.
     pub replaced_layers: Vec<LayerId>,
+    /// Blocks whose hidden layer is wider now.
+    pub widened_layers: Vec<LayerId>,
     /// The weakest claim, and who made it.
     pub claim: Option<(Claim, String)>,
     /// AdamW state of the new blocks by tensor.
@@ -51,14 +53,17 @@ pub(crate) struct Grown {
 impl Grown {
     /// The blocks that an initializer has filled in.
     pub(crate) fn made(&self) -> Vec<LayerId> {
-        self.new_layers.iter().chain(&self.replaced_layers).copied().collect()
+        let all = [&self.new_layers, &self.replaced_layers, &self.widened_layers];
+        all.into_iter().flatten().copied().collect()
     }
 }
 
 /// Whether any of these requests changes the stack or makes blocks anew, so that it is audited.
 pub(crate) fn edits_stack(requests: &[Action]) -> bool {
-    requests.iter().any(|request| {
-        matches!(request, Action::Insert(_) | Action::Remove(_) | Action::Replace(_) | Action::Permute(_))
+    requests.iter().any(|request| match request {
+        Action::Insert(_) | Action::Remove(_) | Action::Permute(_) => true,
+        Action::Replace(_) | Action::Widen(_) => true,
+        _ => false,
     })
 }
 
@@ -102,7 +107,11 @@ impl Gardener<'_> {
                     engine.edit(Edit::Reorder { layers })?;
                 }
                 Action::Replace(replace) => self.replace(engine, replace, depth_after, before, &mut grown)?,
-                Action::Optimizer(rule) => change_optimizer(engine, self.shape, rule)?,
+                Action::Widen(widen) => self.widen(engine, widen, depth_after, before, &mut grown)?,
+                Action::Optimizer(rule) => {
+                    let shape = self.whole.with_hidden(engine.mlp_width());
+                    change_optimizer(engine, &shape, rule)?;
+                }
                 _ => {}
             }
         }
@@ -125,7 +134,7 @@ impl Gardener<'_> {
             let layer = LayerId(place.first.0 + index as u64);
             let source = insert.sources.get(index).map(|source| LayerId(source.0));
             let birth = Birth { layer, position: position + index, source, depth_after: place.depth_after };
-            let (weights, claim) = self.values(&insert.slot, birth, before)?;
+            let (weights, claim) = self.values(&insert.slot, birth, engine.mlp_width(), before)?;
             let edit = Edit::Insert { at: LayerIndex(birth.position), layer, weights };
             engine.edit(edit)?;
             let rule = self.settle(&insert.slot, insert.moments, claim, grown)?;
@@ -165,7 +174,7 @@ impl Gardener<'_> {
             let layer = LayerId(layer.0);
             let source = replace.sources.get(index).map(|source| LayerId(source.0));
             let birth = Birth { layer, position: position_of(engine, layer)?, source, depth_after };
-            let (weights, claim) = self.values(&replace.slot, birth, before)?;
+            let (weights, claim) = self.values(&replace.slot, birth, engine.mlp_width(), before)?;
             for (class, values) in weights {
                 let tensor = TensorId::block(layer, class);
                 engine.write(tensor, &values)?;
@@ -180,37 +189,84 @@ impl Gardener<'_> {
         Ok(())
     }
 
-    /// Asks the initializer for the values of one block, and checks them.
+    /// Asks for each block once more, and takes the tensors whose shape has changed.
+    fn widen(
+        &mut self,
+        engine: &mut dyn Engine,
+        widen: &Widen,
+        depth_after: usize,
+        before: &Snapshot,
+        grown: &mut Grown,
+    ) -> Result<(), TrainError> {
+        let (from, to) =
+            (self.whole.with_hidden(engine.mlp_width()), self.whole.with_hidden(widen.mlp_width));
+        let pairs = from.block_tensors().into_iter().zip(to.block_tensors());
+        let resized: Vec<(TensorSpec, TensorSpec)> =
+            pairs.filter(|(from, to)| from.shape != to.shape).collect();
+        let (mut blocks, mut rules) = (Vec::new(), Vec::new());
+        for (position, layer) in engine.layers().into_iter().enumerate() {
+            // A block that is younger than this boundary is no source: it is made by another request of it.
+            let source = before.layers.contains(&layer).then_some(layer);
+            let birth = Birth { layer, position, source, depth_after };
+            let (weights, claim) = self.values(&widen.slot, birth, widen.mlp_width, before)?;
+            rules.push(self.settle(&widen.slot, widen.moments, claim, grown)?);
+            let is_resized = |class: &TensorClass| resized.iter().any(|(spec, _)| spec.class == *class);
+            blocks.push((layer, weights.into_iter().filter(|(class, _)| is_resized(class)).collect()));
+            grown.widened_layers.push(layer);
+        }
+        let layers = engine.layers();
+        let mut moments = Vec::new();
+        for (&layer, rule) in layers.iter().zip(rules) {
+            for (from, to) in resized.iter().filter(|_| rule == MomentsRule::CopyFromSource) {
+                let tensor = TensorId::block(layer, from.class);
+                let Moments { first, second, updates } = engine.moments(tensor)?;
+                let [first, second] = [first, second].map(|values| first_of_each(&values, from, to));
+                moments.push((tensor, Moments { first, second, updates }));
+            }
+        }
+        engine.edit(Edit::ResizeMlp { mlp_width: widen.mlp_width, blocks })?;
+        for (tensor, moments) in moments {
+            engine.set_moments(tensor, &moments)?;
+            grown.moments.push((tensor.to_string(), format!("kept after {} updates", moments.updates)));
+        }
+        Ok(())
+    }
+
+    /// Asks the initializer for the values of one block, its hidden layer that wide, and checks them.
     fn values(
         &mut self,
         slot: &str,
         birth: Birth,
+        mlp_width: usize,
         before: &Snapshot,
     ) -> Result<(BlockWeights, Claim), TrainError> {
-        let specs = self.shape.block_tensors();
-        let shapes: Vec<Vec<u64>> =
-            specs.iter().map(|spec| spec.shape.iter().map(|&size| size as u64).collect()).collect();
+        let old_specs = self.whole.with_hidden(before.mlp_width).block_tensors();
+        let specs = self.whole.with_hidden(mlp_width).block_tensors();
+        let [old_shapes, shapes] = [&old_specs, &specs].map(|specs| {
+            let shape = |spec: &TensorSpec| spec.shape.iter().map(|&size| size as u64).collect();
+            specs.iter().map(shape).collect::<Vec<Vec<u64>>>()
+        });
         let blocks: Vec<Vec<TensorView<'_>>> = before
             .layers
             .iter()
             .map(|&layer| {
                 let states = before.tensors.iter().filter(|(tensor, _)| tensor.layer == Some(layer));
                 let values = states.map(|(_, state)| state.weights.as_slice());
-                views(&specs, &shapes, values)
+                views(&old_specs, &old_shapes, values)
             })
             .collect();
         let existing: Vec<BlockView<'_>> = (before.layers.iter().zip(&blocks))
             .map(|(layer, tensors)| BlockView { id: api::LayerId(layer.0), tensors })
             .collect();
-        let original = self.initial.block(birth.layer)?.unwrap_or_default();
+        let original = self.initial.block(birth.layer, mlp_width)?.unwrap_or_default();
         let original = views(&specs, &shapes, original.iter().map(|(_, values)| values.as_slice()));
         let context = InitContext {
             layer: api::LayerId(birth.layer.0),
             position: birth.position,
             depth_before: before.layers.len(),
             depth_after: birth.depth_after,
-            final_depth: self.shape.layers,
-            init_std: self.shape.init_std,
+            final_depth: self.whole.layers,
+            init_std: self.whole.init_std,
             key: self.key.named(slot).numbered(birth.layer.0),
             source: birth.source.map(|source| api::LayerId(source.0)),
             existing: &existing,
@@ -254,7 +310,7 @@ impl Gardener<'_> {
         before: &Snapshot,
     ) -> Result<Vec<(String, String)>, TrainError> {
         let mut outcomes = Vec::new();
-        for spec in self.shape.block_tensors() {
+        for spec in self.whole.block_tensors() {
             let tensor = TensorId::block(birth.layer, spec.class);
             let source = birth.source.filter(|_| rule == MomentsRule::CopyFromSource);
             let source = source.map(|layer| TensorId::block(layer, spec.class));
@@ -344,6 +400,7 @@ pub(crate) fn receipt(
         largest_token_loss_change: largest,
         largest_logit_change: Some(largest_logit_change),
         claim: grown.claim.as_ref().map(|(claim, _)| *claim),
+        mlp_width: (before.mlp_width != engine.mlp_width()).then(|| [before.mlp_width, engine.mlp_width()]),
         activation_rms_before: by_layer(&seen_before.activation_rms),
         activation_rms_after: by_layer(&seen_after.activation_rms),
         without_gradient: without_gradient.iter().map(TensorId::to_string).collect(),
@@ -376,6 +433,9 @@ fn others_bit_identical(
             continue;
         }
         let now = engine.read(*tensor, Part::Weights)?;
+        if now.len() != state.weights.len() {
+            continue; // It was resized.
+        }
         let same = now.iter().zip(&state.weights).all(|(a, b)| a.to_bits() == b.to_bits());
         if !same {
             return Ok(false);

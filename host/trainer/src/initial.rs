@@ -60,7 +60,8 @@ impl InitialModel {
         }
     }
 
-    /// Gives an engine without blocks the shared tensors and the lowest `depth` blocks.
+    /// Gives an engine without blocks the shared tensors and the lowest `depth` blocks, their MLPs cut to the engine's
+    /// hidden width.
     ///
     /// # Errors
     /// A folder with fewer blocks, or a failing engine.
@@ -70,7 +71,7 @@ impl InitialModel {
         }
         for position in 0..depth {
             let layer = LayerId(position as u64);
-            let weights = self.block(layer)?.ok_or_else(|| {
+            let weights = self.block(layer, engine.mlp_width())?.ok_or_else(|| {
                 crate::ConfigError::new(
                     "initial_model.from",
                     format!("the initial model has {position} blocks; the strategy starts with {depth}"),
@@ -100,11 +101,16 @@ impl InitialModel {
             .collect()
     }
 
-    /// The block that is born as the k-th, counted from 0; `None` where a folder has no such block.
+    /// The block that is born as the k-th, counted from 0, with the first neurons of its hidden layer; `None` where a folder
+    /// has no such block.
     ///
     /// # Errors
     /// A folder that has only part of it.
-    pub(crate) fn block(&self, ordinal: LayerId) -> Result<Option<BlockWeights>, TrainError> {
+    pub(crate) fn block(
+        &self,
+        ordinal: LayerId,
+        mlp_width: usize,
+    ) -> Result<Option<BlockWeights>, TrainError> {
         let specs = self.shape.block_tensors();
         if let Source::Folder { tensors, .. } = &self.source {
             let first = TensorId::block(ordinal, specs[0].class).hugging_face_name(position(ordinal));
@@ -112,7 +118,8 @@ impl InitialModel {
                 return Ok(None);
             }
         }
-        let values = specs.into_iter().map(|spec| {
+        let cut = self.shape.with_hidden(mlp_width).block_tensors();
+        let values = specs.into_iter().zip(cut).map(|(spec, cut)| {
             let values = match &self.source {
                 Source::Seed(key) => self.draw(key.named("block").numbered(ordinal.0), &spec),
                 Source::Folder { .. } => {
@@ -120,6 +127,7 @@ impl InitialModel {
                     self.read(&tensor.hugging_face_name(position(ordinal)), &spec)?
                 }
             };
+            let values = if spec.shape == cut.shape { values } else { first_of_each(&values, &spec, &cut) };
             Ok((spec.class, values))
         });
         values.collect::<Result<_, TrainError>>().map(Some)
@@ -158,6 +166,19 @@ impl InitialModel {
     }
 }
 
+/// The part of a tensor that a smaller or larger one has in common with it: as many rows and columns as both have, zeros
+/// where the other has more.
+pub(crate) fn first_of_each(values: &[f32], from: &TensorSpec, to: &TensorSpec) -> Vec<f32> {
+    let columns = |spec: &TensorSpec| spec.shape.last().copied().unwrap_or(1);
+    let (from_columns, to_columns) = (columns(from), columns(to));
+    let mut common = vec![0.0; to.len()];
+    for (old, new) in values.chunks_exact(from_columns).zip(common.chunks_exact_mut(to_columns)) {
+        let both = from_columns.min(to_columns);
+        new[..both].copy_from_slice(&old[..both]);
+    }
+    common
+}
+
 /// In a folder, birth ordinal and position are the same.
 fn position(ordinal: LayerId) -> Option<LayerIndex> {
     usize::try_from(ordinal.0).ok().map(LayerIndex)
@@ -170,10 +191,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_narrower_block_has_the_first_neurons_of_the_whole_one() {
+        let model = InitialModel::of_seed(&tiny_shape(), 1);
+        let block = |mlp_width| model.block(LayerId(2), mlp_width).expect("drawn").expect("any can be drawn");
+        let (whole, narrow) = (block(32), block(5));
+        let tensor = |block: &BlockWeights, class: &str| -> Vec<f32> {
+            block.iter().find(|(other, _)| other.0 == class).expect("a block's").1.clone()
+        };
+        let (wide, cut) = (tensor(&whole, "mlp.c_fc.weight"), tensor(&narrow, "mlp.c_fc.weight"));
+        assert!(cut.chunks(5).zip(wide.chunks(32)).all(|(cut, wide)| cut == &wide[..5]) && cut.len() == 40);
+        assert_eq!(tensor(&narrow, "mlp.c_proj.weight"), tensor(&whole, "mlp.c_proj.weight")[..40]);
+        assert_eq!(tensor(&narrow, "attn.c_attn.weight"), tensor(&whole, "attn.c_attn.weight"));
+    }
+
+    #[test]
     fn a_block_depends_on_seed_and_ordinal_alone() {
         let block = |seed, ordinal| {
             let model = InitialModel::of_seed(&tiny_shape(), seed);
-            model.block(LayerId(ordinal)).expect("drawn").expect("any ordinal can be drawn")
+            model
+                .block(LayerId(ordinal), tiny_shape().hidden())
+                .expect("drawn")
+                .expect("any ordinal can be drawn")
         };
         assert_eq!(block(1, 2), block(1, 2));
         assert_ne!(block(1, 2), block(1, 1));
@@ -183,7 +221,8 @@ mod tests {
     #[test]
     fn branch_outputs_are_scaled_for_the_final_depth() {
         let shape = ModelShape { width: 128, layers: 8, init_std: 0.02, ..tiny_shape() };
-        let block = InitialModel::of_seed(&shape, 1).block(LayerId(0)).expect("drawn").expect("drawn");
+        let block = InitialModel::of_seed(&shape, 1).block(LayerId(0), shape.hidden());
+        let block = block.expect("drawn").expect("drawn");
         let std = |name: &str| {
             let values = &block.iter().find(|(class, _)| class.0 == name).expect("a tensor of the block").1;
             (values.iter().map(|v| f64::from(v * v)).sum::<f64>() / values.len() as f64).sqrt()

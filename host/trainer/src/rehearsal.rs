@@ -136,7 +136,8 @@ pub fn rehearse(
     let rules = Rules::new(config, &plan, slots.clone());
     let rules = rules.map_err(|error| strategy.fault("plan", &error))?;
     let (depth, sequences) = (plan.initial_depth, config.training.sequences_per_step);
-    let course = Course::start(&config.model, depth, sequences, RunningSchedule::new(&config.schedule));
+    let course =
+        Course::start(&config.model, depth, sequences, RunningSchedule::new(&config.schedule)).planned(&plan);
     let mut rehearsing = Rehearsing::new(config, course)?;
     rehearsing.begin_phase();
     while !rehearsing.stopped && step_fits(config, &rehearsing.costs, &rehearsing.step_cost) {
@@ -285,7 +286,7 @@ impl<'a> Rehearsing<'a> {
         strategy: &mut Loaded<dyn GrowthStrategy>,
         course: &Course,
     ) -> Result<bool, TrainError> {
-        if course.blocks == self.course.blocks {
+        if course.blocks == self.course.blocks && course.mlp_width == self.course.mlp_width {
             return Ok(false);
         }
         let ids = |course: &Course, but: &Course| {
@@ -305,6 +306,8 @@ impl<'a> Rehearsing<'a> {
             largest_token_loss_change: 0.0,
             largest_logit_change: None,
             claim: None,
+            mlp_width: (course.mlp_width != self.course.mlp_width)
+                .then_some([self.course.mlp_width, course.mlp_width]),
             activation_rms_before: Vec::new(),
             activation_rms_after: Vec::new(),
             without_gradient: Vec::new(),
@@ -321,7 +324,8 @@ impl<'a> Rehearsing<'a> {
     fn take_over(&mut self, course: Course) -> Result<(), TrainError> {
         let new_phase = course.phase != self.course.phase
             || course.trainable != self.course.trainable
-            || course.blocks != self.course.blocks;
+            || course.blocks != self.course.blocks
+            || course.mlp_width != self.course.mlp_width;
         self.course = course;
         self.step_cost = StepCost::of(&self.config.model, &self.course);
         if new_phase {
@@ -344,7 +348,13 @@ impl<'a> Rehearsing<'a> {
             first_step: self.step,
             steps: 0,
             depth: self.course.depth(),
-            trainable_parameters: self.config.model.tensors(&self.course.layers()).iter().map(trains).sum(),
+            trainable_parameters: self
+                .course
+                .shape(&self.config.model)
+                .tensors(&self.course.layers())
+                .iter()
+                .map(trains)
+                .sum(),
             step,
             layers: self.course.layers(),
             trainable: self.course.trainable.clone(),
@@ -398,6 +408,9 @@ fn follow(engine: &mut ScriptedEngine, course: &Course) -> Result<(), TrainError
         if !engine.layers().contains(&layer) {
             engine.edit(Edit::Insert { at: LayerIndex(position), layer, weights: Vec::new() })?;
         }
+    }
+    if engine.mlp_width() != course.mlp_width {
+        engine.edit(Edit::ResizeMlp { mlp_width: course.mlp_width, blocks: Vec::new() })?;
     }
     if engine.layers() != course.layers() {
         engine.edit(Edit::Reorder { layers: course.layers() })?;

@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use data::Corpus;
-use engine::{Engine, Flops, Step, TokenBatch, Wait};
+use engine::{Engine, Flops, ModelShape, Step, TokenBatch, Wait};
 use plugin_host::Loaded;
 use plugin_host::api::{Budget, GrowthStrategy, Key, Measure, ModelFacts, RunEvent, RunFacts};
 use serde::{Deserialize, Serialize};
@@ -110,6 +110,7 @@ pub(crate) fn run_facts(config: &RunConfig) -> RunFacts {
             context: shape.context,
             vocabulary: shape.vocabulary,
             init_std: shape.init_std,
+            mlp_width: shape.hidden(),
         },
         tokens_per_step: config.tokens_per_step().0,
         budget: Budget {
@@ -220,6 +221,11 @@ impl Run<'_> {
             self.step()?;
         }
         self.finish()
+    }
+
+    /// The model as it is now.
+    fn shape(&self) -> ModelShape {
+        self.state.course.shape(&self.parts.config.model)
     }
 
     fn finish(&mut self) -> Result<RunSummary, TrainError> {

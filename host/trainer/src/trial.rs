@@ -21,6 +21,8 @@ pub struct WantedBlock {
     pub has_source: bool,
     /// Whether no block stands before it.
     pub is_first: bool,
+    /// Whether it stands already, and its hidden layer is to be wider.
+    pub is_widened: bool,
 }
 
 impl WantedBlock {
@@ -31,11 +33,19 @@ impl WantedBlock {
                 slot: insert.slot.clone(),
                 has_source: !insert.sources.is_empty(),
                 is_first: depth == 0,
+                is_widened: false,
             }),
             Action::Replace(replace) => Some(WantedBlock {
                 slot: replace.slot.clone(),
                 has_source: !replace.sources.is_empty(),
                 is_first: false,
+                is_widened: false,
+            }),
+            Action::Widen(widen) => Some(WantedBlock {
+                slot: widen.slot.clone(),
+                has_source: true,
+                is_first: false,
+                is_widened: true,
             }),
             _ => None,
         })
@@ -65,6 +75,10 @@ impl WantedBlock {
 
     fn fill_in(&self, initializer: &mut Loaded<dyn LayerInitializer>, width: usize) -> api::Result<()> {
         let mut model = SmallModel::with_width(usize::from(!self.is_first), width);
+        if self.is_widened {
+            let wider = model.mlp_width() + 2;
+            return initializer.call(|initializer| model.widen(initializer, wider)).map(|_| ());
+        }
         let sources = if self.has_source { model.layers() } else { Vec::new() };
         let growth = Growth { position: model.depth(), count: 1, sources };
         initializer.call(|initializer| model.grow(initializer, &growth)).map(|_| ())

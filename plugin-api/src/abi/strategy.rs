@@ -377,7 +377,8 @@ impl ActionSink for PluginSink<'_> {
             | Action::Gate(_)
             | Action::Rates(_)
             | Action::Batch(_)
-            | Action::Probe(_) => return Err(too_new()),
+            | Action::Probe(_)
+            | Action::Widen(_) => return Err(too_new()),
         };
         from_raw(answer).map(|()| Pushed::Taken)
     }

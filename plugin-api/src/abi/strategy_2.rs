@@ -112,6 +112,7 @@ impl ActionSink for NewerSink<'_> {
             | Action::Rates(_)
             | Action::Batch(_)
             | Action::Probe(_)
+            | Action::Widen(_)
             | Action::Schedule(ScheduleChange::Scale(_) | ScheduleChange::Follow(_)) => {
                 // A number that is none would not come through as JSON.
                 action.check_well_formed()?;

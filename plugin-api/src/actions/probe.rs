@@ -61,6 +61,7 @@ impl Action {
     pub(super) fn can_be_tried(&self) -> bool {
         match self {
             Action::Insert(_) | Action::Remove(_) | Action::Replace(_) | Action::Permute(_) => true,
+            Action::Widen(_) => true,
             Action::Train(_) | Action::Optimizer(_) | Action::Schedule(_) | Action::Rates(_) => true,
             Action::Gate(_) | Action::Execute(_) | Action::ExecuteWholeStack => true,
             Action::Batch(_) | Action::Probe(_) | Action::Evaluate | Action::Checkpoint(_) => false,

@@ -54,6 +54,8 @@ impl Action {
                 }
             }
             Action::Probe(probe) => check_probe(probe),
+            Action::Widen(widen) if widen.mlp_width == 0 => refuse("hidden layers of 0 neurons"),
+            Action::Widen(_) => Ok(()),
         }
     }
 }

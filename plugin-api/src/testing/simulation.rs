@@ -47,6 +47,7 @@ impl SimulatedRun {
                     context: 16,
                     vocabulary: 256,
                     init_std: 0.02,
+                    mlp_width: 128,
                 },
                 tokens_per_step: 128,
                 budget: Budget { reference_steps: steps, flops: None },
@@ -137,7 +138,7 @@ impl SimulatedRun {
 
     fn flops_of_a_step(&self, stack: &Stack) -> f64 {
         let ModelFacts { width, vocabulary, context, .. } = self.facts.model;
-        let block = 12.0 * (width * width) as f64;
+        let block = ((4 * width + 2 * stack.mlp_width) * width) as f64;
         let shared = ((vocabulary + context) * width) as f64;
         6.0 * (shared + block * stack.blocks.len() as f64) * stack.batch.tokens() as f64
     }
@@ -313,7 +314,8 @@ impl Driving<'_> {
         };
         let (new_layers, removed_layers) = (new(stack, &self.stack), new(&self.stack, stack));
         let replaced_layers = stack.replaced.clone();
-        if new_layers.is_empty() && removed_layers.is_empty() && replaced_layers.is_empty() {
+        let widened = stack.mlp_width != self.stack.mlp_width;
+        if new_layers.is_empty() && removed_layers.is_empty() && replaced_layers.is_empty() && !widened {
             return Ok(None);
         }
         let loss_before = self.run.loss(self.step, self.stack.blocks.len());
@@ -329,6 +331,7 @@ impl Driving<'_> {
             largest_token_loss_change: 0.0,
             largest_logit_change: None,
             claim: None,
+            mlp_width: widened.then_some([self.stack.mlp_width, stack.mlp_width]),
             activation_rms_before: Vec::new(),
             activation_rms_after: Vec::new(),
             without_gradient: Vec::new(),

@@ -86,6 +86,7 @@ impl Grown {
 #[derive(Clone, Debug)]
 pub struct SmallModel {
     width: usize,
+    mlp_width: usize,
     heads: usize,
     vocabulary: usize,
     context: usize,
@@ -96,6 +97,23 @@ pub struct SmallModel {
     position_embedding: Vec<f32>,
     final_norm: [Vec<f32>; 2],
     blocks: Vec<(LayerId, Vec<Vec<f32>>)>,
+}
+
+/// What an initializer is asked for.
+struct Asked {
+    layer: LayerId,
+    position: usize,
+    depth_after: usize,
+    source: Option<LayerId>,
+    mlp_width: usize,
+}
+
+fn first_not_finite(layer: LayerId, tensors: &[Vec<f32>]) -> Vec<String> {
+    let of = |((class, _), values): (&(&str, Role), &Vec<f32>)| {
+        let at = values.iter().position(|value| !value.is_finite())?;
+        Some(format!("{class} of block {layer}, element {at}"))
+    };
+    BLOCK_CLASSES.iter().zip(tensors).filter_map(of).collect()
 }
 
 /// Standard deviation of the initial weights.
@@ -117,6 +135,7 @@ impl SmallModel {
         };
         let mut model = SmallModel {
             width,
+            mlp_width: 4 * width,
             heads: if width % 2 == 0 { 2 } else { 1 },
             vocabulary,
             context,
@@ -128,7 +147,8 @@ impl SmallModel {
             final_norm: [draw("ln_f.weight", width, 1.0), draw("ln_f.bias", width, 0.0)],
             blocks: Vec::new(),
         };
-        let trained = |id| (LayerId(id), model.drawn("trained", id, 0.15));
+        let shapes = model.shapes(model.mlp_width);
+        let trained = |id| (LayerId(id), model.drawn("trained", id, 0.15, &shapes));
         model.blocks = (0..depth as u64).map(trained).collect();
         model
     }
@@ -143,6 +163,11 @@ impl SmallModel {
     /// Number of blocks.
     pub fn depth(&self) -> usize {
         self.blocks.len()
+    }
+
+    /// Neurons of each MLP's hidden layer.
+    pub fn mlp_width(&self) -> usize {
+        self.mlp_width
     }
 
     /// The blocks' identities, from the embeddings up.
@@ -171,12 +196,15 @@ impl SmallModel {
         let (mut claims, mut not_finite) = (Vec::new(), Vec::new());
         for index in 0..growth.count {
             let layer = LayerId(self.next_layer + index as u64);
-            let (tensors, claim) = self.ask(initializer, growth, index, layer)?;
-            for ((class, _), values) in BLOCK_CLASSES.iter().zip(&tensors) {
-                if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-                    not_finite.push(format!("{class} of block {layer}, element {at}"));
-                }
-            }
+            let asked = Asked {
+                layer,
+                position: growth.position + index,
+                depth_after: self.depth() + growth.count,
+                source: growth.sources.get(index).copied(),
+                mlp_width: self.mlp_width,
+            };
+            let (tensors, claim) = self.ask(initializer, &asked)?;
+            not_finite.extend(first_not_finite(layer, &tensors));
             claims.push(claim);
             new.push((layer, tensors));
         }
@@ -190,61 +218,90 @@ impl SmallModel {
         Ok(Grown { claims, not_finite, largest_token_loss_change, largest_value })
     }
 
-    fn ask(
-        &self,
-        initializer: &mut dyn LayerInitializer,
-        growth: &Growth,
-        index: usize,
-        layer: LayerId,
-    ) -> Result<(Vec<Vec<f32>>, Claim)> {
-        let shapes = self.shapes();
+    /// Has an initializer make the hidden layers of all blocks wider, as a host does for
+    /// [`Actions::widen`](crate::Actions::widen), and looks at what it did.
+    ///
+    /// # Errors
+    /// What the initializer answers.
+    pub fn widen(&mut self, initializer: &mut dyn LayerInitializer, mlp_width: usize) -> Result<Grown> {
+        let before = self.token_losses();
+        let (mut claims, mut not_finite, mut largest_value) = (Vec::new(), Vec::new(), 0.0f64);
+        let mut wider = Vec::new();
+        for (position, layer) in self.layers().into_iter().enumerate() {
+            let (depth_after, source) = (self.depth(), Some(layer));
+            let (tensors, claim) =
+                self.ask(initializer, &Asked { layer, position, depth_after, source, mlp_width })?;
+            not_finite.extend(first_not_finite(layer, &tensors));
+            claims.push(claim);
+            wider.push(tensors);
+        }
+        let (old, new) = (self.shapes(self.mlp_width), self.shapes(mlp_width));
+        for ((_, tensors), wider) in self.blocks.iter_mut().zip(wider) {
+            for (number, values) in
+                wider.into_iter().enumerate().filter(|(number, _)| old[*number] != new[*number])
+            {
+                largest_value =
+                    values.iter().fold(largest_value, |most, value| most.max(f64::from(value.abs())));
+                tensors[number] = values;
+            }
+        }
+        self.mlp_width = mlp_width;
+        let changes = before.iter().zip(self.token_losses()).map(|(before, after)| (before - after).abs());
+        let largest_token_loss_change = changes.fold(0.0, f64::max);
+        Ok(Grown { claims, not_finite, largest_token_loss_change, largest_value })
+    }
+
+    fn ask(&self, initializer: &mut dyn LayerInitializer, asked: &Asked) -> Result<(Vec<Vec<f32>>, Claim)> {
+        let Asked { layer, .. } = *asked;
+        let (shapes, wanted) = (self.shapes(self.mlp_width), self.shapes(asked.mlp_width));
         let tensors: Vec<Vec<TensorView<'_>>> =
             self.blocks.iter().map(|(_, tensors)| views(&shapes, tensors)).collect();
         let existing: Vec<BlockView<'_>> = (self.blocks.iter().zip(&tensors))
             .map(|((id, _), tensors)| BlockView { id: *id, tensors })
             .collect();
-        let original = if self.has_original { self.drawn("original", layer.0, INIT_STD) } else { Vec::new() };
-        let original = views(&shapes, &original);
+        let original = self.has_original.then(|| self.drawn("original", layer.0, INIT_STD, &wanted));
+        let original = original.unwrap_or_default();
+        let original = views(&wanted, &original);
         let context = InitContext {
             layer,
-            position: growth.position + index,
+            position: asked.position,
             depth_before: self.depth(),
-            depth_after: self.depth() + growth.count,
-            final_depth: 2 * (self.depth() + growth.count),
+            depth_after: asked.depth_after,
+            final_depth: 2 * asked.depth_after,
             init_std: INIT_STD,
             key: self.key.named("new_blocks").numbered(layer.0),
-            source: growth.sources.get(index).copied(),
+            source: asked.source,
             existing: &existing,
             original: &original,
         };
         let len = |shape: &Vec<u64>| shape.iter().product::<u64>() as usize;
-        let mut values: Vec<Vec<f32>> = shapes.iter().map(|shape| vec![f32::NAN; len(shape)]).collect();
-        let mut target: Vec<TensorMut<'_>> = (BLOCK_CLASSES.iter().zip(&shapes).zip(&mut values))
+        let mut values: Vec<Vec<f32>> = wanted.iter().map(|shape| vec![f32::NAN; len(shape)]).collect();
+        let mut target: Vec<TensorMut<'_>> = (BLOCK_CLASSES.iter().zip(&wanted).zip(&mut values))
             .map(|((&(class, role), shape), values)| TensorMut { class, role, shape, values })
             .collect();
         let claim = initializer.init(&context, &mut target)?;
         Ok((values, claim))
     }
 
-    fn shapes(&self) -> Vec<Vec<u64>> {
-        let width = self.width as u64;
+    fn shapes(&self, mlp_width: usize) -> Vec<Vec<u64>> {
+        let (width, hidden) = (self.width as u64, mlp_width as u64);
         let of = |class: &str| match class {
             "attn.c_attn.weight" => vec![width, 3 * width],
             "attn.c_attn.bias" => vec![3 * width],
             "attn.c_proj.weight" => vec![width, width],
-            "mlp.c_fc.weight" => vec![width, 4 * width],
-            "mlp.c_fc.bias" => vec![4 * width],
-            "mlp.c_proj.weight" => vec![4 * width, width],
+            "mlp.c_fc.weight" => vec![width, hidden],
+            "mlp.c_fc.bias" => vec![hidden],
+            "mlp.c_proj.weight" => vec![hidden, width],
             _ => vec![width],
         };
         BLOCK_CLASSES.iter().map(|(class, _)| of(class)).collect()
     }
 
     /// A block's tensors from the stream of that name and number.
-    fn drawn(&self, name: &str, number: u64, std: f64) -> Vec<Vec<f32>> {
+    fn drawn(&self, name: &str, number: u64, std: f64, shapes: &[Vec<u64>]) -> Vec<Vec<f32>> {
         let key = self.key.named(name).numbered(number);
-        let tensors = BLOCK_CLASSES.iter().zip(self.shapes());
-        let draw = |((class, role), shape): (&(&str, Role), Vec<u64>)| {
+        let tensors = BLOCK_CLASSES.iter().zip(shapes);
+        let draw = |((class, role), shape): (&(&str, Role), &Vec<u64>)| {
             let mut random = Random::new(key.named(class));
             let mean = if *role == Role::NORM_GAIN { 1.0 } else { 0.0 };
             let len = shape.iter().product::<u64>();

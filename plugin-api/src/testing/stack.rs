@@ -25,6 +25,8 @@ pub(super) struct Stack {
     pub(super) batch: Batch,
     context: usize,
     most_tokens: u64,
+    pub(super) mlp_width: usize,
+    final_mlp_width: usize,
     slots: BTreeSet<String>,
     executes: bool,
     pub(super) shared_train: bool,
@@ -51,6 +53,13 @@ impl Stack {
         if deepest > most {
             return Err(Error::new(format!("the plan grows to {deepest} blocks; the host allows {most}")));
         }
+        let final_mlp_width = hidden(run);
+        let mlp_width = plan.mlp_width.unwrap_or(final_mlp_width);
+        if mlp_width == 0 || mlp_width > final_mlp_width {
+            return Err(Error::new(format!(
+                "the plan starts with hidden layers of {mlp_width} neurons; the model has {final_mlp_width}"
+            )));
+        }
         let born = |id| Block { id: LayerId(id), born_at_step: 0, trains: 1 };
         Ok(Stack {
             blocks: (0..initial_depth as u64).map(born).collect(),
@@ -63,6 +72,8 @@ impl Stack {
                 length: run.model.context,
             },
             context: run.model.context,
+            mlp_width,
+            final_mlp_width,
             most_tokens: MOST_BATCH_FACTOR.saturating_mul(run.tokens_per_step),
             slots: plan.slots.iter().cloned().collect(),
             executes: plan.executes,
@@ -107,6 +118,17 @@ impl Stack {
                 factors.iter().try_for_each(|factor| self.check_which(&factor.which))?;
             }
             Action::Batch(batch) => self.set_batch(*batch)?,
+            Action::Widen(widen) => {
+                self.check_slot(&widen.slot)?;
+                let (now, most) = (self.mlp_width, self.final_mlp_width);
+                if widen.mlp_width <= now || widen.mlp_width > most {
+                    let wanted = widen.mlp_width;
+                    let what =
+                        format!("hidden layers of {wanted} neurons, where there are {now} and may be {most}");
+                    return Err(Error::new(what));
+                }
+                self.mlp_width = widen.mlp_width;
+            }
             Action::Probe(probe) => {
                 for candidate in &probe.candidates {
                     self.tried(candidate, step)?;
@@ -266,6 +288,11 @@ impl Stack {
         let position = self.blocks.iter().position(|block| block.id == layer);
         position.ok_or_else(|| Error::new(format!("there is no block {layer}")))
     }
+}
+
+/// Neurons of the model's hidden layers.
+fn hidden(run: &RunFacts) -> usize {
+    if run.model.mlp_width == 0 { 4 * run.model.width } else { run.model.mlp_width }
 }
 
 fn check_class(class: &str) -> Result<()> {

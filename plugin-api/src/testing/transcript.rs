@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Above, Action, Batch, Gate, LayerId, Pass, Plan, Probe, RateFactor, Replace};
+use crate::{Above, Action, Batch, Gate, LayerId, Pass, Plan, Probe, RateFactor, Replace, Widen};
 
 /// What a strategy did over a [`SimulatedRun`](super::SimulatedRun).
 #[derive(Clone, Debug, PartialEq)]
@@ -131,6 +131,9 @@ fn in_words(action: &Action) -> String {
         Action::Rates(factors) => {
             let factor = |RateFactor { which, factor }: &RateFactor| format!("{factor} of {which:?}");
             format!("rates {}", factors.iter().map(factor).collect::<Vec<_>>().join(", "))
+        }
+        Action::Widen(Widen { mlp_width, slot, .. }) => {
+            format!("widen hidden layers to {mlp_width} for {slot}")
         }
         Action::Batch(Batch { sequences, length }) => format!("batch {sequences} x {length}"),
         Action::Probe(Probe { candidates, steps }) => {

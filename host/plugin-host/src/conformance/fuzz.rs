@@ -114,6 +114,7 @@ fn strategy(subject: &Subject, dice: &mut Dice) -> std::result::Result<(), Strin
         context: dice.size(),
         vocabulary: dice.size(),
         init_std: dice.number(),
+        mlp_width: dice.size(),
     };
     let flops = (dice.below(2) == 0).then(|| dice.number());
     let budget = Budget { reference_steps: dice.count(), flops };

@@ -147,7 +147,10 @@ impl Run<'_> {
         self.log_requests(&requests)?;
         let relabelled = requests.iter().any(|request| matches!(request, Action::Phase(_)));
         let old = &self.state.course;
-        let new_phase = relabelled || course.trainable != old.trainable || course.blocks != old.blocks;
+        let new_phase = relabelled
+            || course.trainable != old.trainable
+            || course.blocks != old.blocks
+            || course.mlp_width != old.mlp_width;
         let phase_start = self.state.phase_start.clone();
         let rules_alone = growth::changes_tensors(&requests) && !new_phase;
         if new_phase && self.state.step.0 > 0 {
@@ -209,7 +212,7 @@ impl Run<'_> {
         let grown = self.carry_out(course, requests, before)?;
         let engine = &mut *self.parts.engine;
         let Some(seen_before) = seen_before else { return Ok(Verdict::Kept) };
-        let shape = &self.parts.config.model;
+        let shape = &course.shape(&self.parts.config.model);
         let without_gradient = without_gradient(engine, shape, &self.looks, course, &grown.made())?;
         let looks =
             Looks { before: seen_before, after: seen(engine, &self.looks, course)?, without_gradient };
@@ -237,7 +240,7 @@ impl Run<'_> {
         before: &Snapshot,
     ) -> Result<Grown, TrainError> {
         let mut gardener = Gardener {
-            shape: &self.parts.config.model,
+            whole: &self.parts.config.model,
             initial: &self.parts.initial,
             initializers: &mut self.parts.initializers,
             key: Key::of_seed(self.parts.config.seed).named("initializers"),

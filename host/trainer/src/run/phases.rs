@@ -18,7 +18,7 @@ impl Run<'_> {
     }
 
     pub(super) fn begin_phase(&mut self) -> Result<(), TrainError> {
-        let shape = &self.parts.config.model;
+        let shape = &self.shape();
         let RunState { course, step, costs, .. } = &mut self.state;
         let engine = &*self.parts.engine;
         let start = timed(&mut costs.wall.growth_seconds, || PhaseStart::take(engine, shape, course, *step))?;
@@ -46,7 +46,7 @@ impl Run<'_> {
     /// looked at again from there on.
     pub(super) fn audit_before_rules(&mut self) -> Result<(), TrainError> {
         let Some(start) = &self.state.phase_start else { return Ok(()) };
-        let (engine, shape) = (&*self.parts.engine, &self.parts.config.model);
+        let (engine, shape) = (&*self.parts.engine, &self.state.course.shape(&self.parts.config.model));
         let seconds = &mut self.state.costs.wall.growth_seconds;
         let audit = timed(seconds, || start.audit(engine, shape, self.state.step))?;
         if audit.frozen_bit_identical { Ok(()) } else { Err(frozen_changed(&audit.label)) }
@@ -54,14 +54,15 @@ impl Run<'_> {
 
     pub(super) fn look_again_after_rules(&mut self) -> Result<(), TrainError> {
         let Some(start) = &mut self.state.phase_start else { return Ok(()) };
-        let (engine, shape) = (&*self.parts.engine, &self.parts.config.model);
+        let (engine, shape) = (&*self.parts.engine, &self.state.course.shape(&self.parts.config.model));
         let seconds = &mut self.state.costs.wall.growth_seconds;
         Ok(timed(seconds, || start.look_again(engine, shape))?)
     }
 
     pub(super) fn end_phase(&mut self) -> Result<(), TrainError> {
         let Some(start) = self.state.phase_start.take() else { return Ok(()) };
-        let (engine, shape, step) = (&*self.parts.engine, &self.parts.config.model, self.state.step);
+        let (engine, shape, step) =
+            (&*self.parts.engine, &self.state.course.shape(&self.parts.config.model), self.state.step);
         let seconds = &mut self.state.costs.wall.growth_seconds;
         let audit = timed(seconds, || start.audit(engine, shape, step))?;
         let intact = audit.frozen_bit_identical;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use engine::{EngineInfo, Snapshot, Step};
+use engine::{Edit, EngineInfo, Snapshot, Step};
 use plugin_host::Loaded;
 use plugin_host::api::{GrowthStrategy, Plan, RunEvent};
 use sha2::{Digest, Sha256};
@@ -44,8 +44,11 @@ impl<'a> Run<'a> {
                 state
             }
             None => {
+                let state = fresh_state(config, &plan);
+                let (mlp_width, blocks) = (state.course.mlp_width, Vec::new());
+                parts.engine.edit(Edit::ResizeMlp { mlp_width, blocks })?;
                 parts.initial.fill_in(&mut *parts.engine, plan.initial_depth)?;
-                fresh_state(config, plan.initial_depth)
+                state
             }
         };
         let mut run = Run {
@@ -128,17 +131,18 @@ pub(super) fn initializer_state(slot: &str) -> String {
     format!("initializer-{slot}")
 }
 
-fn fresh_state(config: &RunConfig, depth: usize) -> RunState {
+fn fresh_state(config: &RunConfig, plan: &Plan) -> RunState {
     RunState {
         step: Step(0),
         decided: false,
         stopped: None,
         course: Course::start(
             &config.model,
-            depth,
+            plan.initial_depth,
             config.training.sequences_per_step,
             RunningSchedule::new(&config.schedule),
-        ),
+        )
+        .planned(plan),
         costs: Costs::default(),
         phase_start: None,
         losses: Vec::new(),

@@ -31,6 +31,7 @@ pub(crate) struct Told {
     pub(crate) decide: Decide,
     pub(crate) react: React,
     pub(crate) measure: Option<api::Measure>,
+    pub(crate) mlp_width: Option<usize>,
     pub(crate) calls: u64,
 }
 
@@ -39,7 +40,15 @@ impl Told {
         decide: impl Fn(&StepContext<'_>, &mut Actions<'_>) -> api::Result<()> + Send + 'static,
     ) -> Told {
         let react: React = Box::new(|_, _| Ok(()));
-        Told { initial_depth: 1, deepest: 3, decide: Box::new(decide), react, measure: None, calls: 0 }
+        Told {
+            initial_depth: 1,
+            deepest: 3,
+            decide: Box::new(decide),
+            react,
+            measure: None,
+            mlp_width: None,
+            calls: 0,
+        }
     }
 }
 
@@ -47,7 +56,7 @@ impl GrowthStrategy for Told {
     fn plan(&mut self, _: &RunFacts) -> api::Result<Plan> {
         let slots = vec!["new".into()];
         let depths = Plan::fixed_depth(self.initial_depth, self.deepest);
-        Ok(Plan { slots, executes: true, measure: self.measure, ..depths })
+        Ok(Plan { slots, executes: true, measure: self.measure, mlp_width: self.mlp_width, ..depths })
     }
 
     fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> api::Result<()> {
@@ -134,8 +143,18 @@ impl Bench {
         engine: Box<dyn Engine>,
         interrupt: &AtomicBool,
     ) -> Result<RunSummary, TrainError> {
+        self.run_by(strategy, Box::new(initializer), engine, interrupt)
+    }
+
+    pub(crate) fn run_by(
+        &self,
+        strategy: Told,
+        initializer: Box<dyn LayerInitializer>,
+        engine: Box<dyn Engine>,
+        interrupt: &AtomicBool,
+    ) -> Result<RunSummary, TrainError> {
         let loaded: Loaded<dyn LayerInitializer> =
-            Loaded::built_in(Kind::Initializer, "test/filling", Box::new(initializer));
+            Loaded::built_in(Kind::Initializer, "test/filling", initializer);
         trainer::run(Parts {
             config: &self.config,
             engine,

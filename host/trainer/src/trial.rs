@@ -68,6 +68,11 @@ impl WantedBlock {
         };
         match tried {
             Ok(()) => Ok(()),
+            // It was made for blocks of one size.
+            Err(error) if error.panicked().is_some() && self.is_widened => {
+                let error = Error::new("it fails where hidden layers are wider than its source's");
+                Err(self.refusal(&initializer.provenance.id, &error).into())
+            }
             Err(error) if error.panicked().is_some() => Err(initializer.fault("init", &error).into()),
             Err(error) => Err(self.refusal(&initializer.provenance.id, &error).into()),
         }
@@ -77,7 +82,13 @@ impl WantedBlock {
         let mut model = SmallModel::with_width(usize::from(!self.is_first), width);
         if self.is_widened {
             let wider = model.mlp_width() + 2;
-            return initializer.call(|initializer| model.widen(initializer, wider)).map(|_| ());
+            let widened = initializer.call(|initializer| model.widen(initializer, wider))?;
+            return match widened.not_finite.first() {
+                Some(element) => {
+                    Err(Error::new(format!("{element} is not written where hidden layers are wider")))
+                }
+                None => Ok(()),
+            };
         }
         let sources = if self.has_source { model.layers() } else { Vec::new() };
         let growth = Growth { position: model.depth(), count: 1, sources };

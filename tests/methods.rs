@@ -27,3 +27,5 @@ mod receipts;
 mod resume;
 /// Blocks whose heads and neurons come in another order.
 mod symmetries;
+/// Hidden layers that become wider.
+mod width;

@@ -12,7 +12,7 @@ use plugin_host::api::host::{open, read_facts};
 use plugin_host::api::testing::Growth;
 use plugin_host::api::{
     self, Above, Actions, FadeIn, GrowthReceipt, GrowthStrategy, Insert, Kind, LayerInitializer, MomentsRule,
-    Plan, RunFacts, StepContext,
+    Plan, RunFacts, StepContext, Widen,
 };
 use trainer::folder::{RunFolder, read_json_lines};
 use trainer::records::Decision;
@@ -96,9 +96,26 @@ impl Bed {
         initializer: Box<dyn LayerInitializer>,
         growth: &Growth,
     ) -> Result<Grown, TrainError> {
+        let (depth, at_step, fade_in) = (self.depth, self.grow_at_step, self.fade_in);
+        let planting = Planting { depth, at_step, fade_in, growth: growth.clone() };
+        self.decided_by(Box::new(planting), initializer)
+    }
+
+    /// Trains with hidden layers of 20 neurons, has them widened to 32 by an initializer that is shipped, and trains on.
+    pub(super) fn widen(&self, id: &str, config: &str) -> Grown {
+        let widening = Widening { depth: self.depth, at_step: self.grow_at_step };
+        let widened = self.decided_by(Box::new(widening), from_library(id, config));
+        widened.unwrap_or_else(|error| panic!("{id} {config}: {error}"))
+    }
+
+    fn decided_by(
+        &self,
+        strategy: Box<dyn GrowthStrategy>,
+        initializer: Box<dyn LayerInitializer>,
+    ) -> Result<Grown, TrainError> {
         let temporary = tempfile::tempdir().expect("a temporary folder");
         let folder = RunFolder::at(temporary.path().join("run"));
-        self.run(initializer, growth, temporary.path(), &folder)?;
+        self.run(strategy, initializer, temporary.path(), &folder)?;
         let load = |name: String| -> Result<Snapshot, TrainError> {
             Ok(checkpoint::load(&folder.checkpoints().join(name), self.shape())?.1)
         };
@@ -118,21 +135,19 @@ impl Bed {
 
     fn run(
         &self,
+        strategy: Box<dyn GrowthStrategy>,
         initializer: Box<dyn LayerInitializer>,
-        growth: &Growth,
         temporary: &Path,
         folder: &RunFolder,
     ) -> Result<(), TrainError> {
         let text: Vec<u8> = (0..4000u32).map(|i| (i * i % 11) as u8).collect();
         std::fs::write(temporary.join("text"), text).expect("room for a text");
         let needs = data::Needs { context: self.shape().context, vocabulary: self.shape().vocabulary };
-        let (depth, at_step, fade_in) = (self.depth, self.grow_at_step, self.fade_in);
-        let planting = Planting { depth, at_step, fade_in, growth: growth.clone() };
         let initializer = Loaded::built_in(Kind::Initializer, "test/of-the-bed", initializer);
         trainer::run(Parts {
             config: &self.config,
             engine: engine_native::build(self.shape(), Device::Cpu { threads: None })?,
-            strategy: Loaded::built_in(Kind::Strategy, "test/planting", Box::new(planting)),
+            strategy: Loaded::built_in(Kind::Strategy, "test/planting", strategy),
             initializers: BTreeMap::from([("new_blocks".to_owned(), initializer)]),
             initial: InitialModel::of_seed(self.shape(), self.config.seed),
             corpus: &data::open(&self.config.data, temporary, needs)?,
@@ -179,6 +194,33 @@ pub(super) fn shipped_initializers() -> Vec<String> {
 /// Where new blocks go: so many in a row, from these positions if any are named.
 pub(super) fn growth(position: usize, count: usize, sources: &[u64]) -> Growth {
     Growth { position, count, sources: sources.iter().map(|&source| api::LayerId(source)).collect() }
+}
+
+/// Neurons of hidden layers before and after they are widened.
+pub(super) const NEURONS: [usize; 2] = [20, 32];
+
+/// A strategy that makes hidden layers wider once.
+struct Widening {
+    depth: usize,
+    at_step: u64,
+}
+
+impl GrowthStrategy for Widening {
+    fn plan(&mut self, _: &RunFacts) -> api::Result<Plan> {
+        let (slots, mlp_width) = (vec!["new_blocks".into()], Some(NEURONS[0]));
+        Ok(Plan { slots, mlp_width, ..Plan::fixed_depth(self.depth, self.depth) })
+    }
+
+    fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> api::Result<()> {
+        if context.step == self.at_step {
+            let (slot, moments) = ("new_blocks".into(), MomentsRule::CopyFromSource);
+            actions.widen(Widen { mlp_width: NEURONS[1], slot, moments })?;
+            actions.checkpoint("grown")?;
+        }
+        Ok(())
+    }
+
+    api::stateless!();
 }
 
 /// A strategy that grows once, and keeps what came of it.

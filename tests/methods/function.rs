@@ -16,11 +16,11 @@ const BATCHES: u32 = 8;
 
 /// How far one model is from another.
 #[derive(Debug)]
-struct Jump {
+pub(super) struct Jump {
     /// Largest change of a logit, over the largest logit.
-    logits: f64,
+    pub(super) logits: f64,
     /// Largest change of a batch's mean loss, in nats.
-    loss_nats: f64,
+    pub(super) loss_nats: f64,
 }
 
 /// Logits and mean losses of the batches.
@@ -66,7 +66,7 @@ fn jump(shape: &ModelShape, grown: &Grown, device: Device) -> Jump {
 }
 
 /// Whether a growth left the function as it was: in f32 up to rounding, in f64 to its last digits.
-fn preserves_function(shape: &ModelShape, grown: &Grown) -> Result<(), Jump> {
+pub(super) fn preserves_function(shape: &ModelShape, grown: &Grown) -> Result<(), Jump> {
     let bounds = [(Device::Cpu { threads: None }, 1e-5, 1e-6), (Device::Reference, 1e-5, 1e-12)];
     for (device, logits, loss_nats) in bounds {
         let jump = jump(shape, grown, device);
@@ -153,7 +153,7 @@ fn a_bias_that_was_forgotten_is_seen_everywhere() {
 }
 
 /// Tensors that two updates of everything left as they were.
-fn unmoved(grown: &Grown) -> Vec<String> {
+pub(super) fn unmoved(grown: &Grown) -> Vec<String> {
     let pairs = grown.after.tensors.iter().zip(&grown.trained.tensors);
     let same = pairs.filter(|((_, after), (_, trained))| after.weights == trained.weights);
     same.map(|((tensor, _), _)| tensor.to_string()).collect()

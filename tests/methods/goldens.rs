@@ -10,9 +10,9 @@ use super::bed::{Bed, from_library};
 use super::function::{batch_of, loss};
 
 /// Digits of NumPy's summaries; weights are f32.
-const RELATIVE: f64 = 1e-6;
+pub(super) const RELATIVE: f64 = 1e-6;
 /// Nats: rounding of f64, and of a weight here and there where logarithms of two libraries round differently.
-const LOSS_NATS: f64 = 1e-8;
+pub(super) const LOSS_NATS: f64 = 1e-8;
 
 pub(super) type Block = Vec<Vec<f32>>;
 
@@ -27,7 +27,7 @@ pub(super) fn block(shape: &ModelShape, first: usize) -> Block {
     shape.block_tensors().iter().enumerate().map(|(k, spec)| given(spec, first + k)).collect()
 }
 
-fn role(role: TensorRole) -> Role {
+pub(super) fn role(role: TensorRole) -> Role {
     match role {
         TensorRole::NormGain => Role::NORM_GAIN,
         TensorRole::NormShift => Role::NORM_SHIFT,
@@ -38,7 +38,11 @@ fn role(role: TensorRole) -> Role {
     }
 }
 
-fn views<'a>(specs: &[TensorSpec], shapes: &'a [Vec<u64>], block: &'a Block) -> Vec<TensorView<'a>> {
+pub(super) fn views<'a>(
+    specs: &[TensorSpec],
+    shapes: &'a [Vec<u64>],
+    block: &'a Block,
+) -> Vec<TensorView<'a>> {
     (specs.iter().zip(shapes).zip(block))
         .map(|((spec, shape), values)| TensorView {
             class: spec.class.0,
@@ -85,7 +89,7 @@ pub(super) fn made(shape: &ModelShape, old: &[Block; 2], case: &Value) -> Block 
 }
 
 /// First, last, sum, sum of squares, sum along a ramp.
-fn summary(values: &[f32]) -> [f64; 5] {
+pub(super) fn summary(values: &[f32]) -> [f64; 5] {
     let n = values.len() as f64;
     let sum = |of: fn(usize, f64) -> f64| -> f64 {
         values.iter().enumerate().map(|(i, &w)| of(i, f64::from(w))).sum()

@@ -97,6 +97,27 @@ pub(super) const STRATEGIES: [Strategy; 17] = [
     ),
 ];
 
+/// Strategies that make hidden layers wider; they take initializers that can.
+const WIDENING: [(&str, &str); 2] = [
+    (
+        "widen",
+        r#"use = "sapwood/widen", config = { parts = [0.25, 0.5, 1.0], fractions = [0.25, 0.25, 0.5], optimizer = "copy" }"#,
+    ),
+    (
+        "widen-anew",
+        r#"use = "sapwood/widen", config = { parts = [0.5, 1.0], fractions = [0.5, 0.5], optimizer = "reset" }"#,
+    ),
+];
+
+/// Initializers for hidden layers that become wider; blocks that they are asked for otherwise are copies.
+const FOR_WIDTH: [(&str, &str); 5] = [
+    ("net2net", r#"use = "sapwood/net2net""#),
+    ("net2net-noise", r#"use = "sapwood/net2net", config = { noise = 0.01 }"#),
+    ("aki", r#"use = "sapwood/aki""#),
+    ("lemon", r#"use = "sapwood/lemon""#),
+    ("original", r#"use = "sapwood/original""#),
+];
+
 /// Strategies that insert nothing, and so take no initializer.
 pub(super) const WITHOUT_GROWTH: [(&str, &str); 11] = [
     (
@@ -214,9 +235,62 @@ fn every_pair_that_makes_sense_trains_and_no_two_strategies_decide_alike() {
     }
     let mut seen: BTreeMap<String, &str> = BTreeMap::new();
     let grown = STRATEGIES.iter().map(|strategy| (strategy.name, format!("{}_zero-out", strategy.name)));
+
     for (name, arm) in grown.chain(WITHOUT_GROWTH.map(|(name, _)| (name, name.to_owned()))) {
         let twin = seen.insert(format!("{:?}", decided(&run_of(&bench, &arm))), name);
         assert_eq!(twin, None, "{name} decides as another does");
+    }
+}
+
+fn widening_arm(strategy: (&str, &str), initializer: (&str, &str)) -> String {
+    let (name, chosen) = strategy;
+    let made_by = initializer.0;
+    format!(
+        "\n[arms.{name}_{made_by}]\nstrategy = {{ {chosen} }}\ninitializers.wider_layers = {{ {} }}\n",
+        initializer.1
+    )
+}
+
+#[test]
+fn hidden_layers_become_wider_by_every_initializer_that_can() {
+    let bench = bench();
+    let pairs =
+        WIDENING.iter().flat_map(|strategy| FOR_WIDTH.iter().map(move |made_by| (*strategy, *made_by)));
+    let pairs: Vec<_> = pairs.collect();
+    bench.add_to_study(
+        &pairs.iter().map(|(strategy, made_by)| widening_arm(*strategy, *made_by)).collect::<String>(),
+    );
+    bench.study().good();
+    for ((strategy, _), (made_by, _)) in pairs {
+        let run = run_of(&bench, &format!("{strategy}_{made_by}"));
+        let steps = json_lines(&run.join("metrics.jsonl"));
+        let loss = |step: &Value| step["loss_nats_per_token"].as_f64().expect("a number");
+        assert!(steps.len() == 24 && loss(&steps[23]) < loss(&steps[0]) - 0.5, "{strategy} {made_by}");
+        let edits = json_lines(&run.join("decisions.jsonl")).into_iter();
+        let widths: Vec<Value> = edits.filter_map(|line| line.get("mlp_width").cloned()).collect();
+        assert_eq!(
+            widths.last().map(|width| width[1].clone()),
+            Some(64.into()),
+            "{strategy} {made_by}: {widths:?}"
+        );
+    }
+}
+
+/// An initializer for new blocks is told from one that can make hidden layers wider before anything is trained.
+#[test]
+fn an_initializer_that_cannot_make_layers_wider_is_refused() {
+    for made_by in INITIALIZERS.iter().filter(|(name, ..)| *name != "original") {
+        let bench = bench();
+        bench.add_to_study(&widening_arm(WIDENING[0], (made_by.0, made_by.1)));
+        let ran = bench.study();
+        assert_eq!(ran.code, Some(3), "{}: {}", made_by.0, ran.said());
+        assert!(
+            ran.stderr.contains("cannot do what the strategy will ask of it"),
+            "{}: {}",
+            made_by.0,
+            ran.said()
+        );
+        assert!(!bench.path("out/runs").exists(), "{}: something was trained", made_by.0);
     }
 }
 
@@ -257,7 +331,8 @@ fn a_strategy_that_inserts_nothing_takes_no_initializer() {
 fn every_strategy_and_initializer_that_is_shipped_is_paired() {
     let grown: String = STRATEGIES.iter().map(|strategy| strategy.chosen).collect();
     let alone = WITHOUT_GROWTH.map(|(_, chosen)| chosen).concat();
-    let paired = grown + &alone + &INITIALIZERS.map(|(_, chosen, _)| chosen).concat();
+    let wider = WIDENING.map(|(_, chosen)| chosen).concat() + &FOR_WIDTH.map(|(_, chosen)| chosen).concat();
+    let paired = grown + &alone + &wider + &INITIALIZERS.map(|(_, chosen, _)| chosen).concat();
     for path in built_plugins() {
         for plugin in read_facts(path).expect("it was just built").plugins {
             // One decides nothing, the other what its program says.

@@ -1,11 +1,10 @@
 //! Wider hidden layers whose copies go their own ways: neurons that come are copies of neurons drawn at random, and of what goes
-//! out of a neuron it keeps the share `kept`, its copies having the rest in equal parts. The model's function stays as it is,
-//! and since no copy has its source's share, none has its source's gradients (LEMON, Wang et al., ICLR 2024, arXiv
-//! 2310.07999, for hidden layers).
+//! out of a neuron it keeps the share `kept`; its `n` copies have the rest, the k-th of them `k / (1 + … + n)` of it. The model's
+//! function stays as it is, and since no two have the same share, no two have the same gradients (LEMON, Wang et al., ICLR
+//! 2024, arXiv 2310.07999, for hidden layers).
 //!
-//! The share is ours; one that would be even again for some number of copies is taken as it is. LEMON's faster decay of the
-//! rate is the strategy's to ask for. It is asked by a strategy that widens, such as `sapwood/widen`; a new block is a copy of
-//! its source.
+//! These shares are ours. LEMON's faster decay of the rate is the strategy's to ask for. It is asked by a strategy that
+//! widens, such as `sapwood/widen`; a new block is a copy of its source.
 
 use sapwood_plugin::{Claim, Error, InitContext, LayerInitializer, Plugin, Result, TensorMut, TensorView};
 
@@ -51,10 +50,11 @@ impl Way for Lemon {
     }
 
     fn share(&self, neuron: usize, neurons: &Neurons) -> f64 {
-        match neurons.count(neuron) {
-            1 => 1.0,
+        let (copies, rank) = (neurons.count(neuron) - 1, neurons.ranks[neuron]);
+        match copies {
+            0 => 1.0,
             _ if neurons.was_there(neuron) => self.config.kept,
-            count => (1.0 - self.config.kept) / (count - 1) as f64,
+            copies => (1.0 - self.config.kept) * rank as f64 / (copies * (copies + 1) / 2) as f64,
         }
     }
 }

@@ -15,6 +15,8 @@ use net2net::Net2Net;
 struct Neurons {
     /// By neuron: those that were there are made of themselves.
     sources: Vec<usize>,
+    /// By neuron: how many before it are made of the same.
+    ranks: Vec<usize>,
     /// By neuron that was there, itself included.
     counts: Vec<usize>,
 }
@@ -28,8 +30,12 @@ impl Neurons {
         };
         let sources: Vec<usize> = (0..after).map(drawn).collect();
         let mut counts = vec![0; before];
-        sources.iter().for_each(|&source| counts[source] += 1);
-        Neurons { sources, counts }
+        let rank = |&source: &usize| {
+            counts[source] += 1;
+            counts[source] - 1
+        };
+        let ranks = sources.iter().map(rank).collect();
+        Neurons { sources, ranks, counts }
     }
 
     /// How many are made of the same neuron as that one.

@@ -9,6 +9,9 @@ numbered: 4 shared ones, 12 of each block, those of the initial model's new bloc
 the model's final depth is 6, its initial standard deviation 0.2, and its random key that of seed 7, slot `new_blocks`,
 number 2. Matrices are [in, out].
 
+Below `widened` both blocks have 45 hidden neurons instead of 32, their keys being those of numbers 0 and 1, and the loss is
+that of these two blocks.
+
 For each tensor the file has five numbers: its first and its last element, the sum, the sum of squares, and the sum of
 i w_i / n. For each place of the new block (below, between, above) it has the mean loss of two rows of six targets.
 """
@@ -90,7 +93,14 @@ def normals(key, shape):
     return np.array(draws[:count]).reshape(shape)
 
 
-KEY = numbered(named(mixed(7 ^ 0x73617077_6F6F6421), "new_blocks"), 2)
+SLOT_KEY = named(mixed(7 ^ 0x73617077_6F6F6421), "new_blocks")
+KEY = numbered(SLOT_KEY, 2)
+
+
+def draws_below(key, count, times):
+    words = [word for number in range((times + 1) // 2) for word in philox(number, key)]
+    return [(words[2 * i] << 32 | words[2 * i + 1]) * count >> 64 for i in range(times)]
+
 
 # ---------------------------------------------------------------- the methods
 
@@ -230,6 +240,45 @@ CASES = [
      linear_combination(0, {-1: 0.2, 0: 0.5, 1: 0.4}, {"mlp.c_fc.weight": {2: 1.0}})),
 ]
 
+# ---------------------------------------------------------------- wider hidden layers
+
+NARROW, WIDE = 32, 45
+
+
+def wider(number, share, of_next=False, noise=0.0):
+    """The block, its neurons followed by some that are made of drawn ones; `share(made, rank)` is what the rank-th of those that are made of the same keeps."""
+    b, key = OLD[number], numbered(SLOT_KEY, number)
+    above = OLD[min(number + 1, 1)] if of_next else b
+    drawn = draws_below(named(key, "neurons"), NARROW, WIDE - NARROW)
+    made_of = list(range(NARROW)) + drawn
+    shares = [share(made_of.count(source), made_of[:j].count(source)) for j, source in enumerate(made_of)]
+    weight = np.concatenate([b["mlp.c_fc.weight"], above["mlp.c_fc.weight"][:, drawn]], 1)
+    if noise:
+        rms = math.sqrt((weight.astype(float)**2).mean())
+        draws = normals(named(key, "noise"), (WIDTH * (WIDE - NARROW),)).reshape(WIDTH, -1)
+        weight = weight.astype(float)
+        weight[:, NARROW:] += noise * rms * draws
+    rows = np.array(shares)[:, None] * b["mlp.c_proj.weight"].astype(float)[made_of]
+    return {**b, "mlp.c_fc.weight": weight.astype(np.float32), "mlp.c_proj.weight": rows.astype(np.float32),
+            "mlp.c_fc.bias": np.concatenate([b["mlp.c_fc.bias"], above["mlp.c_fc.bias"][drawn]])}
+
+
+def even(made, _):
+    return 1 / made
+
+
+def uneven(kept):
+    return lambda made, rank: 1 if made == 1 else kept if rank == 0 else (1 - kept) * rank / sum(range(1, made))
+
+
+WIDENED = [
+    ("net2net", "{}", [wider(0, even), wider(1, even)]),
+    ("net2net", '{ "noise": 0.05 }', [wider(0, even, noise=0.05), wider(1, even, noise=0.05)]),
+    ("aki", "{}", [wider(0, even, True), wider(1, even, True)]),
+    ("lemon", "{}", [wider(0, uneven(0.7)), wider(1, uneven(0.7))]),
+    ("lemon", '{ "kept": 0.4 }', [wider(0, uneven(0.4)), wider(1, uneven(0.4))]),
+]
+
 # ---------------------------------------------------------------- the model
 
 
@@ -284,5 +333,11 @@ def case(name, config, source, made):
             "tensors": {class_: summary(made[class_]) for class_, _ in CLASSES}}
 
 
-results = {"loss_before": mean_loss(OLD), "cases": [case(*of) for of in CASES]}
+def widened_case(name, config, blocks):
+    tensors = [{class_: summary(b[class_]) for class_, _ in CLASSES} for b in blocks]
+    return {"id": f"sapwood/{name}", "config": config, "loss": mean_loss(blocks), "blocks": tensors}
+
+
+results = {"loss_before": mean_loss(OLD), "cases": [case(*of) for of in CASES],
+           "widened": [widened_case(*of) for of in WIDENED]}
 print(json.dumps(results, indent=1).replace("\n     ", " ").replace("\n    ]", " ]"))

@@ -57,7 +57,7 @@ pub(super) fn loss(shape: &ModelShape, engine: &mut dyn Engine, batch: &TokenBat
     outcome.loss_nats_per_token
 }
 
-fn jump(shape: &ModelShape, grown: &Grown, device: Device) -> Jump {
+pub(super) fn jump(shape: &ModelShape, grown: &Grown, device: Device) -> Jump {
     let (before, after) = (seen(shape, &grown.before, device), seen(shape, &grown.after, device));
     let change = before.0.iter().zip(&after.0).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
     let largest = before.0.iter().map(|logit| f64::from(logit.abs())).fold(0.0, f64::max);
@@ -66,7 +66,7 @@ fn jump(shape: &ModelShape, grown: &Grown, device: Device) -> Jump {
 }
 
 /// Whether a growth left the function as it was: in f32 up to rounding, in f64 to its last digits.
-pub(super) fn preserves_function(shape: &ModelShape, grown: &Grown) -> Result<(), Jump> {
+fn preserves_function(shape: &ModelShape, grown: &Grown) -> Result<(), Jump> {
     let bounds = [(Device::Cpu { threads: None }, 1e-5, 1e-6), (Device::Reference, 1e-5, 1e-12)];
     for (device, logits, loss_nats) in bounds {
         let jump = jump(shape, grown, device);

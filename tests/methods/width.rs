@@ -2,11 +2,12 @@
 //! initializer against NumPy.
 
 use engine::{LayerId, Moments, Snapshot, TensorState};
+use engine_native::Device;
 use plugin_host::api::{self, BlockView, Claim, InitContext, Key, TensorMut};
 use serde_json::Value;
 
 use super::bed::{Bed, Grown, NEURONS, from_library};
-use super::function::{batch_of, loss, preserves_function, unmoved};
+use super::function::{batch_of, jump, loss, unmoved};
 use super::goldens::{self, Block, LOSS_NATS, RELATIVE, block, role, summary, views};
 
 fn tensor<'a>(state: &'a Snapshot, layer: u64, class: &str) -> &'a TensorState {
@@ -25,8 +26,12 @@ fn what_claims_to_keep_the_function_does_so() {
             (Some(Claim::Exact), Some(NEURONS)),
             "{id}"
         );
-        if let Err(jump) = preserves_function(bed.shape(), &grown) {
-            panic!("{id} {config}: {jump:?}");
+        // Shares of weights are rounded to f32, which f64 sees.
+        for (device, logits, loss_nats) in
+            [(Device::Cpu { threads: None }, 1e-5, 1e-6), (Device::Reference, 1e-6, 1e-8)]
+        {
+            let jump = jump(bed.shape(), &grown, device);
+            assert!(jump.logits <= logits && jump.loss_nats <= loss_nats, "{id} {config}: {jump:?}");
         }
     }
     for (id, config, claim) in
@@ -34,7 +39,7 @@ fn what_claims_to_keep_the_function_does_so() {
     {
         let grown = bed.widen(id, config);
         assert_eq!(grown.receipt.claim, Some(claim), "{id}");
-        let jump = preserves_function(bed.shape(), &grown).expect_err("it is another function");
+        let jump = jump(bed.shape(), &grown, Device::Reference);
         assert!(jump.loss_nats > 1e-5, "{id}: {jump:?}");
     }
 }

@@ -90,6 +90,14 @@ impl LayerInitializer for LinearCombination {
             let what = format!("a block has no `{class}`, but {}", there.join(", "));
             return Err(Error::new(what).in_field(format!("classes.{class}")));
         }
+        if let Some(new) =
+            target.iter().zip(context.source_tensors()?).find(|(new, old)| new.shape != old.shape)
+        {
+            return Err(Error::new(format!(
+                "`{}` has another shape than the blocks that are summed up",
+                new.0.class
+            )));
+        }
         for (index, new) in target.iter_mut().enumerate() {
             let terms = self.classes.get(new.class).unwrap_or(&self.weights);
             // Minus zero plus a number is that number with its own bits; plus zero is not, where it is minus zero.

@@ -148,11 +148,11 @@ fn an_unknown_key_gets_the_nearest_one() {
     check_set(
         "model.head=2",
         expect![[r#"
-        error: unknown key `model.head`
-          --> --set model.head
-        hint: did you mean `heads`? known here: layers, width, heads, context, vocabulary, init_std, norm_epsilon, block
-        exit 3
-    "#]],
+            error: unknown key `model.head`
+              --> --set model.head
+            hint: did you mean `heads`? known here: layers, width, heads, context, vocabulary, init_std, norm_epsilon, mlp_width, block
+            exit 3
+        "#]],
     );
     // The plugin's own key, refused by the plugin, at its line in the file.
     check(

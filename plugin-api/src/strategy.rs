@@ -247,6 +247,10 @@ pub struct Evaluation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one event at a time, and authors take the receipt apart as it is"
+)]
 pub enum Event {
     /// An evaluation is done.
     Evaluated {

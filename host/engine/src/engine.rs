@@ -177,6 +177,9 @@ impl AdamW {
     }
 }
 
+/// Weights of tensors of one block.
+pub type BlockTensors = Vec<(TensorClass, Vec<f32>)>;
+
 /// A change of the stack.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Edit {
@@ -187,7 +190,7 @@ pub enum Edit {
         /// Its identity.
         layer: LayerId,
         /// Every tensor of the block.
-        weights: Vec<(TensorClass, Vec<f32>)>,
+        weights: BlockTensors,
     },
     /// A block leaves, with its moments.
     Remove {
@@ -200,7 +203,7 @@ pub enum Edit {
         /// The hidden width.
         mlp_width: usize,
         /// Every block of the stack, with its tensors whose size changes.
-        blocks: Vec<(LayerId, Vec<(TensorClass, Vec<f32>)>)>,
+        blocks: Vec<(LayerId, BlockTensors)>,
     },
     /// The blocks come to stand in another order.
     Reorder {

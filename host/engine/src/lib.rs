@@ -19,7 +19,9 @@ mod tensor;
 mod units;
 
 pub use batch::TokenBatch;
-pub use engine::{AdamW, Edit, Engine, EngineError, EngineInfo, Moments, Part, StepOutcome, Wait};
+pub use engine::{
+    AdamW, BlockTensors, Edit, Engine, EngineError, EngineInfo, Moments, Part, StepOutcome, Wait,
+};
 pub use flops::{FlopTerms, plan_flops, step_flops, step_flops_li2024};
 pub use model::{BlockKind, Mlp, ModelError, ModelShape, Norm, Position};
 pub use plan::{

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{EngineError, LayerId, ModelShape, TensorClass, TensorId, TensorSpec, TokenBatch};
+use crate::{BlockTensors, EngineError, LayerId, ModelShape, TensorId, TensorSpec, TokenBatch};
 
 impl ModelShape {
     /// Refuses rows that this model cannot read.
@@ -85,7 +85,7 @@ pub fn check_resized(
     stack: &[LayerId],
     from: &ModelShape,
     to: &ModelShape,
-    blocks: Vec<(LayerId, Vec<(TensorClass, Vec<f32>)>)>,
+    blocks: Vec<(LayerId, BlockTensors)>,
 ) -> Result<Vec<(TensorId, TensorSpec, Vec<f32>)>, EngineError> {
     let mut given: BTreeMap<TensorId, Vec<f32>> = BTreeMap::new();
     for (layer, tensors) in blocks {

@@ -286,7 +286,7 @@ impl Course {
         if length > context || context % length != 0 {
             return Err(Error::new(format!("sequences of {length} tokens do not divide rows of {context}")));
         }
-        if batch.tokens() % context as u64 != 0 {
+        if !batch.tokens().is_multiple_of(context as u64) {
             let what =
                 format!("{sequences} sequences of {length} tokens are no whole number of rows of {context}");
             return Err(Error::new(what));

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use engine::{
-    Edit, Engine, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, Step, TensorClass, TensorId,
-    TensorRole, TensorSpec,
+    BlockTensors, Edit, Engine, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, Step, TensorClass,
+    TensorId, TensorRole, TensorSpec,
 };
 use plugin_host::api::{
     self, Above, Action, BlockView, Claim, GrowthReceipt, InitContext, Insert, Key, LayerInitializer,
@@ -15,7 +15,7 @@ use plugin_host::{Loaded, PluginError};
 
 use crate::TrainError;
 use crate::course::{Course, is_selected};
-use crate::initial::{BlockWeights, InitialModel, first_of_each};
+use crate::initial::{InitialModel, first_of_each};
 use crate::looking::Seen;
 
 /// The initializers of a run, by slot.
@@ -60,10 +60,9 @@ impl Grown {
 
 /// Whether any of these requests changes the stack or makes blocks anew, so that it is audited.
 pub(crate) fn edits_stack(requests: &[Action]) -> bool {
-    requests.iter().any(|request| match request {
-        Action::Insert(_) | Action::Remove(_) | Action::Permute(_) => true,
-        Action::Replace(_) | Action::Widen(_) => true,
-        _ => false,
+    requests.iter().any(|request| {
+        let moves_blocks = matches!(request, Action::Insert(_) | Action::Remove(_) | Action::Permute(_));
+        moves_blocks || matches!(request, Action::Replace(_) | Action::Widen(_))
     })
 }
 
@@ -239,7 +238,7 @@ impl Gardener<'_> {
         birth: Birth,
         mlp_width: usize,
         before: &Snapshot,
-    ) -> Result<(BlockWeights, Claim), TrainError> {
+    ) -> Result<(BlockTensors, Claim), TrainError> {
         let old_specs = self.whole.with_hidden(before.mlp_width).block_tensors();
         let specs = self.whole.with_hidden(mlp_width).block_tensors();
         let [old_shapes, shapes] = [&old_specs, &specs].map(|specs| {

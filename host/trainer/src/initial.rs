@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use engine::{Edit, Engine, LayerId, LayerIndex, ModelShape, TensorClass, TensorId, TensorRole, TensorSpec};
+use engine::{BlockTensors, Edit, Engine, LayerId, LayerIndex, ModelShape, TensorId, TensorRole, TensorSpec};
 use plugin_host::api::{Key, Random};
 
 use sha2::{Digest, Sha256};
@@ -14,9 +14,6 @@ use crate::TrainError;
 use crate::audit::hexadecimal;
 use crate::folder::storage;
 use crate::tensor_file::read_tensors;
-
-/// Every tensor of one block.
-pub(crate) type BlockWeights = Vec<(TensorClass, Vec<f32>)>;
 
 /// See the module's text.
 pub struct InitialModel {
@@ -110,7 +107,7 @@ impl InitialModel {
         &self,
         ordinal: LayerId,
         mlp_width: usize,
-    ) -> Result<Option<BlockWeights>, TrainError> {
+    ) -> Result<Option<BlockTensors>, TrainError> {
         let specs = self.shape.block_tensors();
         if let Source::Folder { tensors, .. } = &self.source {
             let first = TensorId::block(ordinal, specs[0].class).hugging_face_name(position(ordinal));
@@ -195,7 +192,7 @@ mod tests {
         let model = InitialModel::of_seed(&tiny_shape(), 1);
         let block = |mlp_width| model.block(LayerId(2), mlp_width).expect("drawn").expect("any can be drawn");
         let (whole, narrow) = (block(32), block(5));
-        let tensor = |block: &BlockWeights, class: &str| -> Vec<f32> {
+        let tensor = |block: &BlockTensors, class: &str| -> Vec<f32> {
             block.iter().find(|(other, _)| other.0 == class).expect("a block's").1.clone()
         };
         let (wide, cut) = (tensor(&whole, "mlp.c_fc.weight"), tensor(&narrow, "mlp.c_fc.weight"));

@@ -32,9 +32,8 @@ pub(crate) fn inspect(args: &InspectArgs) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     }
     if args.markdown {
-        let studies =
-            args.studies.iter().map(|file| Found::in_usual_folder(file)).collect::<Result<_, _>>()?;
-        let studies: Vec<Found> = studies;
+        let studies = args.studies.iter().map(|file| Found::in_usual_folder(file));
+        let studies: Vec<Found> = studies.collect::<Result<_, _>>()?;
         let plugins = inspected.iter().flat_map(|inspected| &inspected.plugins);
         let page = |(plugin, schema): &(Descriptor, String)| {
             let parts = [Some(page(plugin, &parsed(schema))), numbers(&plugin.id, &studies)];

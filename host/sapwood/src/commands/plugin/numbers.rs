@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use plugin_host::Choice;
-use study::{ArmFinding, Findings, Interval, Source, StudyError, StudyFile};
+use study::{ArmFinding, Findings, Interval, Source, StudyFile};
+
+use crate::failure::Failed;
 
 /// A study's file, and what it found.
 pub(super) struct Found {
@@ -16,7 +18,7 @@ impl Found {
     ///
     /// # Errors
     /// A file that is no study, or one that is not finished there.
-    pub(super) fn in_usual_folder(file: &Path) -> Result<Found, StudyError> {
+    pub(super) fn in_usual_folder(file: &Path) -> Result<Found, Failed> {
         let study: StudyFile = Source::read(file, &[])?.value()?;
         let findings = study::findings(&Path::new("runs").join(&study.study.name))?;
         Ok(Found { file: file.to_path_buf(), findings })

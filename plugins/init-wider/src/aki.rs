@@ -7,7 +7,7 @@
 //! (`sapwood/net2net`). The topmost block has no next one, and takes its own neurons. It is asked by a strategy that
 //! widens, such as `sapwood/widen`; a new block is a copy of its source.
 
-use sapwood_plugin::{Claim, InitContext, LayerInitializer, Plugin, Result, TensorMut, TensorView};
+use sapwood_plugin::{Claim, InitContext, LayerInitializer, Plugin, Result, TensorMut};
 
 use crate::{Neurons, Way, fill};
 
@@ -27,14 +27,8 @@ impl Plugin for Aki {
 }
 
 impl Way for Aki {
-    fn incoming<'a>(
-        &self,
-        neuron: usize,
-        neurons: &Neurons,
-        own: &TensorView<'a>,
-        above: &TensorView<'a>,
-    ) -> TensorView<'a> {
-        if neurons.was_there(neuron) { *own } else { *above }
+    fn is_of_above(&self, neuron: usize, neurons: &Neurons) -> bool {
+        !neurons.was_there(neuron)
     }
 
     fn share(&self, neuron: usize, neurons: &Neurons) -> f64 {

@@ -6,7 +6,7 @@
 //! These shares are ours. LEMON's faster decay of the rate is the strategy's to ask for. It is asked by a strategy that
 //! widens, such as `sapwood/widen`; a new block is a copy of its source.
 
-use sapwood_plugin::{Claim, Error, InitContext, LayerInitializer, Plugin, Result, TensorMut, TensorView};
+use sapwood_plugin::{Claim, Error, InitContext, LayerInitializer, Plugin, Result, TensorMut};
 
 use crate::{Neurons, Way, fill};
 
@@ -39,16 +39,6 @@ impl Plugin for Lemon {
 }
 
 impl Way for Lemon {
-    fn incoming<'a>(
-        &self,
-        _: usize,
-        _: &Neurons,
-        own: &TensorView<'a>,
-        _: &TensorView<'a>,
-    ) -> TensorView<'a> {
-        *own
-    }
-
     fn share(&self, neuron: usize, neurons: &Neurons) -> f64 {
         let (copies, rank) = (neurons.count(neuron) - 1, neurons.ranks[neuron]);
         match copies {

@@ -51,14 +51,10 @@ impl Neurons {
 
 /// What a way to make neurons says of each of them.
 trait Way {
-    /// What comes into a neuron, seen as the tensors of a block: its own block's, or another's.
-    fn incoming<'a>(
-        &self,
-        neuron: usize,
-        neurons: &Neurons,
-        own: &TensorView<'a>,
-        above: &TensorView<'a>,
-    ) -> TensorView<'a>;
+    /// Whether what comes into a neuron is that of the block above, not of its own.
+    fn is_of_above(&self, _neuron: usize, _neurons: &Neurons) -> bool {
+        false
+    }
 
     /// The share of its source's outgoing weights that a neuron has.
     fn share(&self, neuron: usize, neurons: &Neurons) -> f64;
@@ -82,7 +78,7 @@ fn fill(way: &impl Way, context: &InitContext<'_>, target: &mut [TensorMut<'_>])
                 let width = neurons.sources.len();
                 for (index, value) in new.values.iter_mut().enumerate() {
                     let neuron = index % width;
-                    let from = way.incoming(neuron, &neurons, old, &above[number]);
+                    let from = if way.is_of_above(neuron, &neurons) { &above[number] } else { old };
                     *value = from.values[index / width * neurons.counts.len() + neurons.sources[neuron]];
                 }
             }

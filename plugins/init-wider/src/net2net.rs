@@ -7,7 +7,7 @@
 //! which gives the function up. It is off by default here; `sapwood/lemon` shares unevenly instead. It is asked by a strategy
 //! that widens, such as `sapwood/widen`; a new block is a copy of its source.
 
-use sapwood_plugin::{Claim, Error, InitContext, LayerInitializer, Plugin, Result, TensorMut, TensorView};
+use sapwood_plugin::{Claim, Error, InitContext, LayerInitializer, Plugin, Result, TensorMut};
 
 use crate::{Neurons, Way, add_noise, fill};
 
@@ -36,16 +36,6 @@ impl Plugin for Net2Net {
 }
 
 impl Way for Net2Net {
-    fn incoming<'a>(
-        &self,
-        _: usize,
-        _: &Neurons,
-        own: &TensorView<'a>,
-        _: &TensorView<'a>,
-    ) -> TensorView<'a> {
-        *own
-    }
-
     fn share(&self, neuron: usize, neurons: &Neurons) -> f64 {
         1.0 / neurons.count(neuron) as f64
     }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::support::{Bench, built_plugins, files_below, manifest, plugin_folders};
+use crate::support::{Bench, built_plugins, files_below, manifest, plugin_folders, root};
 
 #[test]
 fn every_plugin_is_listed_and_says_what_it_takes() {
@@ -67,6 +67,36 @@ fn every_plugin_has_a_page_that_names_each_of_its_keys() {
             }
         }
     }
+}
+
+/// `.ci/pages` has written them; what studies found, at their end, is whatever it was.
+#[test]
+fn the_docs_have_every_methods_page_as_it_is_now() {
+    let bench = Bench::new();
+    let mut pages = 0;
+    for library in built_plugins() {
+        let library = library.to_str().expect("a path in plain text");
+        let said = bench.sapwood(&["plugin", "inspect", library, "--json"]).good();
+        let said: serde_json::Value = serde_json::from_str(&said).expect("JSON was asked for");
+        for plugin in plugins_of(&said[0], "/plugins").filter(|plugin| plugin["kind"] != "reporter") {
+            let id = text_of(plugin, "id");
+            let now = bench.sapwood(&["plugin", "inspect", id, "--markdown"]).good();
+            let name = id.rsplit('/').next().expect("an id has a name");
+            let page = root().join(format!("docs/methods/{name}.md"));
+            let written =
+                fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+            // What the binary says is compared without spaces at the ends of its lines.
+            let written: String = written.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
+            assert!(
+                written.starts_with(now.trim_end()),
+                "{} is not what the plugin says: .ci/pages",
+                page.display()
+            );
+            pages += 1;
+        }
+    }
+    let there = fs::read_dir(root().join("docs/methods")).expect("the pages").count();
+    assert_eq!(there, pages, "a page of a method that is gone");
 }
 
 /// What a finished study found stands on the pages of its plugins, and nowhere else.

@@ -186,8 +186,43 @@ fn arms(sensible: bool) -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// The tiny study with four layers, one seed and 24 steps.
+/// Steps that each pair is trained for.
+fn steps() -> usize {
+    if at_the_quickstarts_size() { 50 } else { 24 }
+}
+
+/// With `SAPWOOD_PAIRS=quickstart` pairs are trained at the size of the quickstart's model, but for its depth, which no
+/// doubling divides, and on its text: a proof of minutes.
+fn at_the_quickstarts_size() -> bool {
+    std::env::var("SAPWOOD_PAIRS").is_ok_and(|size| size == "quickstart")
+}
+
+/// The tiny study with four layers, one seed and 24 steps, or as the quickstart has it.
 pub(super) fn bench() -> Bench {
+    if !at_the_quickstarts_size() {
+        return tiny();
+    }
+    let bench = Bench::with(&[
+        ("seeds = [1, 2]", "seeds = [1]"),
+        ("compare = [\"tokens\", \"compute\"]", "compare = [\"tokens\"]"),
+        ("layers = 2", "layers = 4"),
+        ("width = 16", "width = 64"),
+        ("heads = 2", "heads = 4"),
+        ("context = 16", "context = 64"),
+        (
+            "sequences_per_step = 4\nmicro_batch_sequences = 4",
+            "sequences_per_step = 8\nmicro_batch_sequences = 8",
+        ),
+        ("rate = 1e-2", "rate = 3e-3"),
+        ("steps = 40", "steps = 50"),
+        ("every_steps = 10\nsequences = 16", "every_steps = 50\nsequences = 16"),
+        ("every_steps = 10\nkeep = 2", "every_steps = 100\nkeep = 1"),
+    ]);
+    bench.write("text.txt", include_bytes!("../../configs/pride-and-prejudice.txt"));
+    bench
+}
+
+fn tiny() -> Bench {
     Bench::with(&[
         ("seeds = [1, 2]", "seeds = [1]"),
         ("compare = [\"tokens\", \"compute\"]", "compare = [\"tokens\"]"),
@@ -222,12 +257,13 @@ fn every_pair_that_makes_sense_trains_and_no_two_strategies_decide_alike() {
     bench.add_to_study(&WITHOUT_GROWTH.iter().map(alone).collect::<String>());
     bench.add_to_study(&arms.iter().map(|(_, lines)| lines.as_str()).collect::<String>());
     bench.study().good();
+    let wanted = steps();
     for (arm, _) in &arms {
         let steps = json_lines(&run_of(&bench, arm).join("metrics.jsonl"));
         // What is no number is null in JSON.
         let is_number = |step: &Value| step["loss_nats_per_token"].is_number();
-        assert!(steps.len() == 24 && steps.iter().all(is_number), "{arm}: {} steps", steps.len());
-        let (first, last) = (&steps[0], &steps[23]);
+        assert!(steps.len() == wanted && steps.iter().all(is_number), "{arm}: {} steps", steps.len());
+        let (first, last) = (&steps[0], &steps[wanted - 1]);
         assert!(first["depth"] != last["depth"] && last["depth"] == 4, "{arm}: {first} to {last}");
         let loss = |step: &Value| step["loss_nats_per_token"].as_f64().expect("a number");
         let (before, after) = (loss(first), loss(last));
@@ -261,16 +297,21 @@ fn hidden_layers_become_wider_by_every_initializer_that_can() {
         &pairs.iter().map(|(strategy, made_by)| widening_arm(*strategy, *made_by)).collect::<String>(),
     );
     bench.study().good();
+    let final_width = if at_the_quickstarts_size() { 256 } else { 64 };
     for ((strategy, _), (made_by, _)) in pairs {
         let run = run_of(&bench, &format!("{strategy}_{made_by}"));
         let steps = json_lines(&run.join("metrics.jsonl"));
         let loss = |step: &Value| step["loss_nats_per_token"].as_f64().expect("a number");
-        assert!(steps.len() == 24 && loss(&steps[23]) < loss(&steps[0]) - 0.5, "{strategy} {made_by}");
+        let last = self::steps() - 1;
+        assert!(
+            steps.len() == last + 1 && loss(&steps[last]) < loss(&steps[0]) - 0.5,
+            "{strategy} {made_by}"
+        );
         let edits = json_lines(&run.join("decisions.jsonl")).into_iter();
         let widths: Vec<Value> = edits.filter_map(|line| line.get("mlp_width").cloned()).collect();
         assert_eq!(
             widths.last().map(|width| width[1].clone()),
-            Some(64.into()),
+            Some(final_width.into()),
             "{strategy} {made_by}: {widths:?}"
         );
     }

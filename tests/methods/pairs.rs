@@ -29,7 +29,7 @@ pub(super) const STRATEGIES: [Strategy; 17] = [
     ),
     strategy(
         "stack-once",
-        r#"use = "sapwood/stack", config = { factor = 2, grow_after_steps = 10, optimizer = "copy" }"#,
+        r#"use = "sapwood/stack", config = { factor = 2, grow_after_steps = 11, optimizer = "copy" }"#,
         true,
     ),
     strategy("gradual-last", r#"use = "sapwood/gradual", config = { stages = 4, place = "last" }"#, true),

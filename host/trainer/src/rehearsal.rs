@@ -244,7 +244,7 @@ impl<'a> Rehearsing<'a> {
             phase.ends_with_a_copy = true;
         }
         let losses = vec![vec![loss; probe.steps as usize]; probe.candidates.len()];
-        let probed = Event::Probed(Probed { step: self.step.0, losses });
+        let probed = Event::Probed(Probed { step: self.step.0, steps: probe.steps, losses });
         let mut boundary = Boundary::new(&self.course, rules, self.moment(true));
         let mut actions = Actions::new(&mut boundary);
         strategy.ask("on_event", |strategy| strategy.on_event(&probed, &mut actions))?;

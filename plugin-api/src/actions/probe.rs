@@ -19,7 +19,9 @@ pub struct Probe {
 pub struct Probed {
     /// The coming step.
     pub step: u64,
-    /// Of each candidate, in their order, the training loss of each step in nats per token; shorter than the others where a
+    /// Steps that each candidate was given.
+    pub steps: u64,
+    /// Of each candidate, in their order, the training loss of each step in nats per token; shorter than the steps where a
     /// loss was no number.
     pub losses: Vec<Vec<f64>>,
 }
@@ -27,10 +29,9 @@ pub struct Probed {
 impl Probed {
     /// The mean loss of each candidate over its last steps, at least one; infinite for one that did not get through.
     pub fn mean_of_last(&self, steps: usize) -> Vec<f64> {
-        let longest = self.losses.iter().map(Vec::len).max().unwrap_or(0);
         let mean = |losses: &Vec<f64>| {
             let last = &losses[losses.len().saturating_sub(steps.max(1))..];
-            if losses.len() < longest || last.is_empty() {
+            if (losses.len() as u64) < self.steps || last.is_empty() {
                 return f64::INFINITY;
             }
             last.iter().sum::<f64>() / last.len() as f64

@@ -259,7 +259,7 @@ impl Driving<'_> {
             losses.push(steps.map(|step| self.run.loss(step, tried.blocks.len()) + added).collect());
             self.flops += self.run.flops_of_a_step(&tried) * probe.steps as f64;
         }
-        Ok(Probed { step: self.step, losses })
+        Ok(Probed { step: self.step, steps: probe.steps, losses })
     }
 
     /// Carries out what was asked for, unless the strategy takes it back.

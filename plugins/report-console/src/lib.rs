@@ -60,14 +60,15 @@ impl MetricReporter for Console {
         match event {
             RunEvent::RunStarted { run, first_step, .. } => self.run_started(run, *first_step),
             RunEvent::Step { .. } => self.step(event),
-            RunEvent::Edited { run, receipt } => self.say(&format!(
-                "{run}: grows from {} to {} blocks before step {}, loss {:.4} -> {:.4}",
-                receipt.depth_before,
-                receipt.depth_after,
-                receipt.step,
-                receipt.loss_before,
-                receipt.loss_after
-            )),
+            RunEvent::Edited { run, receipt } => {
+                let (before, after, what) = match receipt.mlp_width {
+                    Some([before, after]) => (before, after, "neurons in each hidden layer"),
+                    None => (receipt.depth_before, receipt.depth_after, "blocks"),
+                };
+                let (step, losses) = (receipt.step, (receipt.loss_before, receipt.loss_after));
+                let loss = format!("loss {:.4} -> {:.4}", losses.0, losses.1);
+                self.say(&format!("{run}: grows from {before} to {after} {what} before step {step}, {loss}"))
+            }
             RunEvent::RunFinished { run, steps, loss_nats_per_token, wall_seconds, .. } => {
                 let what = format!("finished after {steps} steps, validation loss {loss_nats_per_token:.4}");
                 self.run_ended(run, &format!("{what}, {wall_seconds:.1} s of training"))

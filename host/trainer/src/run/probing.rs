@@ -30,7 +30,7 @@ impl Run<'_> {
         }
         let (step, flops) = (self.state.step, self.state.costs.flops.total());
         self.logs.decisions.add(&Decision::Probed { step, losses: losses.clone(), flops })?;
-        Ok(Probed { step: step.0, losses })
+        Ok(Probed { step: step.0, steps: probe.steps, losses })
     }
 
     /// Trains one candidate, and leaves the engine as that made it.

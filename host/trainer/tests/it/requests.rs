@@ -381,7 +381,10 @@ fn a_probe_that_is_interrupted_is_made_anew_and_paid_once() {
 #[test]
 fn a_candidate_that_diverges_is_told_as_such() {
     let losses = vec![vec![2.0, 1.0], vec![0.5], vec![3.0, 2.5]];
-    assert_eq!(Probed { step: 0, losses }.mean_of_last(1), [1.0, f64::INFINITY, 2.5]);
+    let means = |losses| Probed { step: 0, steps: 2, losses }.mean_of_last(1);
+    assert_eq!(means(losses), [1.0, f64::INFINITY, 2.5]);
+    let nobody_got_through = vec![vec![0.5], vec![]];
+    assert_eq!(means(nobody_got_through), [f64::INFINITY, f64::INFINITY]);
 }
 
 #[test]

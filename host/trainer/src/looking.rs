@@ -1,6 +1,8 @@
 //! What batches that are kept for it show of a model before and after it is edited: losses, logits, activations, gradients.
 
-use engine::{Engine, LayerId, ModelShape, Part, StepPlan, TensorId, TokenBatch, Trainable, Wait, Wanted};
+use engine::{
+    Engine, LayerId, ModelShape, Part, Recompute, StepPlan, TensorId, TokenBatch, Trainable, Wait, Wanted,
+};
 
 use crate::TrainError;
 use crate::course::Course;
@@ -59,7 +61,8 @@ fn activation_rms(
     Ok(blocks.iter().map(|block| (block.layer, block.activation_rms)).collect())
 }
 
-/// Of these blocks' tensors, those that train on that course and whose gradient is zero throughout.
+/// Of these blocks' tensors, those that train on that course and whose gradient is zero throughout. Keeps no more in memory
+/// than a step of the run, which recomputes as much.
 ///
 /// # Errors
 /// What the engine answers.
@@ -69,9 +72,10 @@ pub(crate) fn without_gradient(
     batches: &[TokenBatch],
     course: &Course,
     layers: &[LayerId],
+    recompute: Recompute,
 ) -> Result<Vec<TensorId>, TrainError> {
     let Some(batch) = batches.first().filter(|_| !layers.is_empty()) else { return Ok(Vec::new()) };
-    let plan = plan_of(course, course.trainable.clone(), batch);
+    let plan = StepPlan { recompute, ..plan_of(course, course.trainable.clone(), batch) };
     // It is never optimized: the next step takes its place.
     engine.step(batch, &plan)?;
     let trained = plan.trained(shape, &course.layers());

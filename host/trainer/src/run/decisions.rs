@@ -213,7 +213,9 @@ impl Run<'_> {
         let engine = &mut *self.parts.engine;
         let Some(seen_before) = seen_before else { return Ok(Verdict::Kept) };
         let shape = &course.shape(&self.parts.config.model);
-        let without_gradient = without_gradient(engine, shape, &self.looks, course, &grown.made())?;
+        let recompute = self.parts.config.training.recompute;
+        let without_gradient =
+            without_gradient(engine, shape, &self.looks, course, &grown.made(), recompute)?;
         let looks =
             Looks { before: seen_before, after: seen(engine, &self.looks, course)?, without_gradient };
         let receipt = growth::receipt(self.state.step, &grown, before, engine, &looks)?;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use engine::{TensorId, TensorState};
 use plugin_host::api::{
     self, Action, Batch, Claim, Event, Gate, InitContext, Insert, LayerId, LayerInitializer, MomentsRule,
-    Probe, Probed, RateFactor, ScheduleChange, ScheduleShape, TensorMut, Which, Widen,
+    Probe, Probed, RateFactor, Saved, ScheduleChange, ScheduleShape, TensorMut, Which, Widen,
 };
 use trainer::checkpoint;
 use trainer::records::Decision;
@@ -360,6 +360,47 @@ fn what_a_probe_shows_is_acted_on_before_the_same_step() {
     let depths: Vec<usize> = bench.steps().iter().map(|step| step.depth).collect();
     assert_eq!(depths, [[1; 6].as_slice(), &[2; 14]].concat());
     assert!(labels(&bench.decisions()).contains(&"6: 1 -> 2 blocks".to_owned()));
+}
+
+/// Writes into each new block how many it has made before.
+struct Counting(u64);
+
+impl LayerInitializer for Counting {
+    fn init(&mut self, context: &InitContext<'_>, target: &mut [TensorMut<'_>]) -> api::Result<Claim> {
+        let made_before = self.0 as f32;
+        self.0 += 1;
+        Filling(|first| first, Claim::None).init(context, target)?;
+        target.iter_mut().for_each(|tensor| tensor.values[0] += made_before);
+        Ok(Claim::None)
+    }
+
+    fn moments(&self) -> MomentsRule {
+        MomentsRule::Zero
+    }
+
+    fn save(&self) -> api::Result<Saved> {
+        Saved::new(0, &self.0)
+    }
+
+    fn restore(&mut self, saved: &Saved) -> api::Result<()> {
+        self.0 = saved.read(0)?;
+        Ok(())
+    }
+}
+
+#[test]
+fn an_initializer_does_not_remember_what_it_made_for_a_probe() {
+    let by_counting = |strategy| {
+        let bench = Bench::new();
+        let engine = bench.scripted();
+        bench.run_by(strategy, Box::new(Counting(0)), engine, &AtomicBool::new(false)).expect("a good run");
+        newest(&bench)
+    };
+    let unprobed = Told::to(|context, actions| match context.step {
+        6 => actions.push(insertion()).map(drop),
+        _ => Ok(()),
+    });
+    assert_eq!(by_counting(probing(true, None)), by_counting(unprobed));
 }
 
 #[test]

@@ -306,14 +306,11 @@ fn insertion() -> Action {
 }
 
 /// Before step 6 tries three ways to go on for four steps, and takes the second where `takes` says so.
-fn probing(takes: bool, interrupt: Option<&'static AtomicBool>) -> Told {
+fn probing(takes: bool) -> Told {
     let candidates =
         vec![vec![], vec![insertion()], vec![Action::Schedule(ScheduleChange::Scale(0.1)), insertion()]];
     let strategy = Told::to(move |context, actions| {
         if context.step == 6 {
-            if let Some(interrupt) = interrupt {
-                interrupt.store(true, Ordering::Relaxed);
-            }
             actions.probe(Probe { candidates: candidates.clone(), steps: 4 })?;
         }
         Ok(())
@@ -340,7 +337,7 @@ fn a_probe_leaves_no_trace_but_its_costs() {
     let plain = Bench::new();
     let without = good(&plain, Told::to(|_, _| Ok(())));
     let bench = Bench::new();
-    let with = good(&bench, probing(false, None));
+    let with = good(&bench, probing(false));
     let same = |bench: &Bench| {
         let steps =
             bench.steps().into_iter().map(|step| (step.step, step.loss_nats_per_token, step.learning_rate));
@@ -356,7 +353,7 @@ fn a_probe_leaves_no_trace_but_its_costs() {
 #[test]
 fn what_a_probe_shows_is_acted_on_before_the_same_step() {
     let bench = Bench::new();
-    good(&bench, probing(true, None));
+    good(&bench, probing(true));
     let depths: Vec<usize> = bench.steps().iter().map(|step| step.depth).collect();
     assert_eq!(depths, [[1; 6].as_slice(), &[2; 14]].concat());
     assert!(labels(&bench.decisions()).contains(&"6: 1 -> 2 blocks".to_owned()));
@@ -400,19 +397,24 @@ fn an_initializer_does_not_remember_what_it_made_for_a_probe() {
         6 => actions.push(insertion()).map(drop),
         _ => Ok(()),
     });
-    assert_eq!(by_counting(probing(true, None)), by_counting(unprobed));
+    assert_eq!(by_counting(probing(true)), by_counting(unprobed));
 }
 
 #[test]
 fn a_probe_that_is_interrupted_is_made_anew_and_paid_once() {
     let whole = Bench::new();
-    let wanted = good(&whole, probing(true, None));
+    let wanted = good(&whole, probing(true));
     let bench = Bench::new();
-    let interrupt: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
-    let filling = || Filling(|first| first, Claim::None);
-    let cut = bench.run_with(probing(true, Some(interrupt)), filling(), bench.scripted(), interrupt);
+    // By the initializer of the second candidate: the first has been trained, and is to be paid again.
+    static INTERRUPT: AtomicBool = AtomicBool::new(false);
+    let interrupting = |first| {
+        INTERRUPT.store(true, Ordering::Relaxed);
+        first
+    };
+    let filling = Filling(interrupting, Claim::None);
+    let cut = bench.run_with(probing(true), filling, bench.scripted(), &INTERRUPT);
     assert!(matches!(cut, Err(TrainError::Interrupted { step }) if step.0 == 6), "{cut:?}");
-    let summary = good(&bench, probing(true, None));
+    let summary = good(&bench, probing(true));
     assert_eq!((summary.costs.flops, summary.costs.probes), (wanted.costs.flops, wanted.costs.probes));
     assert_eq!((bench.steps(), newest(&bench)), (whole.steps(), newest(&whole)));
     let log = |bench: &Bench| std::fs::read_to_string(bench.folder().decisions_file()).expect("a log");

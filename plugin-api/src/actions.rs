@@ -13,7 +13,7 @@ pub use batch::Batch;
 pub use execution::{Gate, Pass};
 pub use probe::{Probe, Probed};
 pub use rates::{RateFactor, ScheduleShape};
-pub use widen::Widen;
+pub use widen::{Widen, WidenedMoments, Widths};
 
 use crate::{LayerId, Result};
 
@@ -360,11 +360,11 @@ impl<'a> Actions<'a> {
         self.take(Action::Probe(probe))
     }
 
-    /// Makes the hidden layers of all MLPs wider, in a host of revision 2 and later.
+    /// Makes the model wider, in a host of revision 2 and later.
     ///
     /// # Errors
-    /// A refusal: no such slot, a width that is not above the present one or is beyond the model's own, or a host that
-    /// cannot.
+    /// A refusal: no such slot, nothing that would be wider, a part that would be narrower or is beyond the model's own, or a
+    /// host that cannot.
     pub fn widen(&mut self, widen: Widen) -> Result<()> {
         self.take(Action::Widen(widen))
     }

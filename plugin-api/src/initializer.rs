@@ -66,6 +66,11 @@ impl Role {
     /// The bias of such a map.
     pub const BRANCH_OUTPUT_BIAS: Role = Role(6);
 
+    /// Rows by token, `[vocabulary, width]`; also the head's weight. Among shared tensors only.
+    pub const TOKEN_EMBEDDING: Role = Role(7);
+    /// Rows by position, `[context, width]`. Among shared tensors only.
+    pub const POSITION_EMBEDDING: Role = Role(8);
+
     /// Whether the tensor belongs to the last linear map of a branch: where both of these are zero, the
     /// branch adds nothing.
     pub fn is_branch_output(self) -> bool {
@@ -112,7 +117,7 @@ pub struct BlockView<'a> {
 /// What an initializer knows about the block that it fills in.
 #[derive(Clone, Copy, Debug)]
 pub struct InitContext<'a> {
-    /// The new block's identity.
+    /// The new block's identity; [`LayerId::SHARED`] where the tensors that all blocks share are to be made wider.
     pub layer: LayerId,
     /// Where it will stand, 0 = next to the embeddings.
     pub position: usize,

@@ -97,6 +97,7 @@ pub mod testing;
 pub use actions::{
     Above, Action, ActionSink, Actions, Batch, Gate, Insert, MomentsRule, OptimizerChange, OptimizerRule,
     Pass, Probe, Probed, Pushed, RateFactor, Replace, ScheduleChange, ScheduleShape, Train, Which, Widen,
+    WidenedMoments, Widths,
 };
 pub use error::{Error, Panicked, Result};
 pub use facts::{Descriptor, InterfaceFacts, Kind, LibraryFacts};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Actions, Claim, Key, Measure, Measured, Probed, Result, Saved};
+use crate::{Actions, Claim, Key, Measure, Measured, Probed, Result, Saved, Widths};
 
 /// Decides when, where and how the model grows, and what trains.
 ///
@@ -75,6 +75,12 @@ impl<S: GrowthStrategy + ?Sized> GrowthStrategy for Box<S> {
 #[repr(transparent)]
 pub struct LayerId(pub u64);
 
+impl LayerId {
+    /// No block: what all blocks share, the embeddings and the final norm, where an initializer is asked for it
+    /// ([`Widen`](crate::Widen)).
+    pub const SHARED: LayerId = LayerId(u64::MAX);
+}
+
 impl fmt::Display for LayerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -118,6 +124,14 @@ pub struct ModelFacts {
     pub mlp_width: usize,
 }
 
+impl ModelFacts {
+    /// How wide it is; from a host that does not tell of hidden layers, those are taken for GPT-2's.
+    pub fn widths(&self) -> Widths {
+        let mlp_width = if self.mlp_width == 0 { 4 * self.width } else { self.mlp_width };
+        Widths { width: self.width, heads: self.heads, mlp_width }
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_zero(number: &usize) -> bool {
     *number == 0
@@ -148,9 +162,10 @@ pub struct Plan {
     /// refused before its first step; without the announcement every such request is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executes: bool,
-    /// Neurons of each MLP's hidden layer at step 0, where they are fewer than the model's ([`Actions::widen`]).
+    /// How wide the model is at step 0, where that is less than in the end ([`Actions::widen`]): the first coordinates,
+    /// heads and neurons of the initial model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mlp_width: Option<usize>,
+    pub widths: Option<Widths>,
     /// What it wants to have measured, told by [`Event::Measured`]. An engine that cannot is refused before the first step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measure: Option<Measure>,
@@ -165,7 +180,7 @@ impl Plan {
             slots: Vec::new(),
             phases: Vec::new(),
             executes: false,
-            mlp_width: None,
+            widths: None,
             measure: None,
         }
     }
@@ -302,9 +317,9 @@ pub struct GrowthReceipt {
     pub largest_logit_change: Option<f64>,
     /// What the initializers claimed, the weakest of them; `None` where nothing was inserted.
     pub claim: Option<Claim>,
-    /// Neurons of each MLP's hidden layer before and after, where they have become more.
+    /// How wide the model was before and is after, where that has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mlp_width: Option<[usize; 2]>,
+    pub widths: Option<[Widths; 2]>,
     /// RMS of what each block left in the residual stream on the probe batch before, from the embeddings up; empty from an
     /// engine that measures losses alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

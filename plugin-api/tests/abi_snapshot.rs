@@ -188,7 +188,7 @@ fn values(text: &mut String) {
         largest_token_loss_change: 0.5,
         largest_logit_change: None,
         claim: Some(Claim::Exact),
-        mlp_width: None,
+        widths: None,
         activation_rms_before: Vec::new(),
         activation_rms_after: Vec::new(),
         without_gradient: Vec::new(),

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, mem};
 
 use engine::{
     AdamW, Edit, Engine, EngineError, EngineInfo, Execution, LayerId, ModelShape, Moments, Part, StepMemory,
-    StepOutcome, StepPlan, TensorId, TokenBatch, Wait,
+    StepOutcome, StepPlan, TensorId, TokenBatch, Wait, Widths,
 };
 
 use crate::{NAME, adamw, evaluate, operation::Compute, param, stack::Stack, step};
@@ -41,8 +41,8 @@ impl<B: Compute<Plain = B>> Engine for Oracle<B> {
         self.stack.layers.clone()
     }
 
-    fn mlp_width(&self) -> usize {
-        self.stack.shape.hidden()
+    fn widths(&self) -> Widths {
+        self.stack.shape.widths()
     }
 
     fn memory(&self, _: &[LayerId], _: &StepPlan, _: usize, _: usize) -> Option<StepMemory> {

@@ -44,9 +44,9 @@ impl<B: Backend> Stack<B> {
         match edit {
             Edit::Insert { at, layer, weights } => self.insert(at.0, layer, weights),
             Edit::Remove { layer } => self.remove(layer),
-            Edit::ResizeMlp { mlp_width, blocks } => {
-                let to = self.shape.with_hidden(mlp_width);
-                for (id, spec, weights) in check_resized(&self.layers, &self.shape, &to, blocks)? {
+            Edit::Resize { widths, weights } => {
+                let to = self.shape.with_widths(widths);
+                for (id, spec, weights) in check_resized(&self.layers, &self.shape, &to, weights)? {
                     let mut param = Param::zero(spec, &self.device);
                     param.set_weights(id, &weights)?;
                     self.params.insert(id, param);

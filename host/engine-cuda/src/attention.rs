@@ -22,7 +22,7 @@ struct Tiling {
 
 impl Tiling {
     fn of(form: &Form) -> Tiling {
-        let (tiles, slices) = (form.length.div_ceil(TILE), form.head_width().div_ceil(SLICE));
+        let (tiles, slices) = (form.length.div_ceil(TILE), form.head_width.div_ceil(SLICE));
         Tiling { tiles, slices, blocks: form.sequences * form.heads * tiles * slices }
     }
 }
@@ -54,7 +54,7 @@ impl<D: Driver> Cuda<D> {
         let len = dots(form);
         let mut numbers = self.numbers.borrow_mut();
         let dots = self.reserve(&mut numbers, size_of::<f32>() * len)?;
-        let (mixed, dy, width) = (forward.mixed.read()?, gradient.read()?, count(form.head_width()));
+        let (mixed, dy, width) = (forward.mixed.read()?, gradient.read()?, count(form.head_width));
         let arguments = [mixed, dy, Argument::Write(&mut *dots), long(len), width];
         self.launch("attention_dots", Blocks::of_warps(len), &arguments)?;
         for kernel in ["attention_query_gradient", "attention_key_gradient"] {
@@ -73,7 +73,7 @@ impl<D: Driver> Cuda<D> {
         tiling: &Tiling,
         buffers: [Argument<'_, D::Memory>; N],
     ) -> Result<(), EngineError> {
-        let measures = [form.length, form.heads, form.head_width(), tiling.tiles, tiling.slices];
+        let measures = [form.length, form.heads, form.head_width, tiling.tiles, tiling.slices];
         let arguments: Vec<_> = buffers.into_iter().chain(measures.map(count)).collect();
         self.launch(kernel, Blocks::of(tiling.blocks), &arguments)
     }

@@ -10,8 +10,16 @@ use engine_native::{
     },
 };
 
-const FORM: Form =
-    Form { sequences: 4, length: 256, width: 256, hidden: 1024, heads: 4, vocabulary: 1024, epsilon: 1e-5 };
+const FORM: Form = Form {
+    sequences: 4,
+    length: 256,
+    width: 256,
+    hidden: 1024,
+    heads: 4,
+    head_width: 64,
+    vocabulary: 1024,
+    epsilon: 1e-5,
+};
 
 type Buffer = <Cpu as Kernels>::Buffer;
 

@@ -35,9 +35,9 @@ pub(crate) struct Arena<B> {
 pub(crate) struct Gradients<B> {
     /// Of the residual stream, `[N, C]`.
     pub(crate) stream: B,
-    /// Of a branch, `[N, C]`.
+    /// Of a branch, `[N, C]`, or of what attention gave out, `[N, A]`.
     pub(crate) branch: B,
-    /// Of the hidden layer, `[N, 4 C]`, or of queries, keys and values, `[N, 3 C]`.
+    /// Of the hidden layer, `[N, 4 C]`, or of queries, keys and values, `[N, 3 A]`.
     pub(crate) wide: B,
     /// Of the stream times a gate, `[N, C]`.
     pub(crate) gated: Option<B>,
@@ -88,21 +88,21 @@ impl Layout {
     pub(crate) fn elements(&self, form: &Form) -> usize {
         let (rows, width) = (form.rows(), form.width);
         let pools: usize = self.pools(form).iter().map(|(made, columns)| made * columns * rows).sum();
-        let streams = if self.gradients { 2 } else { 0 } + usize::from(self.gated);
-        let wide = if self.gradients { wide(form) } else { 0 };
+        let streams = usize::from(self.gradients) + usize::from(self.gated);
+        let inside = if self.gradients { branch(form) + wide(form) } else { 0 };
         let compact = usize::from(self.gradients && self.compact.is_some());
         let (losses, logits) = (rows, rows_of_logits(form) * form.vocabulary);
-        pools + (1 + streams + compact) * rows * width + rows * wide + losses + logits
+        pools + (1 + streams + compact) * rows * width + rows * inside + losses + logits
     }
 
     /// Buffers made of each kind and the elements that a row takes in one.
     fn pools(&self, form: &Form) -> [(usize, usize); 8] {
-        let (counts, width) = (&self.counts, form.width);
+        let (counts, width, attention) = (&self.counts, form.width, form.attention_width());
         [
             (counts.inputs.made, width),
             (counts.middles.made, width),
-            (counts.qkv.made, 3 * width),
-            (counts.mixed.made, width),
+            (counts.qkv.made, 3 * attention),
+            (counts.mixed.made, attention),
             (counts.normalizers.made, 2 * form.heads),
             (counts.hidden.made, form.hidden),
             (counts.activated.made, form.hidden),
@@ -156,7 +156,7 @@ impl<B> Arena<B> {
         let stream = || kernels.zeros(rows * width);
         let gradients = self.gradients.get_or_insert_with(|| Gradients {
             stream: stream(),
-            branch: stream(),
+            branch: kernels.zeros(rows * branch(form)),
             wide: kernels.zeros(rows * wide(form)),
             gated: None,
             compact: None,
@@ -172,7 +172,12 @@ impl<B> Arena<B> {
 
 /// The widest gradient inside of a block: of its hidden layer, or of queries, keys and values.
 fn wide(form: &Form) -> usize {
-    form.hidden.max(3 * form.width)
+    form.hidden.max(3 * form.attention_width())
+}
+
+/// The widest gradient on either side of a branch's output.
+fn branch(form: &Form) -> usize {
+    form.width.max(form.attention_width())
 }
 
 /// Rows whose logits exist at once.
@@ -264,10 +269,19 @@ mod tests {
     /// What is told before is what is made.
     fn check(plan: &StepPlan) {
         let (shape, stack) = (contract::tiny_shape(), [0, 1, 2].map(LayerId));
-        let form =
-            Form { sequences: 3, length: 5, width: 8, hidden: 32, heads: 2, vocabulary: 11, epsilon: 1e-5 };
         let layout = Layout::new(&Plan::new(&shape, &stack, plan));
-        let arena = Arena::new(&layout, &form, &Reference);
+        for heads in [1, 2, 5] {
+            check_form(&layout, &form(heads), plan);
+        }
+    }
+
+    fn form(heads: usize) -> Form {
+        let (width, hidden, head_width) = (8, 32, 4);
+        Form { sequences: 3, length: 5, width, hidden, heads, head_width, vocabulary: 11, epsilon: 1e-5 }
+    }
+
+    fn check_form(layout: &Layout, form: &Form, plan: &StepPlan) {
+        let arena = Arena::new(layout, form, &Reference);
         let pools =
             [&arena.inputs, &arena.middles, &arena.qkv, &arena.mixed, &arena.normalizers, &arena.hidden];
         let pools = pools.into_iter().chain([&arena.activated, &arena.moments]).flatten();
@@ -276,7 +290,7 @@ mod tests {
             [Some(&g.stream), Some(&g.branch), Some(&g.wide), g.gated.as_ref(), g.compact.as_ref()]
         });
         let made: usize = pools.chain(single).chain(gradients.flatten()).map(Vec::len).sum();
-        assert_eq!(layout.elements(&form), made, "{plan:?}");
+        assert_eq!(layout.elements(form), made, "{} heads, {plan:?}", form.heads);
     }
 
     #[test]

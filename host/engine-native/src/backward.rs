@@ -222,9 +222,10 @@ impl<K: Kernels> Pass<'_, K> {
         Gradients { stream, branch, wide, gated, .. }: &mut Gradients<K::Buffer>,
     ) {
         let [gain, shift, qkv_w, qkv_b, mixed_w, mixed_b, ..] = &mut *block.tensors;
-        let (kernels, form, width) = (self.kernels, self.form, self.form.width);
+        let (kernels, form) = (self.kernels, self.form);
+        let (width, attention) = (form.width, form.attention_width());
         let (mixed, normed) = (&arena.mixed[slots.mixed], &mut arena.normed);
-        let output = self.linear(width, width);
+        let output = self.linear(attention, width);
         let dy = self.branch_gradient(entry.attention_gate, stream, gated);
         if needs.qkv {
             self.count_input(output);
@@ -241,7 +242,7 @@ impl<K: Kernels> Pass<'_, K> {
         kernels.attention_backward(&form, &forward, branch, wide);
         self.flops.attention_backward.0 += 2 * self.attention_flops();
 
-        let inner = self.linear(width, 3 * width);
+        let inner = self.linear(width, 3 * attention);
         let (x, moments) = (&arena.inputs[slots.input], &mut arena.moments[slots.moments_1]);
         let norm = Norm { gain: &gain.weights, shift: &shift.weights };
         if needs.norm_1 {

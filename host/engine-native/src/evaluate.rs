@@ -15,7 +15,7 @@ const MOST_ELEMENTS: usize = 1 << 22;
 
 /// What is evaluated at once of so many sequences.
 pub(crate) fn at_once(form: Form) -> Form {
-    let most = MOST_ELEMENTS / (form.hidden.max(4 * form.width) * form.length);
+    let most = MOST_ELEMENTS / (form.hidden.max(4 * form.width.max(form.attention_width())) * form.length);
     Form { sequences: most.clamp(1, form.sequences), ..form }
 }
 

@@ -148,18 +148,19 @@ impl<K: Kernels> Pass<'_, K> {
     ) {
         let [gain, shift, qkv_w, qkv_b, mixed_w, mixed_b, ..] =
             block.tensors.each_ref().map(|param| &param.weights);
-        let (kernels, form, width) = (self.kernels, self.form, self.form.width);
+        let (kernels, form) = (self.kernels, self.form);
+        let (width, attention) = (form.width, form.attention_width());
         let (input, normed) = (&arena.inputs[slots.input], &mut arena.normed);
         let moments = &mut arena.moments[slots.moments_1];
         kernels.layer_norm(&form, input, &Norm { gain, shift }, normed, moments);
         let qkv = &mut arena.qkv[slots.qkv];
-        kernels.linear(self.forward_linear(width, 3 * width), normed, qkv_w, qkv_b, Epilogue::Bias, qkv);
+        kernels.linear(self.forward_linear(width, 3 * attention), normed, qkv_w, qkv_b, Epilogue::Bias, qkv);
         let mixed = &mut arena.mixed[slots.mixed];
         kernels.attention(&form, qkv, mixed, &mut arena.normalizers[slots.normalizers]);
         self.flops.attention_forward.0 += self.attention_flops();
         let (middle, residual) =
             (&mut arena.middles[slots.middle], Epilogue::Residual { stream: input, gate });
-        kernels.linear(self.forward_linear(width, width), mixed, mixed_w, mixed_b, residual, middle);
+        kernels.linear(self.forward_linear(attention, width), mixed, mixed_w, mixed_b, residual, middle);
     }
 
     /// The MLP up to its GELU.
@@ -187,8 +188,8 @@ impl<K: Kernels> Pass<'_, K> {
 
     /// Causal attention's forward pass: scores and values, each over `T (T + 1) / 2` pairs of a sequence.
     pub(crate) fn attention_flops(&self) -> u128 {
-        let Form { sequences, length, width, .. } = self.form;
-        2 * (width * length * (length + 1) * sequences) as u128
+        let Form { sequences, length, .. } = self.form;
+        2 * (self.form.attention_width() * length * (length + 1) * sequences) as u128
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Form {
     pub hidden: usize,
     /// Attention heads, `H`.
     pub heads: usize,
+    /// Width of one head, `D`.
+    pub head_width: usize,
     /// Token ids, `V`.
     pub vocabulary: usize,
     /// Added to the variance in a layer norm.
@@ -34,9 +36,9 @@ impl Form {
         self.sequences * self.length
     }
 
-    /// Width of one head.
-    pub fn head_width(&self) -> usize {
-        self.width / self.heads
+    /// Width of all heads together, `A = H D`.
+    pub fn attention_width(&self) -> usize {
+        self.heads * self.head_width
     }
 }
 
@@ -110,9 +112,9 @@ pub struct NormGradients<'a, B> {
 /// What the attention's forward pass read and left.
 #[derive(Debug)]
 pub struct Attended<'a, B> {
-    /// Queries, keys and values, `[N, 3 C]`.
+    /// Queries, keys and values, `[N, 3 A]`.
     pub qkv: &'a B,
-    /// Its output, `[N, C]`.
+    /// Its output, `[N, A]`.
     pub mixed: &'a B,
     /// Largest score of each query and one over its sum of exponentials, `[N, H, 2]`: with both, and not the
     /// logarithm of a sum, the backward pass finds the very probabilities of the forward pass.
@@ -337,7 +339,7 @@ pub trait Kernels: Send {
         normalizers: &mut Self::Buffer,
     );
 
-    /// Its backward pass, `[N, 3 C]`; the scores are computed again.
+    /// Its backward pass, `[N, 3 A]`; the scores are computed again.
     fn attention_backward(
         &self,
         form: &Form,

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use engine::{
     AdamW, Edit, Engine, EngineError, EngineInfo, Execution, LayerId, Moments, Part, StepMemory, StepOutcome,
-    StepPlan, TensorId, TokenBatch, Wait,
+    StepPlan, TensorId, TokenBatch, Wait, Widths,
 };
 use rayon::ThreadPool;
 
@@ -34,8 +34,8 @@ impl<E: Engine> Engine for InPool<E> {
         self.engine.layers()
     }
 
-    fn mlp_width(&self) -> usize {
-        self.engine.mlp_width()
+    fn widths(&self) -> Widths {
+        self.engine.widths()
     }
 
     fn memory(

@@ -278,7 +278,7 @@ impl Kernels for Reference {
         out: &mut Buffer,
     ) {
         let qkv = forward.qkv;
-        out[..form.rows() * 3 * form.width].fill(0.0);
+        out[..form.rows() * 3 * form.attention_width()].fill(0.0);
         for head in all_heads(form) {
             let scale = 1.0 / (head.width as f64).sqrt();
             for query in 0..form.length {
@@ -376,16 +376,16 @@ struct Head {
     first_row: usize,
     head: usize,
     width: usize,
-    model_width: usize,
+    all_heads_width: usize,
 }
 
 fn all_heads(form: &Form) -> impl Iterator<Item = Head> {
-    let Form { length, heads, width, .. } = *form;
+    let Form { length, heads, head_width, .. } = *form;
     (0..form.sequences * heads).map(move |i| Head {
         first_row: i / heads * length,
         head: i % heads,
-        width: width / heads,
-        model_width: width,
+        width: head_width,
+        all_heads_width: heads * head_width,
     })
 }
 
@@ -395,19 +395,19 @@ impl Head {
     }
 
     fn out(&self, position: usize, c: usize) -> usize {
-        self.row(position) * self.model_width + self.head * self.width + c
+        self.row(position) * self.all_heads_width + self.head * self.width + c
     }
 
     fn query(&self, position: usize, c: usize) -> usize {
-        self.row(position) * 3 * self.model_width + self.head * self.width + c
+        self.row(position) * 3 * self.all_heads_width + self.head * self.width + c
     }
 
     fn key(&self, position: usize, c: usize) -> usize {
-        self.query(position, c) + self.model_width
+        self.query(position, c) + self.all_heads_width
     }
 
     fn value(&self, position: usize, c: usize) -> usize {
-        self.query(position, c) + 2 * self.model_width
+        self.query(position, c) + 2 * self.all_heads_width
     }
 
     fn score(&self, qkv: &Buffer, query: usize, key: usize) -> f64 {

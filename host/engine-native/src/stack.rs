@@ -102,9 +102,9 @@ impl<B> Stack<B> {
                 self.blocks.retain(|block| block.layer != layer);
                 Ok(())
             }
-            Edit::ResizeMlp { mlp_width, blocks } => {
-                let to = self.shape.with_hidden(mlp_width);
-                for (id, spec, weights) in check_resized(&self.layers(), &self.shape, &to, blocks)? {
+            Edit::Resize { widths, weights } => {
+                let to = self.shape.with_widths(widths);
+                for (id, spec, weights) in check_resized(&self.layers(), &self.shape, &to, weights)? {
                     let mut param = Param::zero(spec, kernels);
                     param.set_weights(id, &weights, kernels)?;
                     *self.get_mut(id)? = param;

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use engine::{
     AdamW, Edit, Engine, EngineError, EngineInfo, Execution, FlopTerms, LayerId, LayerIndex, ModelShape,
     Moments, Part, Statistics, StepMemory, StepOutcome, StepPlan, TensorId, TensorStatistics, TokenBatch,
-    Wait, Wanted,
+    Wait, Wanted, Widths,
 };
 
 use crate::{
@@ -88,8 +88,8 @@ impl<K: Kernels> Step<K> {
 
     fn form(&self, sequences: usize, length: usize) -> Form {
         let ModelShape { width, heads, vocabulary, norm_epsilon: epsilon, .. } = self.stack.shape;
-        let hidden = self.stack.shape.hidden();
-        Form { sequences, length, width, hidden, heads, vocabulary, epsilon }
+        let (hidden, head_width) = (self.stack.shape.hidden(), self.stack.shape.head_width());
+        Form { sequences, length, width, hidden, heads, head_width, vocabulary, epsilon }
     }
 
     /// The phase that this step belongs to: the present one, or a new one in its place. Within a phase each step
@@ -191,8 +191,8 @@ impl<K: Kernels> Engine for Step<K> {
         self.stack.layers()
     }
 
-    fn mlp_width(&self) -> usize {
-        self.stack.shape.hidden()
+    fn widths(&self) -> Widths {
+        self.stack.shape.widths()
     }
 
     fn memory(

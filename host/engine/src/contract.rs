@@ -2,9 +2,11 @@
 //!
 //! A check panics with what was expected; numbers against independent references are not here.
 
+use std::collections::BTreeMap;
+
 use crate::{
     AdamW, Edit, Engine, EngineError, Entry, Execution, LayerId, LayerIndex, ModelShape, Part, Snapshot,
-    StepPlan, TensorClass, TensorId, TokenBatch, Trainable, Wait,
+    StepPlan, TensorId, TokenBatch, Trainable, Wait, Widths,
 };
 
 /// Builds an engine of that shape.
@@ -26,7 +28,7 @@ pub fn check(build: Build<'_>) {
     another_execution_is_followed_or_refused(build);
     an_order_moves_blocks_and_nothing_else(build);
     rate_factors_reach_their_tensors(build);
-    hidden_layers_of_another_width_replace_what_was_there(build);
+    another_width_replaces_what_was_there(build);
     a_step_that_is_not_optimized_is_forgotten(build);
     nonsense_is_refused(build);
 }
@@ -42,6 +44,7 @@ pub fn tiny_shape() -> ModelShape {
         init_std: 0.2,
         norm_epsilon: 1e-5,
         mlp_width: None,
+        head_width: None,
         block: crate::BlockKind::GPT2,
     }
 }
@@ -289,36 +292,52 @@ fn rate_factors_reach_their_tensors(build: Build<'_>) {
     }
 }
 
-fn hidden_layers_of_another_width_replace_what_was_there(build: Build<'_>) {
+fn another_width_replaces_what_was_there(build: Build<'_>) {
+    let whole = tiny_shape().widths();
+    for wider in [
+        Widths { mlp_width: whole.mlp_width + 3, ..whole },
+        Widths { heads: whole.heads + 1, ..whole },
+        Widths { width: whole.width + 5, ..whole },
+        Widths { width: 2 * whole.width, heads: 2 * whole.heads, mlp_width: 2 * whole.mlp_width },
+    ] {
+        widened(build, wider);
+    }
+}
+
+fn widened(build: Build<'_>, widths: Widths) {
     let (shape, mut engine) = filled(build, &[0, 1]);
     train_all(&mut *engine, &shape);
     let before = snapshot(&*engine, &shape);
-    let wider = shape.with_hidden(shape.hidden() + 3);
-    let is_resized = |class: TensorClass| class.0.starts_with("mlp.") && class.0 != "mlp.c_proj.bias";
-    let tensors = |layer: u64| {
-        let specs = wider.block_tensors().into_iter().filter(|spec| is_resized(spec.class));
-        (LayerId(layer), specs.map(|spec| (spec.class, varied_weights(spec.len(), layer))).collect())
+    let (stack, wider) = (ids(&[0, 1]), shape.with_widths(widths));
+    let sizes = |shape: &ModelShape| -> BTreeMap<TensorId, usize> {
+        shape.tensors(&stack).into_iter().map(|(tensor, spec)| (tensor, spec.len())).collect()
     };
-    let resize = |blocks| Edit::ResizeMlp { mlp_width: wider.hidden(), blocks };
-    let too_few = engine.edit(resize(vec![tensors(0)]));
-    assert!(matches!(too_few, Err(EngineError::NoSuchTensor(_))), "a block is missing");
-    assert_eq!((engine.mlp_width(), snapshot(&*engine, &shape)), (shape.hidden(), before.clone()));
-    engine.edit(resize(vec![tensors(0), tensors(1)])).expect("every block with what is resized");
+    let (old, new) = (sizes(&shape), sizes(&wider));
+    let mut weights: Vec<(TensorId, Vec<f32>)> = Vec::new();
+    for (number, (&tensor, &len)) in new.iter().filter(|(tensor, len)| old[tensor] != **len).enumerate() {
+        weights.push((tensor, varied_weights(len, number as u64)));
+    }
+    let too_few = engine.edit(Edit::Resize { widths, weights: weights[1..].to_vec() });
+    assert!(matches!(too_few, Err(EngineError::NoSuchTensor(_))), "a tensor is missing");
+    assert_eq!((engine.widths(), snapshot(&*engine, &shape)), (shape.widths(), before.clone()));
+    engine.edit(Edit::Resize { widths, weights: weights.clone() }).expect("all that is resized");
     let after = snapshot(&*engine, &shape);
-    assert_eq!((engine.mlp_width(), after.mlp_width), (wider.hidden(), wider.hidden()));
+    assert_eq!((engine.widths(), after.widths), (widths, widths));
+    let weights: BTreeMap<TensorId, Vec<f32>> = weights.into_iter().collect();
     for ((tensor, old), (_, new)) in before.tensors.iter().zip(&after.tensors) {
-        match tensor.layer.filter(|_| is_resized(tensor.class)) {
+        match weights.get(tensor) {
             None => assert_eq!(old, new, "{tensor} stays"),
-            Some(layer) => {
-                assert_eq!(new.weights, varied_weights(new.weights.len(), layer.0), "{tensor}");
-                assert_eq!(new.moments, crate::Moments::zero(new.weights.len()), "{tensor} is new");
+            Some(weights) => {
+                assert_eq!(&new.weights, weights, "{tensor}");
+                assert_eq!(new.moments, crate::Moments::zero(weights.len()), "{tensor} is new");
             }
         }
     }
-    let all = Trainable::all(&wider, &ids(&[0, 1]));
-    train(&mut *engine, &all, 3);
+    train(&mut *engine, &Trainable::all(&wider, &stack), 3);
     let trained = snapshot(&*engine, &shape);
-    assert!(trained.tensors.iter().zip(&after.tensors).all(|(a, b)| a.1.weights != b.1.weights), "all train");
+    for ((tensor, new), (_, old)) in trained.tensors.iter().zip(&after.tensors) {
+        assert_ne!(new.weights, old.weights, "{tensor} trains");
+    }
     before.restore(&mut *engine).expect("what was taken can be put back");
     assert_eq!(before, snapshot(&*engine, &shape));
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     Execution, LayerId, LayerIndex, Statistics, StepMemory, StepPlan, TensorClass, TensorId, TokenBatch,
+    Widths,
 };
 
 /// A model in training: a stack of blocks with weights, AdamW moments and gradients.
@@ -21,8 +22,8 @@ pub trait Engine: Send {
     /// [any time] The blocks of the stack, from the embeddings up.
     fn layers(&self) -> Vec<LayerId>;
 
-    /// [any time] Hidden width of the blocks' MLPs.
-    fn mlp_width(&self) -> usize;
+    /// [any time] How wide the model is.
+    fn widths(&self) -> Widths;
 
     /// [any time] What a step by that plan would hold in memory, on a stack of these blocks and a batch of
     /// `sequences` rows of `length` targets, an evaluation of as many rows as a micro-batch has beside it; `None`
@@ -197,13 +198,13 @@ pub enum Edit {
         /// Its identity.
         layer: LayerId,
     },
-    /// The hidden layers of all MLPs get another width. Tensors whose size changes get these weights, moments at zero and
-    /// counters at 0; all others stay as they are.
-    ResizeMlp {
-        /// The hidden width.
-        mlp_width: usize,
-        /// Every block of the stack, with its tensors whose size changes.
-        blocks: Vec<(LayerId, BlockTensors)>,
+    /// The model gets another width.
+    Resize {
+        /// How wide it is then.
+        widths: Widths,
+        /// Every tensor whose size changes, and any other: they get these weights, moments at zero and counters at 0. All that
+        /// are not among them stay as they are.
+        weights: Vec<(TensorId, Vec<f32>)>,
     },
     /// The blocks come to stand in another order.
     Reorder {

@@ -3,8 +3,8 @@
 //!
 //! Per token, a linear map `[in, out]` costs `2 in out` forward, as much again for the gradient of
 //! its input and as much again for the gradient of its weight. Causal attention over `T` positions
-//! costs `2 width T (T + 1)` forward per sequence (scores and values, each `T (T + 1) / 2` pairs of
-//! `2 width`); having no weights, its backward is twice that. AdamW costs 12 per parameter. Norms,
+//! costs `2 A T (T + 1)` forward per sequence, `A` being all heads' width (scores and values, each `T (T + 1) / 2` pairs of
+//! `2 A`); having no weights, its backward is twice that. AdamW costs 12 per parameter. Norms,
 //! GELU, softmax and the embedding's gather are not counted.
 //!
 //! The gradient of an input is due only where something below it trains, the gradient of a weight
@@ -140,7 +140,7 @@ fn add_entry(
     mut below: bool,
 ) -> bool {
     let tokens = (sequences * length) as u128;
-    let attention = 2 * (shape.width * length * (length + 1) * sequences) as u128;
+    let attention = 2 * (shape.attention_width() * length * (length + 1) * sequences) as u128;
     for spec in shape.block_tensors() {
         if entry.gate(Branch::of(spec.class)) == 0.0 {
             continue;
@@ -193,6 +193,7 @@ mod tests {
             init_std: 0.02,
             norm_epsilon: 1e-5,
             mlp_width: None,
+            head_width: None,
             block: BlockKind::GPT2,
         }
     }

@@ -23,7 +23,7 @@ pub use engine::{
     AdamW, BlockTensors, Edit, Engine, EngineError, EngineInfo, Moments, Part, StepOutcome, Wait,
 };
 pub use flops::{FlopTerms, plan_flops, step_flops, step_flops_li2024};
-pub use model::{BlockKind, Mlp, ModelError, ModelShape, Norm, Position};
+pub use model::{BlockKind, Mlp, ModelError, ModelShape, Norm, Position, Widths};
 pub use plan::{
     BlockStatistics, Branch, Entry, Execution, Recompute, Statistics, StepMemory, StepPlan, TensorStatistics,
     Wanted,

@@ -25,8 +25,24 @@ pub struct ModelShape {
     /// Hidden width of the blocks' MLPs; `None` = `4 width`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mlp_width: Option<usize>,
+    /// Width of a head; `None` = `width / heads`. Only a model that has not grown to its whole width yet differs there, so
+    /// that it is no key of a configuration.
+    #[serde(skip)]
+    pub head_width: Option<usize>,
     /// What a block is made of.
     pub block: BlockKind,
+}
+
+/// How wide a model is, now or in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Widths {
+    /// Width of the residual stream.
+    pub width: usize,
+    /// Attention heads of each block; how wide one is never changes.
+    pub heads: usize,
+    /// Hidden width of the blocks' MLPs.
+    pub mlp_width: usize,
 }
 
 /// What a block is made of. GPT-2's is the one implemented; engines refuse any other.
@@ -121,7 +137,7 @@ impl ModelShape {
                 });
             }
         }
-        if !self.width.is_multiple_of(self.heads) {
+        if self.head_width.is_none() && !self.width.is_multiple_of(self.heads) {
             return Err(ModelError {
                 field: "heads",
                 message: format!("{} heads do not divide a width of {}", self.heads, self.width),
@@ -154,9 +170,31 @@ impl ModelShape {
         self.mlp_width.unwrap_or(4 * self.width)
     }
 
+    /// Width of one head.
+    pub fn head_width(&self) -> usize {
+        self.head_width.unwrap_or(self.width / self.heads)
+    }
+
+    /// Width of all heads together: of queries, of keys, of values, and of what attention gives out.
+    pub fn attention_width(&self) -> usize {
+        self.heads * self.head_width()
+    }
+
+    /// How wide it is.
+    pub fn widths(&self) -> Widths {
+        Widths { width: self.width, heads: self.heads, mlp_width: self.hidden() }
+    }
+
+    /// The same model that wide, with heads as wide as this one's.
+    pub fn with_widths(&self, widths: Widths) -> ModelShape {
+        let Widths { width, heads, mlp_width } = widths;
+        let (head_width, mlp_width) = (Some(self.head_width()), Some(mlp_width));
+        ModelShape { width, heads, head_width, mlp_width, ..self.clone() }
+    }
+
     /// The same model with that hidden width.
     pub fn with_hidden(&self, mlp_width: usize) -> ModelShape {
-        ModelShape { mlp_width: Some(mlp_width), ..self.clone() }
+        self.with_widths(Widths { mlp_width, ..self.widths() })
     }
 
     /// The tensors that all blocks share: embeddings and the final norm.
@@ -172,14 +210,14 @@ impl ModelShape {
 
     /// The tensors of one block, in the order of their use.
     pub fn block_tensors(&self) -> Vec<TensorSpec> {
-        let (c, hidden) = (self.width, self.hidden());
+        let (c, a, hidden) = (self.width, self.attention_width(), self.hidden());
         use TensorRole::{BranchOutputBias, BranchOutputWeight, NormGain, NormShift};
         vec![
             spec("ln_1.weight", &[c], NormGain),
             spec("ln_1.bias", &[c], NormShift),
-            spec("attn.c_attn.weight", &[c, 3 * c], TensorRole::Weight),
-            spec("attn.c_attn.bias", &[3 * c], TensorRole::Bias),
-            spec("attn.c_proj.weight", &[c, c], BranchOutputWeight),
+            spec("attn.c_attn.weight", &[c, 3 * a], TensorRole::Weight),
+            spec("attn.c_attn.bias", &[3 * a], TensorRole::Bias),
+            spec("attn.c_proj.weight", &[a, c], BranchOutputWeight),
             spec("attn.c_proj.bias", &[c], BranchOutputBias),
             spec("ln_2.weight", &[c], NormGain),
             spec("ln_2.bias", &[c], NormShift),
@@ -241,6 +279,7 @@ mod tests {
             init_std: 0.02,
             norm_epsilon: 1e-5,
             mlp_width: None,
+            head_width: None,
             block: BlockKind::GPT2,
         }
     }
@@ -258,6 +297,22 @@ mod tests {
             ModelShape { mlp_width: Some(0), ..shape() }.check().expect_err("none").field,
             "mlp_width"
         );
+    }
+
+    #[test]
+    fn a_model_with_half_of_its_heads_keeps_their_width() {
+        let narrow = shape().with_widths(Widths { width: 384, heads: 3, mlp_width: 1536 });
+        assert_eq!((narrow.head_width(), narrow.attention_width()), (64, 192));
+        assert_eq!(narrow.check(), Ok(()));
+        let sizes = |class: &str| {
+            let specs = narrow.block_tensors().into_iter();
+            specs.filter(|spec| spec.class.0 == class).map(|spec| spec.shape).next().expect("a block's")
+        };
+        assert_eq!(
+            (sizes("attn.c_attn.weight"), sizes("attn.c_proj.weight")),
+            (vec![384, 576], vec![192, 384])
+        );
+        assert_eq!(narrow.with_widths(shape().widths()).parameters(12), shape().parameters(12));
     }
 
     #[test]

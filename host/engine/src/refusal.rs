@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{BlockTensors, EngineError, LayerId, ModelShape, TensorId, TensorSpec, TokenBatch};
+use crate::{EngineError, LayerId, ModelShape, TensorId, TensorSpec, TokenBatch};
 
 impl ModelShape {
     /// Refuses rows that this model cannot read.
@@ -76,39 +76,32 @@ pub fn check_order(stack: &[LayerId], layers: &[LayerId]) -> Result<(), EngineEr
     )))
 }
 
-/// The tensors that an edit resizes, block by block, each with its new description and its weights; refuses anything
-/// but every block of the stack with exactly those.
+/// The tensors that an edit makes anew, each with its new description and its weights; refuses weights that leave out one
+/// whose size changes.
 ///
 /// # Errors
-/// A block or tensor that is missing, not there, or of another size.
+/// A tensor that is missing, not there, or of another size.
 pub fn check_resized(
     stack: &[LayerId],
     from: &ModelShape,
     to: &ModelShape,
-    blocks: Vec<(LayerId, BlockTensors)>,
+    weights: Vec<(TensorId, Vec<f32>)>,
 ) -> Result<Vec<(TensorId, TensorSpec, Vec<f32>)>, EngineError> {
-    let mut given: BTreeMap<TensorId, Vec<f32>> = BTreeMap::new();
-    for (layer, tensors) in blocks {
-        given.extend(tensors.into_iter().map(|(class, weights)| (TensorId::block(layer, class), weights)));
+    let mut given: BTreeMap<TensorId, Vec<f32>> = weights.into_iter().collect();
+    let mut anew = Vec::new();
+    for ((id, spec), (_, old)) in to.tensors(stack).into_iter().zip(from.tensors(stack)) {
+        let Some(weights) = given.remove(&id) else {
+            if spec.shape != old.shape {
+                return Err(EngineError::NoSuchTensor(format!(
+                    "the model of another width comes without {id}"
+                )));
+            }
+            continue;
+        };
+        spec.check_len(id, weights.len())?;
+        anew.push((id, spec, weights));
     }
-    let pairs = from.block_tensors().into_iter().zip(to.block_tensors());
-    let resized: Vec<TensorSpec> =
-        pairs.filter(|(from, to)| from.shape != to.shape).map(|(_, to)| to).collect();
-    let mut all = Vec::new();
-    for &layer in stack {
-        for spec in &resized {
-            let id = TensorId::block(layer, spec.class);
-            let weights = given
-                .remove(&id)
-                .ok_or_else(|| EngineError::NoSuchTensor(format!("the wider stack comes without {id}")))?;
-            spec.check_len(id, weights.len())?;
-            all.push((id, spec.clone(), weights));
-        }
-    }
-    match given.into_keys().next() {
-        Some(id) => Err(EngineError::NoSuchTensor(format!("{id} is not resized"))),
-        None => Ok(all),
-    }
+    given.into_keys().next().map_or(Ok(anew), |id| Err(EngineError::missing(id)))
 }
 
 impl EngineError {

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::{
     AdamW, BlockStatistics, Edit, Engine, EngineError, EngineInfo, Entry, Execution, LayerId, ModelShape,
     Moments, Part, Statistics, Step, StepMemory, StepOutcome, StepPlan, TensorId, TensorSpec,
-    TensorStatistics, TokenBatch, Wait, Wanted, check_order, check_resized,
+    TensorStatistics, TokenBatch, Wait, Wanted, Widths, check_order, check_resized,
 };
 
 /// The engine's name in messages.
@@ -193,8 +193,8 @@ impl Engine for ScriptedEngine {
         self.layers.clone()
     }
 
-    fn mlp_width(&self) -> usize {
-        self.shape.hidden()
+    fn widths(&self) -> Widths {
+        self.shape.widths()
     }
 
     fn memory(&self, _: &[LayerId], _: &StepPlan, _: usize, _: usize) -> Option<StepMemory> {
@@ -275,16 +275,20 @@ impl Engine for ScriptedEngine {
                 self.layers.remove(position);
                 self.tensors.retain(|tensor, _| tensor.layer != Some(layer));
             }
-            Edit::ResizeMlp { mlp_width, blocks } => {
-                let to = self.shape.with_hidden(mlp_width);
-                // One without weights is told of none.
-                let stack = if self.weights == Weights::Kept { self.layers.clone() } else { Vec::new() };
-                let resized = check_resized(&stack, &self.shape, &to, blocks)?;
-                self.shape = to;
-                for (id, spec, weights) in resized {
-                    self.add(id, spec);
-                    self.write(id, &weights)?;
+            Edit::Resize { widths, weights } => {
+                let to = self.shape.with_widths(widths);
+                if self.weights == Weights::Kept {
+                    for (id, spec, weights) in check_resized(&self.layers, &self.shape, &to, weights)? {
+                        self.add(id, spec);
+                        self.write(id, &weights)?;
+                    }
+                } else {
+                    // One without weights is told of none.
+                    for (id, spec) in to.tensors(&self.layers) {
+                        self.get_mut(id)?.spec = spec;
+                    }
                 }
+                self.shape = to;
             }
             Edit::Reorder { layers } => {
                 check_order(&self.layers, &layers)?;

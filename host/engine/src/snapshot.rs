@@ -1,6 +1,6 @@
 //! A model's whole state in host memory: what a checkpoint stores and what a rejected edit goes back to.
 
-use crate::{Edit, Engine, EngineError, LayerId, LayerIndex, ModelShape, Moments, Part, TensorId};
+use crate::{Edit, Engine, EngineError, LayerId, LayerIndex, ModelShape, Moments, Part, TensorId, Widths};
 
 /// One tensor's weights and AdamW state.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,21 +16,21 @@ pub struct TensorState {
 pub struct Snapshot {
     /// The stack, from the embeddings up.
     pub layers: Vec<LayerId>,
-    /// Hidden width of its MLPs.
-    pub mlp_width: usize,
+    /// How wide it is.
+    pub widths: Widths,
     /// Every tensor of it.
     pub tensors: Vec<(TensorId, TensorState)>,
 }
 
 impl Snapshot {
-    /// Reads everything out of the engine, whatever the width of its MLPs.
+    /// Reads everything out of the engine, however wide the model is now.
     ///
     /// # Errors
     /// What the engine answers.
     pub fn take(engine: &dyn Engine, shape: &ModelShape) -> Result<Snapshot, EngineError> {
-        let (layers, mlp_width) = (engine.layers(), engine.mlp_width());
+        let (layers, widths) = (engine.layers(), engine.widths());
         let tensors = shape
-            .with_hidden(mlp_width)
+            .with_widths(widths)
             .tensors(&layers)
             .into_iter()
             .map(|(tensor, _)| {
@@ -38,7 +38,7 @@ impl Snapshot {
                 Ok((tensor, TensorState { weights, moments: engine.moments(tensor)? }))
             })
             .collect::<Result<_, EngineError>>()?;
-        Ok(Snapshot { layers, mlp_width, tensors })
+        Ok(Snapshot { layers, widths, tensors })
     }
 
     /// Makes the engine's stack and all its tensors equal to this snapshot.
@@ -49,7 +49,9 @@ impl Snapshot {
         for layer in engine.layers() {
             engine.edit(Edit::Remove { layer })?;
         }
-        engine.edit(Edit::ResizeMlp { mlp_width: self.mlp_width, blocks: Vec::new() })?;
+        let shared = self.tensors.iter().filter(|(tensor, _)| tensor.layer.is_none());
+        let weights = shared.map(|(tensor, state)| (*tensor, state.weights.clone())).collect();
+        engine.edit(Edit::Resize { widths: self.widths, weights })?;
         for (position, &layer) in self.layers.iter().enumerate() {
             let weights = self
                 .tensors
@@ -60,9 +62,6 @@ impl Snapshot {
             engine.edit(Edit::Insert { at: LayerIndex(position), layer, weights })?;
         }
         for (tensor, state) in &self.tensors {
-            if tensor.layer.is_none() {
-                engine.write(*tensor, &state.weights)?;
-            }
             engine.set_moments(*tensor, &state.moments)?;
         }
         Ok(())

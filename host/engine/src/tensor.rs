@@ -106,6 +106,11 @@ impl TensorSpec {
         self.len() == 0
     }
 
+    /// Equal parts, side by side in the last dimension, each of which grows by itself: queries, keys and values are three.
+    pub fn parts(&self) -> usize {
+        if self.class.0.starts_with("attn.c_attn.") { 3 } else { 1 }
+    }
+
     /// Whether decoupled weight decay applies: matrices yes, biases and norms no (nanoGPT's rule,
     /// which the paper's code follows).
     pub fn decays(&self) -> bool {

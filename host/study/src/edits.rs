@@ -83,7 +83,7 @@ mod tests {
             largest_token_loss_change: 1.0,
             largest_logit_change: Some(0.5),
             claim: Some(claim),
-            mlp_width: None,
+            widths: None,
             activation_rms_before: vec![(LayerId(0), 0.5), (LayerId(1), 2.0)],
             activation_rms_after: vec![(LayerId(0), 0.5), (LayerId(2), loss_after), (LayerId(1), 1.0)],
             without_gradient: vec!["layer 2: ln_1.bias".into()],

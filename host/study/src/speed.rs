@@ -85,6 +85,7 @@ impl Workload {
             init_std: 0.02,
             norm_epsilon: 1e-5,
             mlp_width: None,
+            head_width: None,
             block: BlockKind::GPT2,
         }
     }
@@ -118,7 +119,7 @@ pub fn measure(
     let held_before = peak_memory_bytes();
     let begun = Instant::now();
     let mut engine = build(&shape)?;
-    InitialModel::of_seed(&shape, 0).fill_in(&mut *engine, shape.layers)?;
+    InitialModel::of_seed(&shape, 0).fill_in(&mut *engine, shape.layers, shape.widths())?;
     let layers = engine.layers();
     let plan = StepPlan::new(workload.trainable(&shape, &layers), workload.batch);
     let mut random = Random::new(Key::of_seed(0));

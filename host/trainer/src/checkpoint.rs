@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use engine::{
     Engine, Entry, Execution, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, Step, TensorId,
-    TensorState, Trainable,
+    TensorState, Trainable, Widths,
 };
 use plugin_host::api::{Batch, Evaluation, LossPoint, Measured, RateFactor, Saved};
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,7 @@ use crate::schedule::RunningSchedule;
 use crate::tensor_file::{Pending, hash_of_file, read_tensors, write_tensors};
 
 /// Version of the format.
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 
 /// Where a run stands, tensors aside.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,7 +101,7 @@ struct StateFile {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     rates: Vec<RateFactor>,
     batch: Batch,
-    mlp_width: usize,
+    widths: Widths,
     phase: String,
     schedule: RunningSchedule,
     costs: Costs,
@@ -217,7 +217,7 @@ impl StateFile {
             gates: course.gates.clone(),
             rates: course.rates.clone(),
             batch: course.batch,
-            mlp_width: course.mlp_width,
+            widths: course.widths,
             phase: course.phase.clone(),
             schedule: course.schedule.clone(),
             costs: state.costs.clone(),
@@ -250,7 +250,7 @@ impl StateFile {
             gates: self.gates.clone(),
             rates: self.rates.clone(),
             batch: self.batch,
-            mlp_width: self.mlp_width,
+            widths: self.widths,
             phase: self.phase.clone(),
             schedule: self.schedule.clone(),
         })
@@ -356,7 +356,7 @@ fn load_tensors(
         let updates = *updates.get(index).ok_or_else(|| damaged("state.json", &name))?;
         tensors.push((*tensor, TensorState { weights, moments: Moments { first, second, updates } }));
     }
-    Ok(Snapshot { layers: layers.to_vec(), mlp_width: shape.hidden(), tensors })
+    Ok(Snapshot { layers: layers.to_vec(), widths: shape.widths(), tensors })
 }
 
 /// The checkpoints of a run, newest first.

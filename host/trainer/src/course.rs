@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::{Entry, Execution, LayerId, ModelShape, Step, TensorClass, TensorId, TensorRole, Trainable};
+use engine::{
+    Entry, Execution, LayerId, ModelShape, Step, TensorClass, TensorId, TensorRole, Trainable, Widths,
+};
 use plugin_host::api::{
     Above, Action, Batch, Block, Error, Gate, Insert, OptimizerChange, OptimizerRule, Pass, Plan, Pushed,
     RateFactor, Replace, Result, ScheduleChange, Train, Which, Widen,
@@ -44,11 +46,9 @@ impl Rules {
         if plan.measure.is_some_and(|measure| measure.every_steps == 0) {
             return Err(Error::new("the plan measures every 0 steps"));
         }
-        let (hidden, planned) = (shape.hidden(), plan.mlp_width.unwrap_or(shape.hidden()));
-        if planned == 0 || planned > hidden {
-            return Err(Error::new(format!(
-                "the plan starts with hidden layers of {planned} neurons; the model has {hidden}"
-            )));
+        let (whole, planned) = (told_widths(shape.widths()), plan.widths);
+        if let Some(planned) = planned.filter(|planned| planned.has_zero() || !planned.is_within(whole)) {
+            return Err(Error::new(format!("the plan starts with {planned}; the model has {whole}")));
         }
         let most = 8 * shape.layers;
         if plan.deepest > most {
@@ -63,6 +63,18 @@ impl Rules {
             executes: plan.executes,
         })
     }
+}
+
+/// Widths as plugins are told of them.
+pub(crate) fn told_widths(widths: Widths) -> plugin_host::api::Widths {
+    let Widths { width, heads, mlp_width } = widths;
+    plugin_host::api::Widths { width, heads, mlp_width }
+}
+
+/// Widths as engines know them.
+pub(crate) fn engine_widths(widths: plugin_host::api::Widths) -> Widths {
+    let plugin_host::api::Widths { width, heads, mlp_width } = widths;
+    Widths { width, heads, mlp_width }
 }
 
 /// Largest step that a strategy may ask for, in multiples of the study's.
@@ -94,8 +106,8 @@ pub struct Course {
     pub rates: Vec<RateFactor>,
     /// How much a step reads.
     pub batch: Batch,
-    /// Hidden width of the MLPs.
-    pub mlp_width: usize,
+    /// How wide the model is.
+    pub widths: Widths,
     /// The phase's label; empty before the first.
     pub phase: String,
     /// The learning rate.
@@ -114,7 +126,7 @@ impl Course {
             gates: BTreeMap::new(),
             rates: Vec::new(),
             batch: Batch { sequences, length: shape.context },
-            mlp_width: shape.hidden(),
+            widths: shape.widths(),
             next_layer: LayerId(depth as u64),
             phase: String::new(),
             blocks,
@@ -122,15 +134,15 @@ impl Course {
         }
     }
 
-    /// The same with narrower MLPs, where the plan says so.
+    /// The same with a narrower model, where the plan says so.
     #[must_use]
     pub fn planned(self, plan: &Plan) -> Course {
-        Course { mlp_width: plan.mlp_width.unwrap_or(self.mlp_width), ..self }
+        Course { widths: plan.widths.map_or(self.widths, engine_widths), ..self }
     }
 
     /// The model as it is now, `whole` being what it is in the end.
     pub fn shape(&self, whole: &ModelShape) -> ModelShape {
-        whole.with_hidden(self.mlp_width)
+        whole.with_widths(self.widths)
     }
 
     /// The stack's identities, from the embeddings up.
@@ -305,12 +317,12 @@ impl Course {
 
     fn widen(&mut self, widen: &Widen, rules: &Rules) -> Result<()> {
         check_slot(&widen.slot, rules)?;
-        let (wanted, now, most) = (widen.mlp_width, self.mlp_width, rules.shape.hidden());
-        if wanted <= now || wanted > most {
-            let what = format!("hidden layers of {wanted} neurons, where there are {now} and may be {most}");
+        let (wanted, [now, most]) = (widen.widths, [self.widths, rules.shape.widths()].map(told_widths));
+        if wanted == now || !now.is_within(wanted) || !wanted.is_within(most) {
+            let what = format!("{wanted} are not between what there is, {now}, and may be, {most}");
             return Err(Error::new(what));
         }
-        self.mlp_width = wanted;
+        self.widths = engine_widths(wanted);
         Ok(())
     }
 

@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 
 use engine::{
     BlockTensors, Edit, Engine, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, Step, TensorClass,
-    TensorId, TensorRole, TensorSpec,
+    TensorId, TensorRole, TensorSpec, Widths,
 };
 use plugin_host::api::{
     self, Above, Action, BlockView, Claim, GrowthReceipt, InitContext, Insert, Key, LayerInitializer,
-    MomentsRule, OptimizerChange, OptimizerRule, Replace, Role, TensorMut, TensorView, Widen,
+    MomentsRule, OptimizerChange, OptimizerRule, Replace, Role, TensorMut, TensorView, Widen, WidenedMoments,
 };
 use plugin_host::{Loaded, PluginError};
 
 use crate::TrainError;
-use crate::course::{Course, is_selected};
-use crate::initial::{InitialModel, first_of_each};
+use crate::course::{Course, engine_widths, is_selected, told_widths};
+use crate::initial::{InitialModel, first_of_each, repeated};
 use crate::looking::Seen;
+
+/// In place of a block's identity: what all blocks share.
+const SHARED: LayerId = LayerId(api::LayerId::SHARED.0);
 
 /// The initializers of a run, by slot.
 pub type Initializers = BTreeMap<String, Loaded<dyn LayerInitializer>>;
@@ -42,7 +45,7 @@ pub(crate) struct Grown {
     pub removed_layers: Vec<LayerId>,
     /// Blocks that were made anew.
     pub replaced_layers: Vec<LayerId>,
-    /// Blocks whose hidden layer is wider now.
+    /// Blocks that are wider now.
     pub widened_layers: Vec<LayerId>,
     /// The weakest claim, and who made it.
     pub claim: Option<(Claim, String)>,
@@ -108,7 +111,7 @@ impl Gardener<'_> {
                 Action::Replace(replace) => self.replace(engine, replace, depth_after, before, &mut grown)?,
                 Action::Widen(widen) => self.widen(engine, widen, depth_after, before, &mut grown)?,
                 Action::Optimizer(rule) => {
-                    let shape = self.whole.with_hidden(engine.mlp_width());
+                    let shape = self.whole.with_widths(engine.widths());
                     change_optimizer(engine, &shape, rule)?;
                 }
                 _ => {}
@@ -133,7 +136,7 @@ impl Gardener<'_> {
             let layer = LayerId(place.first.0 + index as u64);
             let source = insert.sources.get(index).map(|source| LayerId(source.0));
             let birth = Birth { layer, position: position + index, source, depth_after: place.depth_after };
-            let (weights, claim) = self.values(&insert.slot, birth, engine.mlp_width(), before)?;
+            let (weights, claim) = self.values(&insert.slot, birth, engine.widths(), before)?;
             let edit = Edit::Insert { at: LayerIndex(birth.position), layer, weights };
             engine.edit(edit)?;
             let rule = self.settle(&insert.slot, insert.moments, claim, grown)?;
@@ -151,14 +154,20 @@ impl Gardener<'_> {
         claim: Claim,
         grown: &mut Grown,
     ) -> Result<MomentsRule, TrainError> {
+        self.claimed(slot, claim, grown)?;
+        Ok(match rule {
+            MomentsRule::FromInitializer => self.initializer(slot)?.call(|initializer| initializer.moments()),
+            named => named,
+        })
+    }
+
+    /// Enters the claim.
+    fn claimed(&mut self, slot: &str, claim: Claim, grown: &mut Grown) -> Result<(), TrainError> {
         let initializer = self.initializer(slot)?;
         if grown.claim.as_ref().is_none_or(|(weakest, _)| claim < *weakest) {
             grown.claim = Some((claim, initializer.provenance.id.clone()));
         }
-        Ok(match rule {
-            MomentsRule::FromInitializer => initializer.call(|initializer| initializer.moments()),
-            named => named,
-        })
+        Ok(())
     }
 
     fn replace(
@@ -173,7 +182,7 @@ impl Gardener<'_> {
             let layer = LayerId(layer.0);
             let source = replace.sources.get(index).map(|source| LayerId(source.0));
             let birth = Birth { layer, position: position_of(engine, layer)?, source, depth_after };
-            let (weights, claim) = self.values(&replace.slot, birth, engine.mlp_width(), before)?;
+            let (weights, claim) = self.values(&replace.slot, birth, engine.widths(), before)?;
             for (class, values) in weights {
                 let tensor = TensorId::block(layer, class);
                 engine.write(tensor, &values)?;
@@ -188,7 +197,8 @@ impl Gardener<'_> {
         Ok(())
     }
 
-    /// Asks for each block once more, and takes the tensors whose shape has changed.
+    /// Asks for each block once more, before that for what all share where the stream becomes wider, and takes the tensors
+    /// whose shape has changed.
     fn widen(
         &mut self,
         engine: &mut dyn Engine,
@@ -197,67 +207,64 @@ impl Gardener<'_> {
         before: &Snapshot,
         grown: &mut Grown,
     ) -> Result<(), TrainError> {
-        let (from, to) =
-            (self.whole.with_hidden(engine.mlp_width()), self.whole.with_hidden(widen.mlp_width));
-        let pairs = from.block_tensors().into_iter().zip(to.block_tensors());
-        let resized: Vec<(TensorSpec, TensorSpec)> =
-            pairs.filter(|(from, to)| from.shape != to.shape).collect();
-        let (mut blocks, mut rules) = (Vec::new(), Vec::new());
-        for (position, layer) in engine.layers().into_iter().enumerate() {
+        let (layers, widths) = (engine.layers(), engine_widths(widen.widths));
+        let shapes = [engine.widths(), widths].map(|widths| self.whole.with_widths(widths));
+        let pairs = shapes[0].tensors(&layers).into_iter().zip(shapes[1].tensors(&layers));
+        let resized: BTreeMap<TensorId, [TensorSpec; 2]> = pairs
+            .filter(|((_, from), (_, to))| from.shape != to.shape)
+            .map(|((tensor, from), (_, to))| (tensor, [from, to]))
+            .collect();
+        let shared = resized.keys().any(|tensor| tensor.layer.is_none()).then_some((0, SHARED));
+        let mut weights = Vec::new();
+        for (position, layer) in shared.into_iter().chain(layers.iter().copied().enumerate()) {
             // A block that is younger than this boundary is no source: it is made by another request of it.
-            let source = before.layers.contains(&layer).then_some(layer);
-            let birth = Birth { layer, position, source, depth_after };
-            let (weights, claim) = self.values(&widen.slot, birth, widen.mlp_width, before)?;
-            rules.push(self.settle(&widen.slot, widen.moments, claim, grown)?);
-            let is_resized = |class: &TensorClass| resized.iter().any(|(spec, _)| spec.class == *class);
-            blocks.push((layer, weights.into_iter().filter(|(class, _)| is_resized(class)).collect()));
-            grown.widened_layers.push(layer);
+            let stood = layer == SHARED || before.layers.contains(&layer);
+            let birth = Birth { layer, position, source: stood.then_some(layer), depth_after };
+            let (values, claim) = self.values(&widen.slot, birth, widths, before)?;
+            self.claimed(&widen.slot, claim, grown)?;
+            let values = values.into_iter().map(|(class, values)| (tensor_of(layer, class), values));
+            weights.extend(values.filter(|(tensor, _)| resized.contains_key(tensor)));
         }
-        let layers = engine.layers();
-        let mut moments = Vec::new();
-        for (&layer, rule) in layers.iter().zip(rules) {
-            for (from, to) in resized.iter().filter(|_| rule == MomentsRule::CopyFromSource) {
-                let tensor = TensorId::block(layer, from.class);
-                let Moments { first, second, updates } = engine.moments(tensor)?;
-                let [first, second] = [first, second].map(|values| first_of_each(&values, from, to));
-                moments.push((tensor, Moments { first, second, updates }));
-            }
-        }
-        engine.edit(Edit::ResizeMlp { mlp_width: widen.mlp_width, blocks })?;
+        let moments = widened_moments(engine, &resized, widen.moments)?;
+        engine.edit(Edit::Resize { widths, weights })?;
         for (tensor, moments) in moments {
             engine.set_moments(tensor, &moments)?;
             grown.moments.push((tensor.to_string(), format!("kept after {} updates", moments.updates)));
         }
+        grown.widened_layers.extend(layers);
         Ok(())
     }
 
-    /// Asks the initializer for the values of one block, its hidden layer that wide, and checks them.
+    /// Asks the initializer for the values of one block, or of what all share, that wide, and checks them.
     fn values(
         &mut self,
         slot: &str,
         birth: Birth,
-        mlp_width: usize,
+        widths: Widths,
         before: &Snapshot,
     ) -> Result<(BlockTensors, Claim), TrainError> {
-        let old_specs = self.whole.with_hidden(before.mlp_width).block_tensors();
-        let specs = self.whole.with_hidden(mlp_width).block_tensors();
+        let old_specs = specs_of(&self.whole.with_widths(before.widths), birth.layer);
+        let specs = specs_of(&self.whole.with_widths(widths), birth.layer);
         let [old_shapes, shapes] = [&old_specs, &specs].map(|specs| {
             let shape = |spec: &TensorSpec| spec.shape.iter().map(|&size| size as u64).collect();
             specs.iter().map(shape).collect::<Vec<Vec<u64>>>()
         });
-        let blocks: Vec<Vec<TensorView<'_>>> = before
-            .layers
+        let shown = if birth.layer == SHARED { &[SHARED] } else { before.layers.as_slice() };
+        let blocks: Vec<Vec<TensorView<'_>>> = shown
             .iter()
             .map(|&layer| {
-                let states = before.tensors.iter().filter(|(tensor, _)| tensor.layer == Some(layer));
+                let states = before.tensors.iter().filter(|(tensor, _)| owner(*tensor) == layer);
                 let values = states.map(|(_, state)| state.weights.as_slice());
                 views(&old_specs, &old_shapes, values)
             })
             .collect();
-        let existing: Vec<BlockView<'_>> = (before.layers.iter().zip(&blocks))
+        let existing: Vec<BlockView<'_>> = (shown.iter().zip(&blocks))
             .map(|(layer, tensors)| BlockView { id: api::LayerId(layer.0), tensors })
             .collect();
-        let original = self.initial.block(birth.layer, mlp_width)?.unwrap_or_default();
+        let original = match birth.layer {
+            SHARED => self.initial.shared(widths)?,
+            layer => self.initial.block(layer, widths)?.unwrap_or_default(),
+        };
         let original = views(&specs, &shapes, original.iter().map(|(_, values)| values.as_slice()));
         let context = InitContext {
             layer: api::LayerId(birth.layer.0),
@@ -284,10 +291,12 @@ impl Gardener<'_> {
         let claim = initializer.ask("init", |initializer| initializer.init(&context, &mut target))?;
         for (spec, values) in specs.iter().zip(&values) {
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-                let what = format!(
-                    "{} of block {} is not finite or not written at element {at}",
-                    spec.class, birth.layer
-                );
+                let whose = if birth.layer == SHARED {
+                    "all blocks".into()
+                } else {
+                    format!("block {}", birth.layer)
+                };
+                let what = format!("{} of {whose} is not finite or not written at element {at}", spec.class);
                 return Err(initializer.fault("init", &api::Error::new(what)).into());
             }
         }
@@ -327,6 +336,38 @@ impl Gardener<'_> {
         }
         Ok(outcomes)
     }
+}
+
+/// The AdamW states of tensors that become larger, by the rule.
+fn widened_moments(
+    engine: &dyn Engine,
+    resized: &BTreeMap<TensorId, [TensorSpec; 2]>,
+    rule: WidenedMoments,
+) -> Result<Vec<(TensorId, Moments)>, TrainError> {
+    let larger = |values: Vec<f32>, from, to| match rule {
+        WidenedMoments::Repeat => repeated(&values, from, to),
+        WidenedMoments::Zero | WidenedMoments::Keep => first_of_each(values, from, to),
+    };
+    let mut all = Vec::new();
+    for (&tensor, [from, to]) in resized.iter().filter(|_| rule != WidenedMoments::Zero) {
+        let Moments { first, second, updates } = engine.moments(tensor)?;
+        let [first, second] = [first, second].map(|values| larger(values, from, to));
+        all.push((tensor, Moments { first, second, updates }));
+    }
+    Ok(all)
+}
+
+/// Whose a tensor is: a block's, or of all.
+fn owner(tensor: TensorId) -> LayerId {
+    tensor.layer.unwrap_or(SHARED)
+}
+
+fn tensor_of(layer: LayerId, class: TensorClass) -> TensorId {
+    if layer == SHARED { TensorId::shared(class) } else { TensorId::block(layer, class) }
+}
+
+fn specs_of(shape: &ModelShape, layer: LayerId) -> Vec<TensorSpec> {
+    if layer == SHARED { shape.shared_tensors() } else { shape.block_tensors() }
 }
 
 #[derive(Clone, Copy)]
@@ -399,7 +440,7 @@ pub(crate) fn receipt(
         largest_token_loss_change: largest,
         largest_logit_change: Some(largest_logit_change),
         claim: grown.claim.as_ref().map(|(claim, _)| *claim),
-        mlp_width: (before.mlp_width != engine.mlp_width()).then(|| [before.mlp_width, engine.mlp_width()]),
+        widths: (before.widths != engine.widths()).then(|| [before.widths, engine.widths()].map(told_widths)),
         activation_rms_before: by_layer(&seen_before.activation_rms),
         activation_rms_after: by_layer(&seen_after.activation_rms),
         without_gradient: without_gradient.iter().map(TensorId::to_string).collect(),
@@ -516,7 +557,9 @@ fn role(role: TensorRole) -> Role {
         TensorRole::Bias => Role::BIAS,
         TensorRole::BranchOutputWeight => Role::BRANCH_OUTPUT_WEIGHT,
         TensorRole::BranchOutputBias => Role::BRANCH_OUTPUT_BIAS,
-        TensorRole::Weight | TensorRole::TokenEmbedding | TensorRole::PositionEmbedding => Role::WEIGHT,
+        TensorRole::Weight => Role::WEIGHT,
+        TensorRole::TokenEmbedding => Role::TOKEN_EMBEDDING,
+        TensorRole::PositionEmbedding => Role::POSITION_EMBEDDING,
     }
 }
 

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use engine::{BlockTensors, Edit, Engine, LayerId, LayerIndex, ModelShape, TensorId, TensorRole, TensorSpec};
+use engine::{
+    BlockTensors, Edit, Engine, LayerId, LayerIndex, ModelShape, TensorId, TensorRole, TensorSpec, Widths,
+};
 use plugin_host::api::{Key, Random};
 
 use sha2::{Digest, Sha256};
@@ -45,7 +47,7 @@ impl InitialModel {
         hashed.map_err(storage("read", &file))?;
         let source = Source::Folder { file, sha256: hexadecimal(hash), tensors };
         let model = InitialModel { shape: shape.clone(), source };
-        model.shared()?;
+        model.shared(shape.widths())?;
         Ok(model)
     }
 
@@ -57,18 +59,17 @@ impl InitialModel {
         }
     }
 
-    /// Gives an engine without blocks the shared tensors and the lowest `depth` blocks, their MLPs cut to the engine's
-    /// hidden width.
+    /// Gives an engine without blocks the shared tensors and the lowest `depth` blocks, all cut to that width.
     ///
     /// # Errors
     /// A folder with fewer blocks, or a failing engine.
-    pub fn fill_in(&self, engine: &mut dyn Engine, depth: usize) -> Result<(), TrainError> {
-        for (tensor, values) in self.shared()? {
-            engine.write(tensor, &values)?;
-        }
+    pub fn fill_in(&self, engine: &mut dyn Engine, depth: usize, widths: Widths) -> Result<(), TrainError> {
+        let shared = self.shared(widths)?.into_iter();
+        let weights = shared.map(|(class, values)| (TensorId::shared(class), values)).collect();
+        engine.edit(Edit::Resize { widths, weights })?;
         for position in 0..depth {
             let layer = LayerId(position as u64);
-            let weights = self.block(layer, engine.mlp_width())?.ok_or_else(|| {
+            let weights = self.block(layer, widths)?.ok_or_else(|| {
                 crate::ConfigError::new(
                     "initial_model.from",
                     format!("the initial model has {position} blocks; the strategy starts with {depth}"),
@@ -80,34 +81,32 @@ impl InitialModel {
         Ok(())
     }
 
-    /// The shared tensors.
+    /// The shared tensors, with the first coordinates of the stream.
     ///
     /// # Errors
     /// A folder that lacks one.
-    pub(crate) fn shared(&self) -> Result<Vec<(TensorId, Vec<f32>)>, TrainError> {
-        let specs = self.shape.shared_tensors().into_iter();
-        specs
-            .map(|spec| {
-                let tensor = TensorId::shared(spec.class);
+    pub(crate) fn shared(&self, widths: Widths) -> Result<BlockTensors, TrainError> {
+        let pairs =
+            self.shape.shared_tensors().into_iter().zip(self.shape.with_widths(widths).shared_tensors());
+        pairs
+            .map(|(spec, cut)| {
                 let values = match &self.source {
                     Source::Seed(key) => self.draw(key.named("shared"), &spec),
-                    Source::Folder { .. } => self.read(&tensor.hugging_face_name(None), &spec)?,
+                    Source::Folder { .. } => {
+                        self.read(&TensorId::shared(spec.class).hugging_face_name(None), &spec)?
+                    }
                 };
-                Ok((tensor, values))
+                Ok((spec.class, first_of_each(values, &spec, &cut)))
             })
             .collect()
     }
 
-    /// The block that is born as the k-th, counted from 0, with the first neurons of its hidden layer; `None` where a folder
-    /// has no such block.
+    /// The block that is born as the k-th, counted from 0, with the first coordinates of the stream, the first heads, and the
+    /// first neurons of its hidden layer; `None` where a folder has no such block.
     ///
     /// # Errors
     /// A folder that has only part of it.
-    pub(crate) fn block(
-        &self,
-        ordinal: LayerId,
-        mlp_width: usize,
-    ) -> Result<Option<BlockTensors>, TrainError> {
+    pub(crate) fn block(&self, ordinal: LayerId, widths: Widths) -> Result<Option<BlockTensors>, TrainError> {
         let specs = self.shape.block_tensors();
         if let Source::Folder { tensors, .. } = &self.source {
             let first = TensorId::block(ordinal, specs[0].class).hugging_face_name(position(ordinal));
@@ -115,7 +114,7 @@ impl InitialModel {
                 return Ok(None);
             }
         }
-        let cut = self.shape.with_hidden(mlp_width).block_tensors();
+        let cut = self.shape.with_widths(widths).block_tensors();
         let values = specs.into_iter().zip(cut).map(|(spec, cut)| {
             let values = match &self.source {
                 Source::Seed(key) => self.draw(key.named("block").numbered(ordinal.0), &spec),
@@ -124,8 +123,7 @@ impl InitialModel {
                     self.read(&tensor.hugging_face_name(position(ordinal)), &spec)?
                 }
             };
-            let values = if spec.shape == cut.shape { values } else { first_of_each(&values, &spec, &cut) };
-            Ok((spec.class, values))
+            Ok((spec.class, first_of_each(values, &spec, &cut)))
         });
         values.collect::<Result<_, TrainError>>().map(Some)
     }
@@ -163,17 +161,40 @@ impl InitialModel {
     }
 }
 
-/// The part of a tensor that a smaller or larger one has in common with it: as many rows and columns as both have, zeros
-/// where the other has more.
-pub(crate) fn first_of_each(values: &[f32], from: &TensorSpec, to: &TensorSpec) -> Vec<f32> {
-    let columns = |spec: &TensorSpec| spec.shape.last().copied().unwrap_or(1);
-    let (from_columns, to_columns) = (columns(from), columns(to));
-    let mut common = vec![0.0; to.len()];
-    for (old, new) in values.chunks_exact(from_columns).zip(common.chunks_exact_mut(to_columns)) {
-        let both = from_columns.min(to_columns);
-        new[..both].copy_from_slice(&old[..both]);
+/// The part of a tensor that a smaller or larger one has in common with it: as many rows and columns as both have, of
+/// queries, keys and values each, and zeros where the other has more.
+pub(crate) fn first_of_each(values: Vec<f32>, from: &TensorSpec, to: &TensorSpec) -> Vec<f32> {
+    if from.shape == to.shape {
+        return values;
     }
-    common
+    resized(from, to, |place, size| (place < size).then_some(place), &values)
+}
+
+/// A larger tensor whose rows and columns, of queries, keys and values each, repeat those that were there.
+pub(crate) fn repeated(values: &[f32], from: &TensorSpec, to: &TensorSpec) -> Vec<f32> {
+    resized(from, to, |place, size| Some(place % size), values)
+}
+
+/// `source` says which of so many rows, or columns of a part, is taken for one of the new tensor; zeros where it says none.
+fn resized(
+    from: &TensorSpec,
+    to: &TensorSpec,
+    source: impl Fn(usize, usize) -> Option<usize>,
+    values: &[f32],
+) -> Vec<f32> {
+    let columns = |spec: &TensorSpec| spec.shape.last().copied().unwrap_or(1);
+    let (old_width, new_width, parts) = (columns(from), columns(to), from.parts());
+    let [old_part, new_part] = [old_width / parts, new_width / parts];
+    let old_rows = from.len() / old_width;
+    let mut new = vec![0.0; to.len()];
+    for (row, values_of_row) in new.chunks_exact_mut(new_width).enumerate() {
+        let Some(old_row) = source(row, old_rows) else { continue };
+        for (column, value) in values_of_row.iter_mut().enumerate() {
+            let Some(old_column) = source(column % new_part, old_part) else { continue };
+            *value = values[old_row * old_width + column / new_part * old_part + old_column];
+        }
+    }
+    new
 }
 
 /// In a folder, birth ordinal and position are the same.
@@ -190,7 +211,10 @@ mod tests {
     #[test]
     fn a_narrower_block_has_the_first_neurons_of_the_whole_one() {
         let model = InitialModel::of_seed(&tiny_shape(), 1);
-        let block = |mlp_width| model.block(LayerId(2), mlp_width).expect("drawn").expect("any can be drawn");
+        let block = |mlp_width| {
+            let widths = Widths { mlp_width, ..tiny_shape().widths() };
+            model.block(LayerId(2), widths).expect("drawn").expect("any can be drawn")
+        };
         let (whole, narrow) = (block(32), block(5));
         let tensor = |block: &BlockTensors, class: &str| -> Vec<f32> {
             block.iter().find(|(other, _)| other.0 == class).expect("a block's").1.clone()
@@ -202,11 +226,47 @@ mod tests {
     }
 
     #[test]
+    fn a_narrower_model_has_the_first_coordinates_and_heads_of_the_whole_one() {
+        let model = InitialModel::of_seed(&tiny_shape(), 1);
+        let whole = tiny_shape().widths();
+        let narrow = Widths { width: 3, heads: 1, ..whole };
+        let block = |widths| model.block(LayerId(0), widths).expect("drawn").expect("any can be drawn");
+        let (wide, cut) = (block(whole), block(narrow));
+        let tensor = |block: &BlockTensors, class: &str| -> Vec<f32> {
+            block.iter().find(|(other, _)| other.0 == class).expect("a block's").1.clone()
+        };
+        // Heads are 4 wide: of 3 x 8 columns in 8 rows, 3 x 4 in 3 rows.
+        let (wide_qkv, cut_qkv) = (tensor(&wide, "attn.c_attn.weight"), tensor(&cut, "attn.c_attn.weight"));
+        assert_eq!(cut_qkv.len(), 3 * 12);
+        for (cut, wide) in cut_qkv.chunks(12).zip(wide_qkv.chunks(24)) {
+            assert!((0..3).all(|part| cut[4 * part..4 * part + 4] == wide[8 * part..8 * part + 4]));
+        }
+        let (wide, cut) = (model.shared(whole).expect("drawn"), model.shared(narrow).expect("drawn"));
+        let (wide, cut) = (tensor(&wide, "wte.weight"), tensor(&cut, "wte.weight"));
+        assert!(cut.chunks(3).zip(wide.chunks(8)).all(|(cut, wide)| cut == &wide[..3]) && cut.len() == 33);
+    }
+
+    #[test]
+    fn what_is_repeated_begins_with_what_was_there() {
+        let spec = |class, shape: &[usize]| TensorSpec {
+            class: engine::TensorClass(class),
+            shape: shape.to_vec(),
+            role: TensorRole::Weight,
+        };
+        let (from, to) = (spec("mlp.c_fc.weight", &[1, 2]), spec("mlp.c_fc.weight", &[2, 3]));
+        assert_eq!(repeated(&[1.0, 2.0], &from, &to), [1.0, 2.0, 1.0, 1.0, 2.0, 1.0]);
+        assert_eq!(first_of_each(vec![1.0, 2.0], &from, &to), [1.0, 2.0, 0.0, 0.0, 0.0, 0.0]);
+        let (from, to) = (spec("attn.c_attn.bias", &[3]), spec("attn.c_attn.bias", &[6]));
+        assert_eq!(repeated(&[1.0, 2.0, 3.0], &from, &to), [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]);
+        assert_eq!(first_of_each(vec![1.0, 2.0, 3.0], &from, &to), [1.0, 0.0, 2.0, 0.0, 3.0, 0.0]);
+    }
+
+    #[test]
     fn a_block_depends_on_seed_and_ordinal_alone() {
         let block = |seed, ordinal| {
             let model = InitialModel::of_seed(&tiny_shape(), seed);
             model
-                .block(LayerId(ordinal), tiny_shape().hidden())
+                .block(LayerId(ordinal), tiny_shape().widths())
                 .expect("drawn")
                 .expect("any ordinal can be drawn")
         };
@@ -218,7 +278,7 @@ mod tests {
     #[test]
     fn branch_outputs_are_scaled_for_the_final_depth() {
         let shape = ModelShape { width: 128, layers: 8, init_std: 0.02, ..tiny_shape() };
-        let block = InitialModel::of_seed(&shape, 1).block(LayerId(0), shape.hidden());
+        let block = InitialModel::of_seed(&shape, 1).block(LayerId(0), shape.widths());
         let block = block.expect("drawn").expect("drawn");
         let std = |name: &str| {
             let values = &block.iter().find(|(class, _)| class.0 == name).expect("a tensor of the block").1;

@@ -34,4 +34,4 @@ pub use initial::InitialModel;
 pub use rehearsal::{Rehearsal, RehearsedPhase, rehearse};
 pub use run::{Parts, RunSummary, run};
 pub use schedule::{Schedule, ScheduleKind};
-pub use trial::WantedBlock;
+pub use trial::{WantedBlock, Widening};

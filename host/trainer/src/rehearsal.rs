@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::boundary::{Boundary, Judgement, Moment};
 use crate::config::MOST_STEPS;
 use crate::costs::{Costs, StepCost};
-use crate::course::{Course, Rules};
+use crate::course::{Course, Rules, told_widths};
 use crate::growth::changes_tensors;
 use crate::run::{flops_left, progress, run_facts, step_fits};
 use crate::schedule::RunningSchedule;
@@ -236,7 +236,11 @@ impl<'a> Rehearsing<'a> {
         for candidate in &probe.candidates {
             let tried = self.course.tried(candidate, rules, self.step, progress);
             let tried = tried.map_err(|error| strategy.fault("before_step", &error))?;
-            self.wanted.extend(WantedBlock::of(candidate, self.course.depth()));
+            self.wanted.extend(WantedBlock::of(
+                candidate,
+                self.course.depth(),
+                &self.course.shape(&self.config.model),
+            ));
             let cost = StepCost::of(&self.config.model, &tried);
             (0..probe.steps).for_each(|_| self.costs.add_probe_step(&cost));
         }
@@ -259,7 +263,11 @@ impl<'a> Rehearsing<'a> {
         taken: &[Action],
     ) -> Result<(), TrainError> {
         // Also those of an edit that is taken back: its initializer is asked before.
-        self.wanted.extend(WantedBlock::of(taken, self.course.depth()));
+        self.wanted.extend(WantedBlock::of(
+            taken,
+            self.course.depth(),
+            &self.course.shape(&self.config.model),
+        ));
         if taken.is_empty() || self.rejects(strategy, &course)? {
             return Ok(());
         }
@@ -286,7 +294,7 @@ impl<'a> Rehearsing<'a> {
         strategy: &mut Loaded<dyn GrowthStrategy>,
         course: &Course,
     ) -> Result<bool, TrainError> {
-        if course.blocks == self.course.blocks && course.mlp_width == self.course.mlp_width {
+        if course.blocks == self.course.blocks && course.widths == self.course.widths {
             return Ok(false);
         }
         let ids = |course: &Course, but: &Course| {
@@ -306,8 +314,8 @@ impl<'a> Rehearsing<'a> {
             largest_token_loss_change: 0.0,
             largest_logit_change: None,
             claim: None,
-            mlp_width: (course.mlp_width != self.course.mlp_width)
-                .then_some([self.course.mlp_width, course.mlp_width]),
+            widths: (course.widths != self.course.widths)
+                .then(|| [self.course.widths, course.widths].map(told_widths)),
             activation_rms_before: Vec::new(),
             activation_rms_after: Vec::new(),
             without_gradient: Vec::new(),
@@ -325,7 +333,7 @@ impl<'a> Rehearsing<'a> {
         let new_phase = course.phase != self.course.phase
             || course.trainable != self.course.trainable
             || course.blocks != self.course.blocks
-            || course.mlp_width != self.course.mlp_width;
+            || course.widths != self.course.widths;
         self.course = course;
         self.step_cost = StepCost::of(&self.config.model, &self.course);
         if new_phase {
@@ -409,8 +417,8 @@ fn follow(engine: &mut ScriptedEngine, course: &Course) -> Result<(), TrainError
             engine.edit(Edit::Insert { at: LayerIndex(position), layer, weights: Vec::new() })?;
         }
     }
-    if engine.mlp_width() != course.mlp_width {
-        engine.edit(Edit::ResizeMlp { mlp_width: course.mlp_width, blocks: Vec::new() })?;
+    if engine.widths() != course.widths {
+        engine.edit(Edit::Resize { widths: course.widths, weights: Vec::new() })?;
     }
     if engine.layers() != course.layers() {
         engine.edit(Edit::Reorder { layers: course.layers() })?;

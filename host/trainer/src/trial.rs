@@ -1,10 +1,12 @@
 //! Whether an initializer can do what a strategy will ask of it, tried on a small model before anything is trained: one
 //! that needs a source is not found out by a strategy that names none when half of the budget is spent.
 
+use engine::ModelShape;
 use plugin_host::Loaded;
 use plugin_host::api::testing::{Growth, SmallModel};
-use plugin_host::api::{self, Action, Error, LayerInitializer};
+use plugin_host::api::{self, Action, Error, LayerInitializer, Widths};
 
+use crate::course::told_widths;
 use crate::{ConfigError, TrainError};
 
 /// Widest model that is tried as it is: at this width a block takes a second or two of the slowest initializer.
@@ -21,31 +23,51 @@ pub struct WantedBlock {
     pub has_source: bool,
     /// Whether no block stands before it.
     pub is_first: bool,
-    /// Whether it stands already, and its hidden layer is to be wider.
-    pub is_widened: bool,
+    /// Where it stands already and is to be wider: from what to what.
+    pub widening: Option<Widening>,
+}
+
+/// A model that becomes wider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Widening {
+    /// How wide it is.
+    pub from: Widths,
+    /// How wide it will be.
+    pub to: Widths,
+    /// Width of one head, before and after.
+    pub head_width: usize,
 }
 
 impl WantedBlock {
-    /// What these requests ask for on a stack of so many blocks.
-    pub(crate) fn of(requests: &[Action], depth: usize) -> impl Iterator<Item = WantedBlock> {
+    /// What these requests ask for on a stack of so many blocks, the model being that wide.
+    pub(crate) fn of(
+        requests: &[Action],
+        depth: usize,
+        model: &ModelShape,
+    ) -> impl Iterator<Item = WantedBlock> {
+        let (mut now, head_width) = (told_widths(model.widths()), model.head_width());
         requests.iter().filter_map(move |request| match request {
             Action::Insert(insert) => Some(WantedBlock {
                 slot: insert.slot.clone(),
                 has_source: !insert.sources.is_empty(),
                 is_first: depth == 0,
-                is_widened: false,
+                widening: None,
             }),
             Action::Replace(replace) => Some(WantedBlock {
                 slot: replace.slot.clone(),
                 has_source: !replace.sources.is_empty(),
                 is_first: false,
-                is_widened: false,
+                widening: None,
             }),
             Action::Widen(widen) => Some(WantedBlock {
                 slot: widen.slot.clone(),
                 has_source: true,
                 is_first: false,
-                is_widened: true,
+                widening: Some(Widening {
+                    from: std::mem::replace(&mut now, widen.widths),
+                    to: widen.widths,
+                    head_width,
+                }),
             }),
             _ => None,
         })
@@ -69,8 +91,8 @@ impl WantedBlock {
         match tried {
             Ok(()) => Ok(()),
             // It was made for blocks of one size.
-            Err(error) if error.panicked().is_some() && self.is_widened => {
-                let error = Error::new("it fails where hidden layers are wider than its source's");
+            Err(error) if error.panicked().is_some() && self.widening.is_some() => {
+                let error = Error::new("it fails where a block is wider than its source");
                 Err(self.refusal(&initializer.provenance.id, &error).into())
             }
             Err(error) if error.panicked().is_some() => Err(initializer.fault("init", &error).into()),
@@ -79,17 +101,17 @@ impl WantedBlock {
     }
 
     fn fill_in(&self, initializer: &mut Loaded<dyn LayerInitializer>, width: usize) -> api::Result<()> {
-        let mut model = SmallModel::with_width(usize::from(!self.is_first), width);
-        if self.is_widened {
-            let wider = model.mlp_width() + 2;
-            let widened = initializer.call(|initializer| model.widen(initializer, wider))?;
+        if let Some(Widening { from, to, head_width }) = self.widening {
+            let mut model = SmallModel::with_widths(2, from, head_width);
+            let widened = initializer.call(|initializer| model.widen(initializer, to))?;
             return match widened.not_finite.first() {
                 Some(element) => {
-                    Err(Error::new(format!("{element} is not written where hidden layers are wider")))
+                    Err(Error::new(format!("{element} is not written where the model becomes wider")))
                 }
                 None => Ok(()),
             };
         }
+        let mut model = SmallModel::with_width(usize::from(!self.is_first), width);
         let sources = if self.has_source { model.layers() } else { Vec::new() };
         let growth = Growth { position: model.depth(), count: 1, sources };
         initializer.call(|initializer| model.grow(initializer, &growth)).map(|_| ())
@@ -147,7 +169,9 @@ mod tests {
     ) -> Result<(), String> {
         let (above, slot, moments) = (Above::Embedding, "new_blocks".into(), MomentsRule::Zero);
         let insert = Action::Insert(Insert { above, count: 1, slot, sources, moments });
-        let wanted = WantedBlock::of(&[Action::Evaluate, insert], depth).next().expect("one is inserted");
+        let shape = engine::contract::tiny_shape();
+        let wanted =
+            WantedBlock::of(&[Action::Evaluate, insert], depth, &shape).next().expect("one is inserted");
         let mut loaded = Loaded::built_in(Kind::Initializer, "test/copying", initializer);
         wanted.try_out(&mut loaded, 6).map_err(|error| error.to_string())
     }

@@ -54,7 +54,9 @@ impl Action {
                 }
             }
             Action::Probe(probe) => check_probe(probe),
-            Action::Widen(widen) if widen.mlp_width == 0 => refuse("hidden layers of 0 neurons"),
+            Action::Widen(widen) if widen.widths.has_zero() => {
+                refuse(format!("a model with {}", widen.widths))
+            }
             Action::Widen(_) => Ok(()),
         }
     }

@@ -12,7 +12,7 @@ impl SimulatedRun {
         let mut measured = Measured { step, tensors: Vec::new(), blocks: Vec::new() };
         if measure.tensors {
             let shared = SHARED_CLASSES.iter().filter(|_| stack.shared_train);
-            measured.tensors.extend(shared.map(|class| tensor(None, class, fallen)));
+            measured.tensors.extend(shared.map(|(class, _)| tensor(None, class, fallen)));
             for (position, block) in stack.blocks.iter().enumerate().filter(|(_, block)| block.trains == 1) {
                 let norm = self.gradient_norms.get(position).copied().unwrap_or(1.0) * fallen;
                 // Each of a block's tensors has an equal part in its norm.

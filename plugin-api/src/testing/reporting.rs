@@ -139,7 +139,7 @@ impl MadeUpRun {
             largest_token_loss_change: 0.0,
             largest_logit_change: None,
             claim: None,
-            mlp_width: None,
+            widths: None,
             activation_rms_before: Vec::new(),
             activation_rms_after: Vec::new(),
             without_gradient: Vec::new(),

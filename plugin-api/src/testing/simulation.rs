@@ -5,6 +5,7 @@ use super::transcript::{Decision, Transcript};
 use crate::{
     Action, ActionSink, Actions, Budget, Error, Evaluation, Event, GrowthReceipt, GrowthStrategy, Key,
     LossPoint, Measure, Measured, ModelFacts, Plan, Probe, Probed, Pushed, Result, RunFacts, StepContext,
+    Widths,
 };
 
 /// Most requests before one step, and most steps of a simulation.
@@ -137,8 +138,10 @@ impl SimulatedRun {
     }
 
     fn flops_of_a_step(&self, stack: &Stack) -> f64 {
-        let ModelFacts { width, vocabulary, context, .. } = self.facts.model;
-        let block = ((4 * width + 2 * stack.mlp_width) * width) as f64;
+        let ModelFacts { width: final_width, heads: final_heads, vocabulary, context, .. } = self.facts.model;
+        let Widths { width, heads, mlp_width } = stack.widths;
+        let attention = heads * final_width / final_heads.max(1);
+        let block = ((4 * attention + 2 * mlp_width) * width) as f64;
         let shared = ((vocabulary + context) * width) as f64;
         6.0 * (shared + block * stack.blocks.len() as f64) * stack.batch.tokens() as f64
     }
@@ -314,7 +317,7 @@ impl Driving<'_> {
         };
         let (new_layers, removed_layers) = (new(stack, &self.stack), new(&self.stack, stack));
         let replaced_layers = stack.replaced.clone();
-        let widened = stack.mlp_width != self.stack.mlp_width;
+        let widened = stack.widths != self.stack.widths;
         if new_layers.is_empty() && removed_layers.is_empty() && replaced_layers.is_empty() && !widened {
             return Ok(None);
         }
@@ -331,7 +334,7 @@ impl Driving<'_> {
             largest_token_loss_change: 0.0,
             largest_logit_change: None,
             claim: None,
-            mlp_width: widened.then_some([self.stack.mlp_width, stack.mlp_width]),
+            widths: widened.then_some([self.stack.widths, stack.widths]),
             activation_rms_before: Vec::new(),
             activation_rms_after: Vec::new(),
             without_gradient: Vec::new(),

@@ -5,7 +5,7 @@ mod forward;
 
 use crate::{
     BlockView, Claim, InitContext, Key, LayerId, LayerInitializer, Random, Result, Role, TensorMut,
-    TensorView,
+    TensorView, Widths,
 };
 
 /// A block's tensors in order: class and role. Shapes follow from the width.
@@ -25,7 +25,12 @@ pub(super) const BLOCK_CLASSES: [(&str, Role); 12] = [
 ];
 
 /// The tensors beside the blocks.
-pub(super) const SHARED_CLASSES: [&str; 4] = ["wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias"];
+pub(super) const SHARED_CLASSES: [(&str, Role); 4] = [
+    ("wte.weight", Role::TOKEN_EMBEDDING),
+    ("wpe.weight", Role::POSITION_EMBEDDING),
+    ("ln_f.weight", Role::NORM_GAIN),
+    ("ln_f.bias", Role::NORM_SHIFT),
+];
 
 /// Where new blocks go in a [`SmallModel`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +46,7 @@ pub struct Growth {
 /// What an initializer did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grown {
-    /// Its claim for each new block.
+    /// Its claim for each new block, and for the shared tensors where it was asked for them.
     pub claims: Vec<Claim>,
     /// Elements that are not finite or were not written, as `class of block, element`.
     pub not_finite: Vec<String>,
@@ -85,17 +90,15 @@ impl Grown {
 /// ```
 #[derive(Clone, Debug)]
 pub struct SmallModel {
-    width: usize,
-    mlp_width: usize,
-    heads: usize,
+    widths: Widths,
+    head_width: usize,
     vocabulary: usize,
     context: usize,
     key: Key,
     next_layer: u64,
     has_original: bool,
-    token_embedding: Vec<f32>,
-    position_embedding: Vec<f32>,
-    final_norm: [Vec<f32>; 2],
+    /// In the order of [`SHARED_CLASSES`].
+    shared: Vec<Vec<f32>>,
     blocks: Vec<(LayerId, Vec<Vec<f32>>)>,
 }
 
@@ -105,15 +108,21 @@ struct Asked {
     position: usize,
     depth_after: usize,
     source: Option<LayerId>,
-    mlp_width: usize,
+    widths: Widths,
+}
+
+/// The classes of what has that identity.
+fn classes(layer: LayerId) -> &'static [(&'static str, Role)] {
+    if layer == LayerId::SHARED { &SHARED_CLASSES } else { &BLOCK_CLASSES }
 }
 
 fn first_not_finite(layer: LayerId, tensors: &[Vec<f32>]) -> Vec<String> {
     let of = |((class, _), values): (&(&str, Role), &Vec<f32>)| {
         let at = values.iter().position(|value| !value.is_finite())?;
-        Some(format!("{class} of block {layer}, element {at}"))
+        let whose = if layer == LayerId::SHARED { "all blocks".into() } else { format!("block {layer}") };
+        Some(format!("{class} of {whose}, element {at}"))
     };
-    BLOCK_CLASSES.iter().zip(tensors).filter_map(of).collect()
+    classes(layer).iter().zip(tensors).filter_map(of).collect()
 }
 
 /// Standard deviation of the initial weights.
@@ -127,28 +136,35 @@ impl SmallModel {
 
     /// That many blocks, and that wide: an even number.
     pub fn with_width(depth: usize, width: usize) -> SmallModel {
-        let (vocabulary, context) = (23, 6);
+        let heads = if width % 2 == 0 { 2 } else { 1 };
+        SmallModel::with_widths(depth, Widths { width, heads, mlp_width: 4 * width }, width / heads)
+    }
+
+    /// That many blocks, that wide, with heads of `head_width` columns each.
+    pub fn with_widths(depth: usize, widths: Widths, head_width: usize) -> SmallModel {
+        let (vocabulary, context, width) = (23, 6, widths.width);
         let key = Key::of_seed(1).named("small model");
         let draw = |name: &str, len: usize, mean: f64| {
             let mut random = Random::new(key.named(name));
             (0..len).map(|_| (mean + 0.2 * random.normal()) as f32).collect::<Vec<f32>>()
         };
         let mut model = SmallModel {
-            width,
-            mlp_width: 4 * width,
-            heads: if width % 2 == 0 { 2 } else { 1 },
+            widths,
+            head_width,
             vocabulary,
             context,
             key,
             next_layer: depth as u64,
             has_original: true,
-            token_embedding: draw("wte.weight", vocabulary * width, 0.0),
-            position_embedding: draw("wpe.weight", context * width, 0.0),
-            final_norm: [draw("ln_f.weight", width, 1.0), draw("ln_f.bias", width, 0.0)],
+            shared: vec![
+                draw("wte.weight", vocabulary * width, 0.0),
+                draw("wpe.weight", context * width, 0.0),
+                draw("ln_f.weight", width, 1.0),
+                draw("ln_f.bias", width, 0.0),
+            ],
             blocks: Vec::new(),
         };
-        let shapes = model.shapes(model.mlp_width);
-        let trained = |id| (LayerId(id), model.drawn("trained", id, 0.15, &shapes));
+        let trained = |id| (LayerId(id), model.drawn("trained", LayerId(id), 0.15, widths));
         model.blocks = (0..depth as u64).map(trained).collect();
         model
     }
@@ -165,9 +181,14 @@ impl SmallModel {
         self.blocks.len()
     }
 
-    /// Neurons of each MLP's hidden layer.
-    pub fn mlp_width(&self) -> usize {
-        self.mlp_width
+    /// How wide it is.
+    pub fn widths(&self) -> Widths {
+        self.widths
+    }
+
+    /// Embeddings and final norm, in the order of GPT-2's state.
+    pub fn shared(&self) -> &[Vec<f32>] {
+        &self.shared
     }
 
     /// The blocks' identities, from the embeddings up.
@@ -201,7 +222,7 @@ impl SmallModel {
                 position: growth.position + index,
                 depth_after: self.depth() + growth.count,
                 source: growth.sources.get(index).copied(),
-                mlp_width: self.mlp_width,
+                widths: self.widths,
             };
             let (tensors, claim) = self.ask(initializer, &asked)?;
             not_finite.extend(first_not_finite(layer, &tensors));
@@ -218,34 +239,40 @@ impl SmallModel {
         Ok(Grown { claims, not_finite, largest_token_loss_change, largest_value })
     }
 
-    /// Has an initializer make the hidden layers of all blocks wider, as a host does for
-    /// [`Actions::widen`](crate::Actions::widen), and looks at what it did.
+    /// Has an initializer make the model wider, as a host does for [`Actions::widen`](crate::Actions::widen), and looks at
+    /// what it did.
     ///
     /// # Errors
     /// What the initializer answers.
-    pub fn widen(&mut self, initializer: &mut dyn LayerInitializer, mlp_width: usize) -> Result<Grown> {
+    pub fn widen(&mut self, initializer: &mut dyn LayerInitializer, widths: Widths) -> Result<Grown> {
         let before = self.token_losses();
         let (mut claims, mut not_finite, mut largest_value) = (Vec::new(), Vec::new(), 0.0f64);
         let mut wider = Vec::new();
-        for (position, layer) in self.layers().into_iter().enumerate() {
+        let shared = (widths.width != self.widths.width).then_some((0, LayerId::SHARED));
+        for (position, layer) in shared.into_iter().chain(self.layers().into_iter().enumerate()) {
             let (depth_after, source) = (self.depth(), Some(layer));
-            let (tensors, claim) =
-                self.ask(initializer, &Asked { layer, position, depth_after, source, mlp_width })?;
+            let asked = Asked { layer, position, depth_after, source, widths };
+            let (tensors, claim) = self.ask(initializer, &asked)?;
             not_finite.extend(first_not_finite(layer, &tensors));
             claims.push(claim);
-            wider.push(tensors);
+            wider.push((layer, tensors));
         }
-        let (old, new) = (self.shapes(self.mlp_width), self.shapes(mlp_width));
-        for ((_, tensors), wider) in self.blocks.iter_mut().zip(wider) {
-            for (number, values) in
-                wider.into_iter().enumerate().filter(|(number, _)| old[*number] != new[*number])
+        for (layer, tensors) in wider {
+            let resized = self.shapes(layer, self.widths).into_iter().zip(self.shapes(layer, widths));
+            let resized: Vec<bool> = resized.map(|(old, new)| old != new).collect();
+            let held = match self.blocks.iter_mut().find(|(id, _)| *id == layer) {
+                Some((_, held)) => held,
+                None => &mut self.shared,
+            };
+            for ((held, values), _) in
+                held.iter_mut().zip(tensors).zip(resized).filter(|(_, resized)| *resized)
             {
                 largest_value =
                     values.iter().fold(largest_value, |most, value| most.max(f64::from(value.abs())));
-                tensors[number] = values;
+                *held = values;
             }
         }
-        self.mlp_width = mlp_width;
+        self.widths = widths;
         let changes = before.iter().zip(self.token_losses()).map(|(before, after)| (before - after).abs());
         let largest_token_loss_change = changes.fold(0.0, f64::max);
         Ok(Grown { claims, not_finite, largest_token_loss_change, largest_value })
@@ -253,15 +280,19 @@ impl SmallModel {
 
     fn ask(&self, initializer: &mut dyn LayerInitializer, asked: &Asked) -> Result<(Vec<Vec<f32>>, Claim)> {
         let Asked { layer, .. } = *asked;
-        let (shapes, wanted) = (self.shapes(self.mlp_width), self.shapes(asked.mlp_width));
+        let (shapes, wanted) = (self.shapes(layer, self.widths), self.shapes(layer, asked.widths));
+        let shown: Vec<(LayerId, &Vec<Vec<f32>>)> = if layer == LayerId::SHARED {
+            vec![(layer, &self.shared)]
+        } else {
+            self.blocks.iter().map(|(id, tensors)| (*id, tensors)).collect()
+        };
         let tensors: Vec<Vec<TensorView<'_>>> =
-            self.blocks.iter().map(|(_, tensors)| views(&shapes, tensors)).collect();
-        let existing: Vec<BlockView<'_>> = (self.blocks.iter().zip(&tensors))
-            .map(|((id, _), tensors)| BlockView { id: *id, tensors })
-            .collect();
-        let original = self.has_original.then(|| self.drawn("original", layer.0, INIT_STD, &wanted));
+            shown.iter().map(|(_, tensors)| views(layer, &shapes, tensors)).collect();
+        let existing: Vec<BlockView<'_>> =
+            shown.iter().zip(&tensors).map(|((id, _), tensors)| BlockView { id: *id, tensors }).collect();
+        let original = self.has_original.then(|| self.drawn("original", layer, INIT_STD, asked.widths));
         let original = original.unwrap_or_default();
-        let original = views(&wanted, &original);
+        let original = views(layer, &wanted, &original);
         let context = InitContext {
             layer,
             position: asked.position,
@@ -276,43 +307,47 @@ impl SmallModel {
         };
         let len = |shape: &Vec<u64>| shape.iter().product::<u64>() as usize;
         let mut values: Vec<Vec<f32>> = wanted.iter().map(|shape| vec![f32::NAN; len(shape)]).collect();
-        let mut target: Vec<TensorMut<'_>> = (BLOCK_CLASSES.iter().zip(&wanted).zip(&mut values))
+        let mut target: Vec<TensorMut<'_>> = (classes(layer).iter().zip(&wanted).zip(&mut values))
             .map(|((&(class, role), shape), values)| TensorMut { class, role, shape, values })
             .collect();
         let claim = initializer.init(&context, &mut target)?;
         Ok((values, claim))
     }
 
-    fn shapes(&self, mlp_width: usize) -> Vec<Vec<u64>> {
-        let (width, hidden) = (self.width as u64, mlp_width as u64);
+    fn shapes(&self, layer: LayerId, widths: Widths) -> Vec<Vec<u64>> {
+        let (vocabulary, context) = (self.vocabulary as u64, self.context as u64);
+        let [width, heads, hidden] = widths.all().map(|size| size as u64);
+        let attention = heads * self.head_width as u64;
         let of = |class: &str| match class {
-            "attn.c_attn.weight" => vec![width, 3 * width],
-            "attn.c_attn.bias" => vec![3 * width],
-            "attn.c_proj.weight" => vec![width, width],
+            "attn.c_attn.weight" => vec![width, 3 * attention],
+            "attn.c_attn.bias" => vec![3 * attention],
+            "attn.c_proj.weight" => vec![attention, width],
             "mlp.c_fc.weight" => vec![width, hidden],
             "mlp.c_fc.bias" => vec![hidden],
             "mlp.c_proj.weight" => vec![hidden, width],
+            "wte.weight" => vec![vocabulary, width],
+            "wpe.weight" => vec![context, width],
             _ => vec![width],
         };
-        BLOCK_CLASSES.iter().map(|(class, _)| of(class)).collect()
+        classes(layer).iter().map(|(class, _)| of(class)).collect()
     }
 
-    /// A block's tensors from the stream of that name and number.
-    fn drawn(&self, name: &str, number: u64, std: f64, shapes: &[Vec<u64>]) -> Vec<Vec<f32>> {
-        let key = self.key.named(name).numbered(number);
-        let tensors = BLOCK_CLASSES.iter().zip(shapes);
+    /// The tensors of what has that identity, from the stream of that name.
+    fn drawn(&self, name: &str, layer: LayerId, std: f64, widths: Widths) -> Vec<Vec<f32>> {
+        let key = self.key.named(name).numbered(layer.0);
+        let shapes = self.shapes(layer, widths);
         let draw = |((class, role), shape): (&(&str, Role), &Vec<u64>)| {
             let mut random = Random::new(key.named(class));
             let mean = if *role == Role::NORM_GAIN { 1.0 } else { 0.0 };
             let len = shape.iter().product::<u64>();
             (0..len).map(|_| (mean + std * random.normal()) as f32).collect()
         };
-        tensors.map(draw).collect()
+        classes(layer).iter().zip(&shapes).map(draw).collect()
     }
 }
 
-fn views<'a>(shapes: &'a [Vec<u64>], tensors: &'a [Vec<f32>]) -> Vec<TensorView<'a>> {
-    (BLOCK_CLASSES.iter().zip(shapes).zip(tensors))
+fn views<'a>(layer: LayerId, shapes: &'a [Vec<u64>], tensors: &'a [Vec<f32>]) -> Vec<TensorView<'a>> {
+    (classes(layer).iter().zip(shapes).zip(tensors))
         .map(|((&(class, role), shape), values)| TensorView { class, role, shape, values })
         .collect()
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::small_model::{BLOCK_CLASSES, SHARED_CLASSES};
 use crate::{
     Above, Action, Batch, Block, Error, Insert, LayerId, OptimizerChange, Pass, Plan, Pushed, Replace,
-    Result, RunFacts, Train, Which,
+    Result, RunFacts, Train, Which, Widths,
 };
 
 /// Deepest stack that a host allows, in multiples of the model's layers.
@@ -25,8 +25,8 @@ pub(super) struct Stack {
     pub(super) batch: Batch,
     context: usize,
     most_tokens: u64,
-    pub(super) mlp_width: usize,
-    final_mlp_width: usize,
+    pub(super) widths: Widths,
+    final_widths: Widths,
     slots: BTreeSet<String>,
     executes: bool,
     pub(super) shared_train: bool,
@@ -53,12 +53,10 @@ impl Stack {
         if deepest > most {
             return Err(Error::new(format!("the plan grows to {deepest} blocks; the host allows {most}")));
         }
-        let final_mlp_width = hidden(run);
-        let mlp_width = plan.mlp_width.unwrap_or(final_mlp_width);
-        if mlp_width == 0 || mlp_width > final_mlp_width {
-            return Err(Error::new(format!(
-                "the plan starts with hidden layers of {mlp_width} neurons; the model has {final_mlp_width}"
-            )));
+        let final_widths = run.model.widths();
+        let widths = plan.widths.unwrap_or(final_widths);
+        if plan.widths.is_some_and(|widths| widths.has_zero() || !widths.is_within(final_widths)) {
+            return Err(Error::new(format!("the plan starts with {widths}; the model has {final_widths}")));
         }
         let born = |id| Block { id: LayerId(id), born_at_step: 0, trains: 1 };
         Ok(Stack {
@@ -72,8 +70,8 @@ impl Stack {
                 length: run.model.context,
             },
             context: run.model.context,
-            mlp_width,
-            final_mlp_width,
+            widths,
+            final_widths,
             most_tokens: MOST_BATCH_FACTOR.saturating_mul(run.tokens_per_step),
             slots: plan.slots.iter().cloned().collect(),
             executes: plan.executes,
@@ -120,14 +118,12 @@ impl Stack {
             Action::Batch(batch) => self.set_batch(*batch)?,
             Action::Widen(widen) => {
                 self.check_slot(&widen.slot)?;
-                let (now, most) = (self.mlp_width, self.final_mlp_width);
-                if widen.mlp_width <= now || widen.mlp_width > most {
-                    let wanted = widen.mlp_width;
-                    let what =
-                        format!("hidden layers of {wanted} neurons, where there are {now} and may be {most}");
+                let (wanted, now, most) = (widen.widths, self.widths, self.final_widths);
+                if wanted == now || !now.is_within(wanted) || !wanted.is_within(most) {
+                    let what = format!("{wanted} are not between what there is, {now}, and may be, {most}");
                     return Err(Error::new(what));
                 }
-                self.mlp_width = widen.mlp_width;
+                self.widths = wanted;
             }
             Action::Probe(probe) => {
                 for candidate in &probe.candidates {
@@ -290,12 +286,8 @@ impl Stack {
     }
 }
 
-/// Neurons of the model's hidden layers.
-fn hidden(run: &RunFacts) -> usize {
-    if run.model.mlp_width == 0 { 4 * run.model.width } else { run.model.mlp_width }
-}
-
 fn check_class(class: &str) -> Result<()> {
-    let known = BLOCK_CLASSES.iter().any(|(name, _)| *name == class) || SHARED_CLASSES.contains(&class);
+    let known = BLOCK_CLASSES.iter().any(|(name, _)| *name == class)
+        || SHARED_CLASSES.iter().any(|(name, _)| *name == class);
     if known { Ok(()) } else { Err(Error::new(format!("there is no tensor class `{class}`"))) }
 }

@@ -132,8 +132,8 @@ fn in_words(action: &Action) -> String {
             let factor = |RateFactor { which, factor }: &RateFactor| format!("{factor} of {which:?}");
             format!("rates {}", factors.iter().map(factor).collect::<Vec<_>>().join(", "))
         }
-        Action::Widen(Widen { mlp_width, slot, .. }) => {
-            format!("widen hidden layers to {mlp_width} for {slot}")
+        Action::Widen(Widen { widths, slot, .. }) => {
+            format!("widen to {widths} for {slot}")
         }
         Action::Batch(Batch { sequences, length }) => format!("batch {sequences} x {length}"),
         Action::Probe(Probe { candidates, steps }) => {

@@ -61,13 +61,13 @@ impl MetricReporter for Console {
             RunEvent::RunStarted { run, first_step, .. } => self.run_started(run, *first_step),
             RunEvent::Step { .. } => self.step(event),
             RunEvent::Edited { run, receipt } => {
-                let (before, after, what) = match receipt.mlp_width {
-                    Some([before, after]) => (before, after, "neurons in each hidden layer"),
-                    None => (receipt.depth_before, receipt.depth_after, "blocks"),
+                let grown = match receipt.widths {
+                    Some([before, after]) => format!("from {before} to {after}"),
+                    None => format!("from {} to {} blocks", receipt.depth_before, receipt.depth_after),
                 };
                 let (step, losses) = (receipt.step, (receipt.loss_before, receipt.loss_after));
                 let loss = format!("loss {:.4} -> {:.4}", losses.0, losses.1);
-                self.say(&format!("{run}: grows from {before} to {after} {what} before step {step}, {loss}"))
+                self.say(&format!("{run}: grows {grown} before step {step}, {loss}"))
             }
             RunEvent::RunFinished { run, steps, loss_nats_per_token, wall_seconds, .. } => {
                 let what = format!("finished after {steps} steps, validation loss {loss_nats_per_token:.4}");

@@ -28,19 +28,19 @@ struct Head {
     /// Its sequence's first row.
     row: usize,
     head: usize,
-    /// Its first column in `[N, C]`.
+    /// Its first column in `[N, A]`.
     column: usize,
 }
 
 fn head(form: &Form, index: usize) -> Head {
     let head = index % form.heads;
-    Head { row: index / form.heads * form.length, head, column: head * form.head_width() }
+    Head { row: index / form.heads * form.length, head, column: head * form.head_width }
 }
 
 /// Queries, keys and values of a head, each `[T, head width]`.
 fn views<'a>(form: &Form, head: Head, qkv: &'a [f32]) -> [Matrix<'a>; 3] {
-    let whole = Matrix::rows(qkv, 3 * form.width);
-    [0, 1, 2].map(|third| whole.from(head.row, third * form.width + head.column))
+    let whole = Matrix::rows(qkv, 3 * form.attention_width());
+    [0, 1, 2].map(|third| whole.from(head.row, third * form.attention_width() + head.column))
 }
 
 pub(crate) fn forward(
@@ -73,7 +73,7 @@ fn forward_block(
     normalizers: Parts<'_>,
     scores: &mut [f32],
 ) {
-    let (queries, width) = (BLOCK.min(form.length - first), form.head_width());
+    let (queries, width) = (BLOCK.min(form.length - first), form.head_width);
     let keys = first + queries;
     let [q, k, v] = views(form, head, qkv);
     let scale = 1.0 / (width as f32).sqrt();
@@ -88,7 +88,7 @@ fn forward_block(
         // SAFETY: two elements for this query and head, which belong to this task.
         unsafe { normalizers.part(at, 2).copy_from_slice(&normalizer) };
     }
-    let (at, stride) = ((head.row + first) * form.width + head.column, form.width);
+    let (at, stride) = ((head.row + first) * form.attention_width() + head.column, form.attention_width());
     let target = Target { parts: mixed, first: at, stride, add: false };
     // SAFETY: rows and columns of this task's queries and head.
     unsafe { product(available, [queries, width, keys], target, 1.0, Matrix::rows(scores, keys), v) };
@@ -106,9 +106,9 @@ pub(crate) fn backward(
         let head = head(form, task);
         for row in head.row..head.row + form.length {
             for third in 1..3 {
-                let first = row * 3 * form.width + third * form.width + head.column;
+                let first = row * 3 * form.attention_width() + third * form.attention_width() + head.column;
                 // SAFETY: rows and columns of this task's head; keys and values start at zero.
-                unsafe { out.part(first, form.head_width()).fill(0.0) };
+                unsafe { out.part(first, form.head_width).fill(0.0) };
             }
         }
         with_scores(2 * BLOCK * form.length, |scores| {
@@ -130,16 +130,17 @@ fn backward_block(
     out: Parts<'_>,
     scratch: &mut [f32],
 ) {
-    let (queries, width) = (BLOCK.min(form.length - first), form.head_width());
+    let (queries, width) = (BLOCK.min(form.length - first), form.head_width);
     let keys = first + queries;
     let [q, k, v] = views(form, head, qkv);
     let q = q.from(first, 0);
-    let dy = Matrix::rows(gradient, form.width).from(head.row + first, head.column);
+    let dy = Matrix::rows(gradient, form.attention_width()).from(head.row + first, head.column);
     let scale = 1.0 / (width as f32).sqrt();
     let (p, ds) = scratch[..2 * queries * keys].split_at_mut(queries * keys);
-    let into = |first, add| Target { parts: out, first, stride: 3 * form.width, add };
-    let third =
-        |third: usize, row: usize| (head.row + row) * 3 * form.width + third * form.width + head.column;
+    let into = |first, add| Target { parts: out, first, stride: 3 * form.attention_width(), add };
+    let third = |third: usize, row: usize| {
+        (head.row + row) * 3 * form.attention_width() + third * form.attention_width() + head.column
+    };
 
     // SAFETY: scores and their gradients are this thread's.
     unsafe {
@@ -151,7 +152,8 @@ fn backward_block(
     for query in 0..queries {
         let row = head.row + first + query;
         let (p, ds) = (&mut p[query * keys..][..keys], &mut ds[query * keys..][..keys]);
-        let at = row * form.width + head.column..row * form.width + head.column + width;
+        let at =
+            row * form.attention_width() + head.column..row * form.attention_width() + head.column + width;
         let at_normalizer = 2 * (row * form.heads + head.head);
         let normalizer = [normalizers[at_normalizer], normalizers[at_normalizer + 1]];
         score_gradients(

@@ -110,7 +110,7 @@ impl Kernels for Cpu {
 
     fn scratch_bytes(&self, form: &Form) -> u64 {
         // The largest transposed weight, and the norms' partial sums.
-        self.bytes(form.hidden.max(3 * form.width) * form.width + norm::partials(form))
+        self.bytes(form.hidden.max(3 * form.attention_width()) * form.width + norm::partials(form))
     }
 
     fn copy(&self, from: &Buffer, to: &mut Buffer) {

@@ -49,18 +49,23 @@ const LINEAR: [[usize; 3]; 7] =
     [[1, 1, 1], [1, 8, 24], [15, 24, 72], [134, 40, 160], [130, 132, 33], [131, 700, 45], [70, 45, 1100]];
 
 fn words(form: &Form) -> String {
-    let Form { sequences, length, width, heads, vocabulary, .. } = form;
-    format!("B {sequences}, T {length}, C {width}, H {heads}, V {vocabulary}")
+    let Form { sequences, length, width, heads, head_width, vocabulary, .. } = form;
+    format!("B {sequences}, T {length}, C {width}, H {heads}, D {head_width}, V {vocabulary}")
 }
 
 fn form([sequences, length, width, heads, vocabulary]: [usize; 5]) -> Form {
-    Form { sequences, length, width, hidden: 4 * width, heads, vocabulary, epsilon: 1e-5 }
+    let (hidden, head_width) = (4 * width, width / heads);
+    Form { sequences, length, width, hidden, heads, head_width, vocabulary, epsilon: 1e-5 }
 }
 
 /// Odd in every way: one token, one head, lengths around the block of 64, a head wider than one, a large vocabulary.
 fn forms() -> Vec<Form> {
     let small = [[1, 1, 8, 1, 11], [3, 5, 24, 2, 7], [2, 67, 40, 5, 101], [1, 130, 33, 1, 259]];
-    small.into_iter().chain([[1, 35, 150, 1, 13], [2, 64, 16, 1, 50_257]]).map(form).collect()
+    let whole = small.into_iter().chain([[1, 35, 150, 1, 13], [2, 64, 16, 1, 50_257]]).map(form);
+    // Fewer and more columns in all heads than the stream has.
+    let other =
+        [[1, 24], [7, 8]].map(|[heads, head_width]| Form { heads, head_width, ..form([2, 5, 40, 1, 7]) });
+    whole.chain(other).collect()
 }
 
 /// A device with the inputs of a case: both devices see the same values.
@@ -214,7 +219,7 @@ struct Attention(Form);
 impl Case for Attention {
     fn run<K: Kernels>(&self, bench: &mut Bench<'_, K>) -> Vec<Vec<f32>> {
         let form = self.0;
-        let (len, sums) = (form.rows() * form.width, 2 * form.rows() * form.heads);
+        let (len, sums) = (form.rows() * form.attention_width(), 2 * form.rows() * form.heads);
         let (qkv, dy) = (bench.random(3 * len), bench.random(len));
         let (mut mixed, mut normalizers, mut out) =
             (bench.random(len), bench.random(sums), bench.random(3 * len));

@@ -1,7 +1,8 @@
 //! The gradient against the slope of the loss on the reference device, tensor by tensor.
 
 use engine::{
-    Engine, Entry, Execution, LayerId, ModelShape, Part, StepPlan, TokenBatch, Trainable, Wait, contract,
+    Engine, Entry, Execution, LayerId, ModelShape, Part, StepPlan, TokenBatch, Trainable, Wait, Widths,
+    contract,
 };
 
 use super::Agreement;
@@ -39,19 +40,27 @@ fn loss(engine: &mut Step<Reference>, batch: &TokenBatch, execution: &Execution,
     engine.outcome(Wait::ForAll).expect("a healthy device").expect("a step was made").loss_nats_per_token
 }
 
-/// Of every tensor of a tiny model, by itself: the whole stack, and blocks that are gated, masked and repeated.
+/// Of every tensor of a tiny model, by itself: the whole stack, blocks that are gated, masked and repeated, and heads that
+/// together are narrower or wider than the stream.
 pub fn slopes() -> Vec<Agreement> {
     let gated = Entry { attention_gate: 0.5, mlp_gate: -1.5, ..Entry::whole(LayerId(1)) };
     let masked = Entry { sequences: Some(vec![true, false, true]), ..Entry::whole(LayerId(0)) };
     let entries = Execution::Entries(vec![masked, gated, Entry::whole(LayerId(0))]);
-    let whole = slopes_of(&Execution::WholeStack, "the whole stack");
-    whole.into_iter().chain(slopes_of(&entries, "gated, masked and repeated blocks")).collect()
+    let shape = contract::tiny_shape();
+    let with_heads = |heads| shape.with_widths(Widths { heads, ..shape.widths() });
+    [
+        slopes_of(&shape, &Execution::WholeStack, "the whole stack"),
+        slopes_of(&shape, &entries, "gated, masked and repeated blocks"),
+        slopes_of(&with_heads(1), &Execution::WholeStack, "heads narrower than the stream"),
+        slopes_of(&with_heads(3), &Execution::WholeStack, "heads wider than the stream"),
+    ]
+    .concat()
 }
 
-fn slopes_of(execution: &Execution, place: &str) -> Vec<Agreement> {
-    let (shape, batch) = (contract::tiny_shape(), contract::tiny_batch());
-    let mut engine = engine(&shape);
-    let all = Trainable::all(&shape, &engine.layers());
+fn slopes_of(shape: &ModelShape, execution: &Execution, place: &str) -> Vec<Agreement> {
+    let batch = contract::tiny_batch();
+    let mut engine = engine(shape);
+    let all = Trainable::all(shape, &engine.layers());
     let mut agreements = Vec::new();
     for id in all.iter() {
         loss(&mut engine, &batch, execution, [id].into_iter().collect());

@@ -84,6 +84,7 @@ fn load(folder: &std::path::Path) -> (ModelShape, Box<dyn Engine>) {
         init_std: 0.02,
         norm_epsilon: 1e-5,
         mlp_width: None,
+        head_width: None,
         block: BlockKind::GPT2,
     };
     let weights = arrays::safetensors(&folder.join("model.safetensors"));

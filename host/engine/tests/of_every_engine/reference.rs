@@ -43,6 +43,7 @@ impl Reference {
                 init_std: 0.02,
                 norm_epsilon: 1e-5,
                 mlp_width: None,
+                head_width: None,
                 block: BlockKind::GPT2,
             },
             expected: serde_json::from_slice(&expected).expect("it is JSON"),

@@ -1,7 +1,7 @@
 //! What is refused and with which words, here and on the authors' test bench; and what a taken request changes.
 
 use engine::contract::tiny_shape;
-use plugin_host::api::{Gate, MomentsRule, Probe, ScheduleShape};
+use plugin_host::api::{self, Gate, MomentsRule, Probe, ScheduleShape, WidenedMoments};
 
 use super::*;
 use crate::schedule::{Schedule, ScheduleKind};
@@ -61,7 +61,11 @@ fn batch(sequences: usize, length: usize) -> Action {
 }
 
 fn widen(mlp_width: usize) -> Action {
-    Action::Widen(Widen { mlp_width, slot: "new_blocks".into(), moments: MomentsRule::Zero })
+    widen_to(api::Widths { mlp_width, ..told_widths(tiny_shape().widths()) })
+}
+
+fn widen_to(widths: api::Widths) -> Action {
+    Action::Widen(Widen { widths, slot: "new_blocks".into(), moments: WidenedMoments::Zero })
 }
 
 /// What a course answers to a request, in words.
@@ -145,6 +149,7 @@ fn answer_of_the_bench(action: &Action) -> String {
     let mut run = SimulatedRun::new(2, 2);
     let (shape, rules) = (tiny_shape(), course().1);
     (run.facts.model.context, run.facts.tokens_per_step) = (shape.context, rules.tokens_per_step);
+    (run.facts.model.width, run.facts.model.heads) = (shape.width, shape.heads);
     run.facts.model.mlp_width = shape.hidden();
     let driven = run.drive(&mut Asking(action.clone())).expect("a good plan");
     match driven.refusals().next() {
@@ -237,6 +242,9 @@ fn the_authors_test_bench_has_the_same_rules() {
         widen(40),
         widen(16),
         widen(0),
+        widen_to(api::Widths { width: 16, heads: 2, mlp_width: 32 }),
+        widen_to(api::Widths { width: 8, heads: 0, mlp_width: 32 }),
+        widen_to(api::Widths { width: 8, heads: 2, mlp_width: 32 }),
         Action::Schedule(ScheduleChange::Scale(0.0)),
         Action::Schedule(ScheduleChange::Follow(ScheduleShape::Linear { final_fraction: 2.0 })),
         Action::Schedule(ScheduleChange::Follow(ScheduleShape::Constant)),

@@ -150,7 +150,7 @@ impl Run<'_> {
         let new_phase = relabelled
             || course.trainable != old.trainable
             || course.blocks != old.blocks
-            || course.mlp_width != old.mlp_width;
+            || course.widths != old.widths;
         let phase_start = self.state.phase_start.clone();
         let rules_alone = growth::changes_tensors(&requests) && !new_phase;
         if new_phase && self.state.step.0 > 0 {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use engine::{Edit, EngineInfo, Snapshot, Step};
+use engine::{EngineInfo, Snapshot, Step};
 use plugin_host::Loaded;
 use plugin_host::api::{GrowthStrategy, Plan, RunEvent};
 use sha2::{Digest, Sha256};
@@ -45,9 +45,7 @@ impl<'a> Run<'a> {
             }
             None => {
                 let state = fresh_state(config, &plan);
-                let (mlp_width, blocks) = (state.course.mlp_width, Vec::new());
-                parts.engine.edit(Edit::ResizeMlp { mlp_width, blocks })?;
-                parts.initial.fill_in(&mut *parts.engine, plan.initial_depth)?;
+                parts.initial.fill_in(&mut *parts.engine, plan.initial_depth, state.course.widths)?;
                 state
             }
         };

@@ -31,7 +31,7 @@ pub(crate) struct Told {
     pub(crate) decide: Decide,
     pub(crate) react: React,
     pub(crate) measure: Option<api::Measure>,
-    pub(crate) mlp_width: Option<usize>,
+    pub(crate) widths: Option<api::Widths>,
     pub(crate) calls: u64,
 }
 
@@ -46,7 +46,7 @@ impl Told {
             decide: Box::new(decide),
             react,
             measure: None,
-            mlp_width: None,
+            widths: None,
             calls: 0,
         }
     }
@@ -56,7 +56,7 @@ impl GrowthStrategy for Told {
     fn plan(&mut self, _: &RunFacts) -> api::Result<Plan> {
         let slots = vec!["new".into()];
         let depths = Plan::fixed_depth(self.initial_depth, self.deepest);
-        Ok(Plan { slots, executes: true, measure: self.measure, mlp_width: self.mlp_width, ..depths })
+        Ok(Plan { slots, executes: true, measure: self.measure, widths: self.widths, ..depths })
     }
 
     fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> api::Result<()> {

@@ -192,7 +192,7 @@ fn a_rehearsal_tells_what_an_edit_asks_of_an_initializer_even_if_it_is_rejected(
     let mut strategy: Loaded<dyn GrowthStrategy> = Loaded::built_in(Kind::Strategy, "test/told", strategy);
     let (slots, engine) = (BTreeSet::from(["new".to_owned()]), bench.scripted().info());
     let rehearsal = trainer::rehearse(&bench.config, &mut strategy, &slots, &engine).expect("a good run");
-    let wanted = WantedBlock { slot: "new".into(), has_source: false, is_first: false, is_widened: false };
+    let wanted = WantedBlock { slot: "new".into(), has_source: false, is_first: false, widening: None };
     assert_eq!(rehearsal.wanted, BTreeSet::from([wanted]));
     assert_eq!(rehearsal.phases.iter().map(|phase| phase.depth).collect::<Vec<_>>(), [1], "it never grew");
 }

@@ -12,3 +12,5 @@ mod growth;
 mod requests;
 /// Going on from a checkpoint, as if nothing had happened.
 mod resume;
+/// Models that become wider.
+mod widening;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use engine::{TensorId, TensorState};
 use plugin_host::api::{
     self, Action, Batch, Claim, Event, Gate, InitContext, Insert, LayerId, LayerInitializer, MomentsRule,
-    Probe, Probed, RateFactor, Saved, ScheduleChange, ScheduleShape, TensorMut, Which, Widen,
+    Probe, Probed, RateFactor, Saved, ScheduleChange, ScheduleShape, TensorMut, Which,
 };
 use trainer::checkpoint;
 use trainer::records::Decision;
@@ -14,16 +14,16 @@ use trainer::{RunSummary, TrainError};
 use crate::bench::{Bench, Filling, Told};
 use crate::growth::labels;
 
-fn good(bench: &Bench, strategy: Told) -> RunSummary {
+pub(crate) fn good(bench: &Bench, strategy: Told) -> RunSummary {
     bench.run(strategy).expect("a good run")
 }
 
-fn newest(bench: &Bench) -> engine::Snapshot {
+pub(crate) fn newest(bench: &Bench) -> engine::Snapshot {
     let newest = &checkpoint::list(&bench.folder().checkpoints()).expect("a folder")[0];
     checkpoint::load(newest, &bench.config.model).expect("a whole checkpoint").1
 }
 
-fn tensor<'a>(snapshot: &'a engine::Snapshot, layer: u64, class: &str) -> &'a TensorState {
+pub(crate) fn tensor<'a>(snapshot: &'a engine::Snapshot, layer: u64, class: &str) -> &'a TensorState {
     let wanted = |(tensor, _): &&(TensorId, TensorState)| {
         tensor.layer == Some(engine::LayerId(layer)) && tensor.class.0 == class
     };
@@ -172,126 +172,6 @@ fn a_schedule_is_followed_in_another_shape_and_scale() {
     assert!((cosine[10] - 0.25e-2).abs() < 1e-12, "half of the half: {}", cosine[10]);
     let half_way = 0.5 * (1.0 + (std::f64::consts::PI * 0.5).cos());
     assert!((cosine[15] - 0.5e-2 * half_way).abs() < 1e-12, "{}", cosine[15]);
-}
-
-/// Repeats the source's neurons in order, and shares each one's outgoing weights among its copies: exact, as Net2Net's wider
-/// networks are (Chen et al., arXiv 1511.05641).
-struct Repeating;
-
-impl LayerInitializer for Repeating {
-    fn init(&mut self, context: &InitContext<'_>, target: &mut [TensorMut<'_>]) -> api::Result<Claim> {
-        for (new, old) in target.iter_mut().zip(context.source_tensors()?) {
-            let columns = |shape: &[u64]| *shape.last().expect("a dimension") as usize;
-            let (to, from) = (columns(new.shape), columns(old.shape));
-            let (rows, new_rows) = (old.values.len() / from, new.values.len() / to);
-            for (index, value) in new.values.iter_mut().enumerate() {
-                let (row, column) = (index / to, index % to);
-                let copies = new_rows / rows + usize::from(row % rows < new_rows % rows);
-                *value = old.values[(row % rows) * from + column % from] / copies as f32;
-            }
-        }
-        Ok(Claim::None)
-    }
-
-    api::stateless!();
-}
-
-fn widening(moments: MomentsRule) -> Told {
-    let strategy = Told::to(move |context, actions| {
-        if context.step == 10 {
-            actions.widen(Widen { mlp_width: 32, slot: "new".into(), moments })?;
-            actions.checkpoint("wider")?;
-        }
-        Ok(())
-    });
-    Told { initial_depth: 2, mlp_width: Some(20), ..strategy }
-}
-
-fn widened(moments: MomentsRule) -> Bench {
-    let bench = Bench::new();
-    let initializer: Box<dyn LayerInitializer> = Box::new(Repeating);
-    bench
-        .run_by(widening(moments), initializer, bench.scripted(), &AtomicBool::new(false))
-        .expect("a good run");
-    bench
-}
-
-#[test]
-fn hidden_layers_become_wider_and_only_what_is_resized_is_made_anew() {
-    let bench = widened(MomentsRule::CopyFromSource);
-    let found = bench.decisions().into_iter().find_map(|decision| match decision {
-        Decision::Edited(receipt) => Some(receipt),
-        _ => None,
-    });
-    let receipt = found.expect("it is audited");
-    assert_eq!((receipt.mlp_width, receipt.new_layers.len()), (Some([20, 32]), 0));
-    assert!(receipt.others_bit_identical && receipt.depth_before == receipt.depth_after);
-    let wide = newest(&bench);
-    assert_eq!((wide.mlp_width, tensor(&wide, 0, "mlp.c_fc.bias").weights.len()), (32, 32));
-    // Copied moments count on, with zeros for the neurons that came; with others the resized tensors begin anew.
-    let updates = |bench: &Bench, class: &str| tensor(&newest(bench), 1, class).moments.updates;
-    assert_eq!((updates(&bench, "mlp.c_fc.weight"), updates(&bench, "mlp.c_proj.bias")), (20, 20));
-    let anew = widened(MomentsRule::Zero);
-    assert_eq!((updates(&anew, "mlp.c_fc.weight"), updates(&anew, "mlp.c_proj.bias")), (10, 20));
-    let folder = bench.folder().checkpoints().join("00000010-wider");
-    let (_, right_after) = checkpoint::load(&folder, &bench.config.model).expect("a whole checkpoint");
-    let moments = &tensor(&right_after, 0, "mlp.c_fc.weight").moments.first;
-    assert!(moments.chunks(32).all(|row| row[..20].iter().all(|&m| m != 0.0) && row[20..] == [0.0; 12]));
-    let rows = &tensor(&right_after, 0, "mlp.c_proj.weight").moments.first;
-    assert!(rows[..20 * 8].iter().all(|&m| m != 0.0) && rows[20 * 8..] == [0.0; 12 * 8]);
-    // A step costs less before than after.
-    let flops: Vec<u128> = bench.steps().iter().map(|step| step.flops.0).collect();
-    assert!(flops[9] - flops[8] < flops[19] - flops[18]);
-}
-
-#[test]
-fn a_wider_run_goes_on_from_before_and_after_as_if_nothing_had_happened() {
-    let whole = widened(MomentsRule::CopyFromSource);
-    for step in [9, 10, 11, 17] {
-        let bench = Bench::new();
-        let interrupt: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
-        let strategy = widening(MomentsRule::CopyFromSource);
-        let decide = strategy.decide;
-        let stopping = Told {
-            decide: Box::new(move |context, actions| {
-                if context.step == step {
-                    interrupt.store(true, Ordering::Relaxed);
-                }
-                decide(context, actions)
-            }),
-            ..widening(MomentsRule::Zero)
-        };
-        let cut = bench.run_by(stopping, Box::new(Repeating), bench.scripted(), interrupt);
-        assert!(matches!(cut, Err(TrainError::Interrupted { .. })), "{cut:?}");
-        let again = widening(MomentsRule::CopyFromSource);
-        bench
-            .run_by(again, Box::new(Repeating), bench.scripted(), &AtomicBool::new(false))
-            .expect("the rest");
-        assert_eq!(
-            (bench.steps(), newest(&bench)),
-            (whole.steps(), newest(&whole)),
-            "interrupted before {step}"
-        );
-    }
-}
-
-#[test]
-fn a_wider_block_that_is_taken_back_leaves_no_trace() {
-    let plain = Bench::new();
-    let narrow = Told { initial_depth: 2, mlp_width: Some(20), ..Told::to(|_, _| Ok(())) };
-    good(&plain, narrow);
-    let bench = Bench::new();
-    let rejecting = Told {
-        react: Box::new(|event, actions| match event {
-            Event::Edited(_) => actions.reject("no"),
-            _ => Ok(()),
-        }),
-        ..widening(MomentsRule::Zero)
-    };
-    bench
-        .run_by(rejecting, Box::new(Repeating), bench.scripted(), &AtomicBool::new(false))
-        .expect("a good run");
-    assert_eq!((bench.steps(), newest(&bench)), (plain.steps(), newest(&plain)));
 }
 
 /// Inserts a block on top of block 0, for the slot that the bench fills in.

@@ -9,26 +9,26 @@ impl SmallModel {
     /// The loss of every token but the last of one made-up sequence, in nats.
     pub fn token_losses(&self) -> Vec<f64> {
         let ids: Vec<usize> = (0..self.context).map(|t| (7 * t + 3) % self.vocabulary).collect();
-        let width = self.width;
+        let width = self.widths.width;
+        let [tokens, positions, gain, shift] = &self.shared[..] else { return Vec::new() };
         let mut x: Vec<Vec<f64>> = ids
             .iter()
             .enumerate()
             .map(|(t, &id)| {
-                let token = row(&self.token_embedding, id, width);
-                token.iter().zip(row(&self.position_embedding, t, width)).map(|(a, b)| a + b).collect()
+                let token = row(tokens, id, width);
+                token.iter().zip(row(positions, t, width)).map(|(a, b)| a + b).collect()
             })
             .collect();
         for (_, block) in &self.blocks {
             self.attention(&mut x, block);
             mlp(&mut x, block);
         }
-        let [gain, shift] = &self.final_norm;
         let y = norm(&x, gain, shift);
         y.iter().zip(&ids[1..]).map(|(y, &next)| self.loss(y, next)).collect()
     }
 
     fn loss(&self, y: &[f64], next: usize) -> f64 {
-        let logit = |id| dot(y, &row(&self.token_embedding, id, self.width));
+        let logit = |id| dot(y, &row(&self.shared[0], id, y.len()));
         let logits: Vec<f64> = (0..self.vocabulary).map(logit).collect();
         let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = logits.iter().map(|logit| libm::exp(logit - most)).sum();
@@ -36,12 +36,12 @@ impl SmallModel {
     }
 
     fn attention(&self, x: &mut [Vec<f64>], block: &[Vec<f32>]) {
-        let width = self.width;
-        let head_width = width / self.heads;
+        let head_width = self.head_width;
+        let width = self.widths.heads * head_width;
         let qkv = linear(&norm(x, &block[0], &block[1]), &block[2], &block[3]);
         let scale = 1.0 / libm::sqrt(head_width as f64);
         let mut mixed = vec![vec![0.0; width]; x.len()];
-        for head in 0..self.heads {
+        for head in 0..self.widths.heads {
             let (from, to) = (head * head_width, (head + 1) * head_width);
             for t in 0..x.len() {
                 let query = &qkv[t][from..to];

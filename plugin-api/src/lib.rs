@@ -91,6 +91,7 @@ mod measured;
 mod plugin;
 mod random;
 mod reporter;
+mod stages;
 mod strategy;
 pub mod testing;
 
@@ -108,6 +109,7 @@ pub use measured::{Measure, Measured, MeasuredBlock, MeasuredTensor};
 pub use plugin::{Plugin, Saved};
 pub use random::{Key, Random};
 pub use reporter::{MetricReporter, RunEvent, SessionFacts};
+pub use stages::{check_shares, stage_starts};
 pub use strategy::{
     Block, Budget, Evaluation, Event, GrowthReceipt, GrowthStrategy, LayerId, LossPoint, ModelFacts, Plan,
     PlannedPhase, RunFacts, StepContext,

@@ -1,7 +1,8 @@
-//! Wider hidden layers, neuron by neuron: those that come are copies of neurons drawn at random, and a neuron and its copies
-//! share what goes out of it in equal parts, so that the model's function stays as it is (Net2WiderNet, Chen et al., ICLR
-//! 2016, arXiv 1511.05641). For a hidden layer bert2BERT's function-preserving initialization (FPI, Chen et al., ACL 2022,
-//! arXiv 2110.07143) is the same.
+//! A wider model, piece by piece: what comes is a copy (of neurons drawn at random; of heads, and of the stream's coordinates,
+//! in order), and one and its copies share what goes out of them in equal parts, so that the model's function stays as it is
+//! (Net2WiderNet, Chen et al., ICLR 2016, arXiv 1511.05641; function-preserving initialization, FPI, of bert2BERT, Chen et al.,
+//! ACL 2022, arXiv 2110.07143). A stream that does not become a whole number of times as wide has other layer norms, and the
+//! function does not stay.
 //!
 //! Copies that share in equal parts have the same gradients for good: Net2Net adds a little noise to what comes into them,
 //! which gives the function up. It is off by default here; `sapwood/lemon` shares unevenly instead. It is asked by a strategy
@@ -9,7 +10,7 @@
 
 use sapwood_plugin::{Claim, Error, InitContext, LayerInitializer, Plugin, Result, TensorMut};
 
-use crate::{Neurons, Way, add_noise, fill};
+use crate::{Axes, Axis, Way, add_noise, fill};
 
 /// Whether copies are kept apart.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -36,22 +37,22 @@ impl Plugin for Net2Net {
 }
 
 impl Way for Net2Net {
-    fn share(&self, neuron: usize, neurons: &Neurons) -> f64 {
-        1.0 / neurons.count(neuron) as f64
+    fn share(&self, place: usize, axis: &Axis) -> f64 {
+        1.0 / axis.count(place) as f64
     }
 }
 
 impl LayerInitializer for Net2Net {
     fn init(&mut self, context: &InitContext<'_>, target: &mut [TensorMut<'_>]) -> Result<Claim> {
-        let is_wider = fill(self, context, target)?;
-        if !is_wider {
+        let axes = Axes::with_drawn_neurons(context, target)?;
+        fill(self, &axes, context, target)?;
+        if !axes.grow() || !axes.stream.is_whole() {
             return Ok(Claim::None);
         }
         if self.config.noise == 0.0 {
             return Ok(Claim::Exact);
         }
-        let bias = context.source_tensors()?.iter().find(|tensor| tensor.class == "mlp.c_fc.bias");
-        add_noise(context, target, bias.map_or(0, |bias| bias.values.len()), self.config.noise);
+        add_noise(context, &axes, target, self.config.noise);
         Ok(Claim::Approximate)
     }
 
@@ -61,7 +62,7 @@ impl LayerInitializer for Net2Net {
 #[cfg(test)]
 mod tests {
     use sapwood_plugin::testing::{SmallModel, plugin};
-    use sapwood_plugin::{Claim, LayerId};
+    use sapwood_plugin::{Claim, LayerId, Widths};
 
     use super::Net2Net;
 
@@ -70,7 +71,7 @@ mod tests {
         let mut model = SmallModel::new(2);
         let before = model.block(LayerId(1)).expect("it is there").to_vec();
         let mut net2net: Net2Net = plugin("{}").expect("the usual");
-        let grown = model.widen(&mut net2net, 75).expect("sources");
+        let grown = model.widen(&mut net2net, Widths { mlp_width: 75, ..model.widths() }).expect("sources");
         assert_eq!(grown.claims, [Claim::Exact; 2]);
         assert!(grown.exact_claims_hold() && grown.not_finite.is_empty(), "{grown:?}");
         let after = model.block(LayerId(1)).expect("it is there");
@@ -88,12 +89,29 @@ mod tests {
         }
     }
 
+    /// Any number of heads, and a stream that is a whole number of times as wide, keep the function; layer norms see to it that
+    /// any other stream does not.
+    #[test]
+    fn heads_and_whole_multiples_of_the_stream_keep_the_function() {
+        let mut net2net: Net2Net = plugin("{}").expect("the usual");
+        for (width, heads, mlp_width) in [(8, 3, 32), (16, 2, 32), (24, 7, 50)] {
+            let mut model = SmallModel::new(2);
+            let grown = model.widen(&mut net2net, Widths { width, heads, mlp_width }).expect("sources");
+            assert!(grown.claims.iter().all(|claim| *claim == Claim::Exact), "{width} {heads}: {grown:?}");
+            assert!(grown.exact_claims_hold() && grown.not_finite.is_empty(), "{width} {heads}: {grown:?}");
+        }
+        let mut model = SmallModel::new(2);
+        let grown = model.widen(&mut net2net, Widths { width: 12, ..model.widths() }).expect("sources");
+        assert_eq!(grown.claims, [Claim::None; 3]);
+        assert!(grown.largest_token_loss_change > 1e-3, "{grown:?}");
+    }
+
     #[test]
     fn noise_moves_copies_alone_and_gives_the_function_up() {
         let mut model = SmallModel::new(1);
         let before = model.block(LayerId(0)).expect("it is there").to_vec();
         let mut noisy: Net2Net = plugin(r#"{ "noise": 0.1 }"#).expect("a good share");
-        let grown = model.widen(&mut noisy, 40).expect("sources");
+        let grown = model.widen(&mut noisy, Widths { mlp_width: 40, ..model.widths() }).expect("sources");
         assert_eq!(grown.claims, [Claim::Approximate]);
         assert!(grown.largest_token_loss_change > 1e-4, "{grown:?}");
         let after = model.block(LayerId(0)).expect("it is there");

@@ -17,7 +17,7 @@
 use sapwood_plugin::{
     Above, Actions, Error, FadeIn, GrowthStrategy, Insert, Key, LayerId, MomentsRule, OptimizerChange,
     OptimizerRule, Plan, PlannedPhase, Plugin, Random, Replace, Result, RunFacts, ScheduleChange,
-    StepContext, Which,
+    StepContext, Which, check_shares, stage_starts,
 };
 use serde::{Deserialize, Serialize};
 
@@ -96,12 +96,7 @@ impl Plugin for Doubling {
         if !(2..=17).contains(&config.fractions.len()) {
             return refuse("there must be 2 to 17 shares, one a depth");
         }
-        if !config.fractions.iter().all(|share| *share > 0.0) {
-            return refuse("every share must be positive");
-        }
-        if (config.fractions.iter().sum::<f64>() - 1.0).abs() > 1e-9 {
-            return refuse("the shares must sum to 1");
-        }
+        check_shares(&config.fractions).map_err(|error| error.in_field("fractions"))?;
         if config.renew_sources && config.order != Order::Interleave {
             let why =
                 "a source shares itself out among copies right beside it: choose order = \"interleave\"";
@@ -128,7 +123,8 @@ impl GrowthStrategy for Doubling {
             );
             return Err(Error::new(wrong).in_field("fractions"));
         }
-        self.grow_at = self.lay_out(run.budget.reference_steps)?;
+        let starts = stage_starts(&self.config.fractions, run.budget.reference_steps);
+        self.grow_at = starts.map_err(|error| error.in_field("fractions"))?.split_off(1);
         self.key = run.key;
         let fade_in_steps = self.config.fade_in_fraction * run.budget.reference_steps as f64;
         self.fade_in = FadeIn::over(fade_in_steps.round() as u64);
@@ -155,17 +151,6 @@ impl GrowthStrategy for Doubling {
 impl Doubling {
     fn doublings(&self) -> usize {
         self.config.fractions.len() - 1
-    }
-
-    /// Each share's end, rounded on its own, so that roundings do not add up.
-    fn lay_out(&self, steps: u64) -> Result<Vec<u64>> {
-        let ends = self.config.fractions.iter().take(self.doublings()).scan(0.0, |sum, share| {
-            *sum += share;
-            Some((*sum * steps as f64).round() as u64)
-        });
-        let ends: Vec<u64> = ends.collect();
-        let grows = std::iter::once(&0).chain(&ends).zip(ends.iter().chain([&steps])).all(|(a, b)| a < b);
-        if grows { Ok(ends) } else { Err(Error::new("a share is less than one step").in_field("fractions")) }
     }
 
     fn planned(&self, done: usize, initial_depth: usize) -> PlannedPhase {

@@ -9,6 +9,7 @@
 
 use sapwood_plugin::{
     Actions, Batch, Error, GrowthStrategy, Plan, PlannedPhase, Plugin, Result, RunFacts, StepContext,
+    check_shares, stage_starts,
 };
 use serde::Deserialize;
 
@@ -37,16 +38,16 @@ impl Plugin for GrowLength {
         let Config { parts, fractions } = &config;
         let falls =
             parts.windows(2).all(|pair| pair[0] > pair[1]) && parts.last() == Some(&1) && parts.len() > 1;
-        let sum: f64 = fractions.iter().sum();
         let checks = [
             ("parts", falls, "at least two are needed, each smaller than the one before, the last one 1"),
             ("fractions", fractions.len() == parts.len(), "there must be as many shares as `parts`"),
-            ("fractions", fractions.iter().all(|share| *share > 0.0), "every share must be positive"),
-            ("fractions", (sum - 1.0).abs() <= 1e-9, "the shares must sum to 1"),
         ];
         match checks.into_iter().find(|(_, holds, _)| !holds) {
             Some((field, _, wanted)) => Err(Error::new(wanted).in_field(field)),
-            None => Ok(GrowLength { config, stages: Vec::new() }),
+            None => {
+                check_shares(&config.fractions).map_err(|error| error.in_field("fractions"))?;
+                Ok(GrowLength { config, stages: Vec::new() })
+            }
         }
     }
 }
@@ -58,7 +59,8 @@ impl GrowthStrategy for GrowLength {
             let wrong = format!("{parts} does not divide the model's context of {context} tokens");
             return Err(Error::new(wrong).in_field("parts"));
         }
-        let starts = self.lay_out(run.budget.reference_steps)?;
+        let starts = stage_starts(&self.config.fractions, run.budget.reference_steps)
+            .map_err(|error| error.in_field("fractions"))?;
         let rows = run.tokens_per_step as usize / context.max(1);
         let stage = |(&parts, first_step): (&usize, u64)| {
             let batch = Batch { sequences: rows * parts, length: context / parts };
@@ -87,23 +89,6 @@ impl GrowthStrategy for GrowLength {
     }
 
     sapwood_plugin::stateless!();
-}
-
-impl GrowLength {
-    /// The first step of each stage; each share's end is rounded on its own, so that roundings do not add up.
-    fn lay_out(&self, steps: u64) -> Result<Vec<u64>> {
-        let ends = self.config.fractions.iter().scan(0.0, |sum, share| {
-            *sum += share;
-            Some((*sum * steps as f64).round() as u64)
-        });
-        let starts: Vec<u64> = std::iter::once(0).chain(ends).take(self.config.parts.len()).collect();
-        let rises = starts.windows(2).all(|pair| pair[0] < pair[1]) && starts.last() < Some(&steps);
-        if rises {
-            Ok(starts)
-        } else {
-            Err(Error::new("a share is less than one step").in_field("fractions"))
-        }
-    }
 }
 
 sapwood_plugin::export! {

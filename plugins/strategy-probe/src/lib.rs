@@ -13,7 +13,8 @@ use std::collections::BTreeSet;
 
 use sapwood_plugin::{
     Above, Action, Actions, Error, Event, GrowthStrategy, Insert, LayerId, MomentsRule, OptimizerChange,
-    OptimizerRule, Plan, PlannedPhase, Plugin, Probe, Result, RunFacts, StepContext, Which,
+    OptimizerRule, Plan, PlannedPhase, Plugin, Probe, Result, RunFacts, StepContext, Which, check_shares,
+    stage_starts,
 };
 use serde::Deserialize;
 
@@ -95,12 +96,9 @@ impl Plugin for ProbeAndChoose {
 
     fn new(config: Config) -> Result<ProbeAndChoose> {
         let Config { fractions, candidates, probe_steps, judged_fraction } = &config;
-        let sum: f64 = fractions.iter().sum();
         let checks = [
             // 2^16 is more than the layers of any model.
             ("fractions", (2..=17).contains(&fractions.len()), "there must be 2 to 17 shares, one a depth"),
-            ("fractions", fractions.iter().all(|share| *share > 0.0), "every share must be positive"),
-            ("fractions", (sum - 1.0).abs() <= 1e-9, "the shares must sum to 1"),
             ("candidates", (2..=16).contains(&candidates.len()), "2 to 16 ways are tried out"),
             ("candidates", candidates.iter().all(|one| !one.slot.is_empty()), "every slot needs a name"),
             ("probe_steps", (1..=100_000).contains(probe_steps), "must be 1 to 100000"),
@@ -112,7 +110,10 @@ impl Plugin for ProbeAndChoose {
         ];
         match checks.into_iter().find(|(_, holds, _)| !holds) {
             Some((field, _, wanted)) => Err(Error::new(wanted).in_field(field)),
-            None => Ok(ProbeAndChoose { config, grow_at: Vec::new(), tried: None }),
+            None => {
+                check_shares(&config.fractions).map_err(|error| error.in_field("fractions"))?;
+                Ok(ProbeAndChoose { config, grow_at: Vec::new(), tried: None })
+            }
         }
     }
 }
@@ -126,7 +127,8 @@ impl GrowthStrategy for ProbeAndChoose {
                 format!("{doublings} doublings make {factor} of one, which does not divide {layers} layers");
             return Err(Error::new(wrong).in_field("fractions"));
         }
-        self.grow_at = self.lay_out(run.budget.reference_steps)?;
+        let starts = stage_starts(&self.config.fractions, run.budget.reference_steps);
+        self.grow_at = starts.map_err(|error| error.in_field("fractions"))?.split_off(1);
         let first = layers / factor;
         let phase = |done: usize| {
             let first_step = if done == 0 { 0 } else { self.grow_at[done - 1] };
@@ -175,20 +177,6 @@ impl GrowthStrategy for ProbeAndChoose {
 
     // A probe is asked for and told of before the same step: between steps there is nothing to keep.
     sapwood_plugin::stateless!();
-}
-
-impl ProbeAndChoose {
-    /// Each share's end, rounded on its own, so that roundings do not add up.
-    fn lay_out(&self, steps: u64) -> Result<Vec<u64>> {
-        let shares = &self.config.fractions;
-        let ends = shares.iter().take(shares.len() - 1).scan(0.0, |sum, share| {
-            *sum += share;
-            Some((*sum * steps as f64).round() as u64)
-        });
-        let ends: Vec<u64> = ends.collect();
-        let grows = std::iter::once(&0).chain(&ends).zip(ends.iter().chain([&steps])).all(|(a, b)| a < b);
-        if grows { Ok(ends) } else { Err(Error::new("a share is less than one step").in_field("fractions")) }
-    }
 }
 
 impl Candidate {

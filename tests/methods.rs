@@ -25,7 +25,9 @@ mod pairs;
 mod receipts;
 /// Strategies gone on from checkpoints.
 mod resume;
+/// Doubling that keeps the dynamics of training.
+mod staging;
 /// Blocks whose heads and neurons come in another order.
 mod symmetries;
-/// Hidden layers that become wider.
+/// Models that become wider.
 mod width;

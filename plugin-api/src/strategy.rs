@@ -78,7 +78,7 @@ pub struct LayerId(pub u64);
 impl LayerId {
     /// No block: what all blocks share, the embeddings and the final norm, where an initializer is asked for it
     /// ([`Widen`](crate::Widen)).
-    pub const SHARED: LayerId = LayerId(u64::MAX);
+    pub const SHARED: LayerId = LayerId(u64::MAX - 1);
 }
 
 impl fmt::Display for LayerId {

@@ -12,7 +12,7 @@ use plugin_host::api::host::{open, read_facts};
 use plugin_host::api::testing::Growth;
 use plugin_host::api::{
     self, Above, Actions, FadeIn, GrowthReceipt, GrowthStrategy, Insert, Kind, LayerInitializer, MomentsRule,
-    Plan, RunFacts, StepContext, Widen,
+    Plan, RunFacts, StepContext, Widen, WidenedMoments, Widths,
 };
 use trainer::folder::{RunFolder, read_json_lines};
 use trainer::records::Decision;
@@ -31,6 +31,7 @@ pub(super) struct Bed {
     depth: usize,
     grow_at_step: u64,
     fade_in: FadeIn,
+    text: fn(u32) -> u8,
 }
 
 /// A model before and after it has grown.
@@ -50,7 +51,13 @@ impl Bed {
     pub(super) fn small() -> Bed {
         let text = include_str!("../fixtures/bed.toml");
         let config = toml::from_str(text).expect("a run's configuration");
-        Bed { config, depth: DEPTH, grow_at_step: 6, fade_in: FadeIn::default() }
+        Bed {
+            config,
+            depth: DEPTH,
+            grow_at_step: 6,
+            fade_in: FadeIn::default(),
+            text: |i| (i * i % 11) as u8,
+        }
     }
 
     /// One block 512 wide, so that its largest tensors have a million elements each; one step of training.
@@ -61,6 +68,20 @@ impl Bed {
         bed.grow_at_step = 1;
         bed.config.checkpoints.every_steps = 1;
         bed.config.budget.reference_steps = 1 + STEPS_AFTER;
+        bed
+    }
+
+    /// Every step reads the same tokens, changes no weight, and leaves its gradient and that squared as moments: a text that
+    /// repeats itself with every row, a rate that no f32 feels, and an AdamW that remembers nothing.
+    pub(super) fn still() -> Bed {
+        let mut bed = Bed::small();
+        bed.text = |i| (i % 6 * (i % 6) % 11) as u8;
+        bed.config.schedule.rate = 1e-30;
+        (bed.config.optimizer.beta1, bed.config.optimizer.beta2) = (0.0, 0.0);
+        bed.config.optimizer.clip_norm = 0.0;
+        bed.depth = bed.config.model.layers;
+        let initializers = std::mem::take(&mut bed.config.initializers).into_values();
+        bed.config.initializers = initializers.map(|choice| ("wider_layers".to_owned(), choice)).collect();
         bed
     }
 
@@ -101,11 +122,21 @@ impl Bed {
         self.decided_by(Box::new(planting), initializer)
     }
 
-    /// Trains with hidden layers of 20 neurons, has them widened to 32 by an initializer that is shipped, and trains on.
-    pub(super) fn widen(&self, id: &str, config: &str) -> Grown {
-        let widening = Widening { depth: self.depth, at_step: self.grow_at_step };
+    /// Trains a model of that width, has it made as wide as the whole one by an initializer that is shipped, and trains on.
+    pub(super) fn widen(&self, id: &str, config: &str, from: Widths) -> Grown {
+        let widening = Widening { depth: self.depth, at_step: self.grow_at_step, from };
         let widened = self.decided_by(Box::new(widening), from_library(id, config));
         widened.unwrap_or_else(|error| panic!("{id} {config}: {error}"))
+    }
+
+    /// Trains, lets a strategy that is shipped decide, with an initializer that is, and looks at the model where the strategy
+    /// makes it wider: before step 6.
+    pub(super) fn decided_by_library(&self, strategy: [&str; 2], initializer: [&str; 2]) -> Grown {
+        let [id, config] = strategy;
+        let inner = strategy_from_library(id, config);
+        let showing = Box::new(Showing { inner, at_step: self.grow_at_step });
+        let decided = self.decided_by(showing, from_library(initializer[0], initializer[1]));
+        decided.unwrap_or_else(|error| panic!("{id} {config}: {error}"))
     }
 
     fn decided_by(
@@ -140,15 +171,16 @@ impl Bed {
         temporary: &Path,
         folder: &RunFolder,
     ) -> Result<(), TrainError> {
-        let text: Vec<u8> = (0..4000u32).map(|i| (i * i % 11) as u8).collect();
+        let text: Vec<u8> = (0..4000).map(self.text).collect();
         std::fs::write(temporary.join("text"), text).expect("room for a text");
         let needs = data::Needs { context: self.shape().context, vocabulary: self.shape().vocabulary };
         let initializer = Loaded::built_in(Kind::Initializer, "test/of-the-bed", initializer);
+        let slot = self.config.initializers.keys().next().expect("the bed has one").clone();
         trainer::run(Parts {
             config: &self.config,
             engine: engine_native::build(self.shape(), Device::Cpu { threads: None })?,
             strategy: Loaded::built_in(Kind::Strategy, "test/planting", strategy),
-            initializers: BTreeMap::from([("new_blocks".to_owned(), initializer)]),
+            initializers: BTreeMap::from([(slot, initializer)]),
             initial: InitialModel::of_seed(self.shape(), self.config.seed),
             corpus: &data::open(&self.config.data, temporary, needs)?,
             folder,
@@ -184,6 +216,17 @@ pub(super) fn from_library(id: &str, config: &str) -> Box<dyn LayerInitializer> 
     made.unwrap_or_else(|error| panic!("{id} {config}: {error}"))
 }
 
+/// The same of strategies.
+fn strategy_from_library(id: &str, config: &str) -> Box<dyn GrowthStrategy> {
+    let made = built_plugins().iter().find_map(|path| {
+        let library = open(path).unwrap_or_else(|refusal| panic!("{}: {refusal}", path.display()));
+        let offers = library.schema(Kind::Strategy, id).is_ok();
+        offers.then(|| library.strategy(id, config))
+    });
+    let made = made.unwrap_or_else(|| panic!("no library offers {id}"));
+    made.unwrap_or_else(|error| panic!("{id} {config}: {error}"))
+}
+
 /// The ids of the initializers that are shipped.
 pub(super) fn shipped_initializers() -> Vec<String> {
     let facts = built_plugins().iter().map(|path| read_facts(path).expect("it was just built"));
@@ -196,28 +239,49 @@ pub(super) fn growth(position: usize, count: usize, sources: &[u64]) -> Growth {
     Growth { position, count, sources: sources.iter().map(|&source| api::LayerId(source)).collect() }
 }
 
-/// Neurons of hidden layers before and after they are widened.
-pub(super) const NEURONS: [usize; 2] = [20, 32];
+/// The small model's width.
+pub(super) const WHOLE: Widths = Widths { width: 8, heads: 2, mlp_width: 32 };
 
-/// A strategy that makes hidden layers wider once.
+/// A strategy that makes the model wider once.
 struct Widening {
     depth: usize,
     at_step: u64,
+    from: Widths,
 }
 
 impl GrowthStrategy for Widening {
     fn plan(&mut self, _: &RunFacts) -> api::Result<Plan> {
-        let (slots, mlp_width) = (vec!["new_blocks".into()], Some(NEURONS[0]));
-        Ok(Plan { slots, mlp_width, ..Plan::fixed_depth(self.depth, self.depth) })
+        let (slots, widths) = (vec!["new_blocks".into()], Some(self.from));
+        Ok(Plan { slots, widths, ..Plan::fixed_depth(self.depth, self.depth) })
     }
 
     fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> api::Result<()> {
         if context.step == self.at_step {
-            let (slot, moments) = ("new_blocks".into(), MomentsRule::CopyFromSource);
-            actions.widen(Widen { mlp_width: NEURONS[1], slot, moments })?;
+            let (slot, moments) = ("new_blocks".into(), WidenedMoments::Keep);
+            actions.widen(Widen { widths: WHOLE, slot, moments })?;
             actions.checkpoint("grown")?;
         }
         Ok(())
+    }
+
+    api::stateless!();
+}
+
+/// A strategy that does what another does, and shows how the model stands after its requests before a step. Its one
+/// initializer is the bed's.
+struct Showing {
+    inner: Box<dyn GrowthStrategy>,
+    at_step: u64,
+}
+
+impl GrowthStrategy for Showing {
+    fn plan(&mut self, run: &RunFacts) -> api::Result<Plan> {
+        self.inner.plan(run)
+    }
+
+    fn before_step(&mut self, context: &StepContext<'_>, actions: &mut Actions<'_>) -> api::Result<()> {
+        self.inner.before_step(context, actions)?;
+        if context.step == self.at_step { actions.checkpoint("grown") } else { Ok(()) }
     }
 
     api::stateless!();

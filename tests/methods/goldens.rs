@@ -34,7 +34,9 @@ pub(super) fn role(role: TensorRole) -> Role {
         TensorRole::Bias => Role::BIAS,
         TensorRole::BranchOutputWeight => Role::BRANCH_OUTPUT_WEIGHT,
         TensorRole::BranchOutputBias => Role::BRANCH_OUTPUT_BIAS,
-        _ => Role::WEIGHT,
+        TensorRole::TokenEmbedding => Role::TOKEN_EMBEDDING,
+        TensorRole::PositionEmbedding => Role::POSITION_EMBEDDING,
+        TensorRole::Weight => Role::WEIGHT,
     }
 }
 
@@ -53,39 +55,81 @@ pub(super) fn views<'a>(
         .collect()
 }
 
+/// What an initializer is asked for.
+pub(super) struct Asked<'a> {
+    /// Whose tensors, where they will stand, and of which they are made.
+    pub(super) layer: LayerId,
+    pub(super) position: usize,
+    pub(super) source: Option<LayerId>,
+    /// Blocks after growth; two are there before.
+    pub(super) depth_after: usize,
+    /// What is there to be read, and its tensors.
+    pub(super) existing: Vec<(LayerId, &'a Block)>,
+    pub(super) old_specs: Vec<TensorSpec>,
+    /// The tensors to fill in, and how the initial model has them.
+    pub(super) specs: Vec<TensorSpec>,
+    pub(super) original: Option<&'a Block>,
+}
+
+impl Asked<'_> {
+    /// What the case's initializer makes.
+    pub(super) fn made(&self, shape: &ModelShape, case: &Value) -> Block {
+        let [old_shapes, shapes] = [&self.old_specs, &self.specs].map(|specs| {
+            let of = |spec: &TensorSpec| spec.shape.iter().map(|&n| n as u64).collect::<Vec<u64>>();
+            specs.iter().map(of).collect::<Vec<_>>()
+        });
+        let tensors = self.existing.iter().map(|(_, block)| views(&self.old_specs, &old_shapes, block));
+        let tensors: Vec<Vec<TensorView<'_>>> = tensors.collect();
+        let existing = self.existing.iter().zip(&tensors);
+        let existing: Vec<BlockView<'_>> =
+            existing.map(|((id, _), tensors)| BlockView { id: api::LayerId(id.0), tensors }).collect();
+        let original = self.original.map(|block| views(&self.specs, &shapes, block)).unwrap_or_default();
+        let context = InitContext {
+            layer: api::LayerId(self.layer.0),
+            position: self.position,
+            depth_before: 2,
+            depth_after: self.depth_after,
+            final_depth: shape.layers,
+            init_std: shape.init_std,
+            key: Key::of_seed(7).named("new_blocks").numbered(self.layer.0),
+            source: self.source.map(|source| api::LayerId(source.0)),
+            existing: &existing,
+            original: &original,
+        };
+        let mut values: Block = self.specs.iter().map(|spec| vec![f32::NAN; spec.len()]).collect();
+        let mut target: Vec<TensorMut<'_>> = (self.specs.iter().zip(&shapes).zip(&mut values))
+            .map(|((spec, shape), values)| TensorMut {
+                class: spec.class.0,
+                role: role(spec.role),
+                shape,
+                values,
+            })
+            .collect();
+        let text = |key: &str| case[key].as_str().expect("text");
+        let mut initializer = from_library(text("id"), text("config"));
+        initializer.init(&context, &mut target).expect("a source if it needs one");
+        values
+    }
+}
+
 /// The new block as an initializer makes it of the two that are there.
 pub(super) fn made(shape: &ModelShape, old: &[Block; 2], case: &Value) -> Block {
-    let specs = shape.block_tensors();
-    let shapes: Vec<Vec<u64>> =
-        specs.iter().map(|spec| spec.shape.iter().map(|&n| n as u64).collect()).collect();
-    let original = block(shape, 88);
-    let [below, above, original] = [&old[0], &old[1], &original].map(|block| views(&specs, &shapes, block));
-    let existing =
-        [(0, &below), (1, &above)].map(|(id, tensors)| BlockView { id: api::LayerId(id), tensors });
-    let context = InitContext {
-        layer: api::LayerId(2),
+    let asked = Asked {
+        layer: LayerId(2),
         position: 1,
-        depth_before: 2,
+        source: case["source"].as_u64().map(LayerId),
         depth_after: 3,
-        final_depth: shape.layers,
-        init_std: shape.init_std,
-        key: Key::of_seed(7).named("new_blocks").numbered(2),
-        source: case["source"].as_u64().map(api::LayerId),
-        existing: &existing,
-        original: &original,
+        existing: vec![(LayerId(0), &old[0]), (LayerId(1), &old[1])],
+        old_specs: shape.block_tensors(),
+        specs: shape.block_tensors(),
+        original: Some(&block(shape, 88)),
     };
-    let mut values: Block = specs.iter().map(|spec| vec![f32::NAN; spec.len()]).collect();
-    let mut target: Vec<TensorMut<'_>> = (specs.iter().zip(&shapes).zip(&mut values))
-        .map(|((spec, shape), values)| TensorMut {
-            class: spec.class.0,
-            role: role(spec.role),
-            shape,
-            values,
-        })
-        .collect();
-    let text = |key: &str| case[key].as_str().expect("text");
-    from_library(text("id"), text("config")).init(&context, &mut target).expect("a source if it needs one");
-    values
+    asked.made(shape, case)
+}
+
+/// Embeddings and final norm of the golden model.
+pub(super) fn shared(shape: &ModelShape) -> Block {
+    shape.shared_tensors().iter().enumerate().map(|(k, spec)| given(spec, k)).collect()
 }
 
 /// First, last, sum, sum of squares, sum along a ramp.
@@ -100,9 +144,14 @@ pub(super) fn summary(values: &[f32]) -> [f64; 5] {
 
 /// The golden model with that stack of blocks, on the f64 device.
 pub(super) fn model(shape: &ModelShape, stack: &[&Block]) -> Box<dyn Engine> {
+    model_of(shape, &shared(shape), stack)
+}
+
+/// The same with other embeddings and another final norm.
+pub(super) fn model_of(shape: &ModelShape, shared: &Block, stack: &[&Block]) -> Box<dyn Engine> {
     let mut engine = engine_native::build(shape, Device::Reference).expect("a good shape");
-    for (number, spec) in shape.shared_tensors().iter().enumerate() {
-        engine.write(TensorId::shared(spec.class), &given(spec, number)).expect("a shared tensor");
+    for (spec, values) in shape.shared_tensors().iter().zip(shared) {
+        engine.write(TensorId::shared(spec.class), values).expect("a shared tensor");
     }
     for (at, block) in stack.iter().enumerate() {
         let classes = shape.block_tensors().into_iter().map(|spec| spec.class);

@@ -97,25 +97,44 @@ pub(super) const STRATEGIES: [Strategy; 17] = [
     ),
 ];
 
-/// Strategies that make hidden layers wider; they take initializers that can.
-const WIDENING: [(&str, &str); 2] = [
+/// Strategies that make the model wider; they take initializers that can. `true`: in every way, and twice as wide.
+const WIDENING: [(&str, &str, bool); 5] = [
     (
         "widen",
         r#"use = "sapwood/widen", config = { parts = [0.25, 0.5, 1.0], fractions = [0.25, 0.25, 0.5], optimizer = "copy" }"#,
+        false,
     ),
     (
         "widen-anew",
         r#"use = "sapwood/widen", config = { parts = [0.5, 1.0], fractions = [0.5, 0.5], optimizer = "reset" }"#,
+        false,
+    ),
+    (
+        "widen-heads",
+        r#"use = "sapwood/widen", config = { parts = [0.5, 1.0], fractions = [0.4, 0.6], axes = ["heads"], optimizer = "copy" }"#,
+        false,
+    ),
+    (
+        "widen-model",
+        r#"use = "sapwood/widen", config = { parts = [0.5, 1.0], fractions = [0.3, 0.7], axes = ["stream", "heads", "hidden_layers"], optimizer = "copy" }"#,
+        true,
+    ),
+    (
+        "widen-staged",
+        r#"use = "sapwood/widen", config = { parts = [0.5, 1.0], fractions = [0.3, 0.7], axes = ["stream", "heads", "hidden_layers"], optimizer = "staged" }"#,
+        true,
     ),
 ];
 
-/// Initializers for hidden layers that become wider; blocks that they are asked for otherwise are copies.
-const FOR_WIDTH: [(&str, &str); 5] = [
-    ("net2net", r#"use = "sapwood/net2net""#),
-    ("net2net-noise", r#"use = "sapwood/net2net", config = { noise = 0.01 }"#),
-    ("aki", r#"use = "sapwood/aki""#),
-    ("lemon", r#"use = "sapwood/lemon""#),
-    ("original", r#"use = "sapwood/original""#),
+/// Initializers for models that become wider; blocks that they are asked for otherwise are copies. `true`: only for those that
+/// do so in every way.
+const FOR_WIDTH: [(&str, &str, bool); 6] = [
+    ("net2net", r#"use = "sapwood/net2net""#, false),
+    ("net2net-noise", r#"use = "sapwood/net2net", config = { noise = 0.01 }"#, false),
+    ("aki", r#"use = "sapwood/aki""#, false),
+    ("lemon", r#"use = "sapwood/lemon""#, false),
+    ("original", r#"use = "sapwood/original""#, false),
+    ("staged", r#"use = "sapwood/staged""#, true),
 ];
 
 /// Strategies that insert nothing, and so take no initializer.
@@ -278,8 +297,8 @@ fn every_pair_that_makes_sense_trains_and_no_two_strategies_decide_alike() {
     }
 }
 
-fn widening_arm(strategy: (&str, &str), initializer: (&str, &str)) -> String {
-    let (name, chosen) = strategy;
+fn widening_arm(strategy: (&str, &str, bool), initializer: (&str, &str)) -> String {
+    let (name, chosen, _) = strategy;
     let made_by = initializer.0;
     format!(
         "\n[arms.{name}_{made_by}]\nstrategy = {{ {chosen} }}\ninitializers.wider_layers = {{ {} }}\n",
@@ -288,17 +307,23 @@ fn widening_arm(strategy: (&str, &str), initializer: (&str, &str)) -> String {
 }
 
 #[test]
-fn hidden_layers_become_wider_by_every_initializer_that_can() {
+fn models_become_wider_by_every_initializer_that_can() {
     let bench = bench();
     let pairs =
         WIDENING.iter().flat_map(|strategy| FOR_WIDTH.iter().map(move |made_by| (*strategy, *made_by)));
-    let pairs: Vec<_> = pairs.collect();
+    let fits =
+        |((.., doubles), (.., needs_all)): &((&str, &str, bool), (&str, &str, bool))| *doubles || !needs_all;
+    let pairs: Vec<_> = pairs.filter(fits).collect();
     bench.add_to_study(
-        &pairs.iter().map(|(strategy, made_by)| widening_arm(*strategy, *made_by)).collect::<String>(),
+        &pairs
+            .iter()
+            .map(|(strategy, made_by)| widening_arm(*strategy, (made_by.0, made_by.1)))
+            .collect::<String>(),
     );
     bench.study().good();
-    let final_width = if at_the_quickstarts_size() { 256 } else { 64 };
-    for ((strategy, _), (made_by, _)) in pairs {
+    let [width, heads, mlp_width] = if at_the_quickstarts_size() { [64, 4, 256] } else { [16, 2, 64] };
+    let whole = serde_json::json!({ "width": width, "heads": heads, "mlp_width": mlp_width });
+    for ((strategy, ..), (made_by, ..)) in pairs {
         let run = run_of(&bench, &format!("{strategy}_{made_by}"));
         let steps = json_lines(&run.join("metrics.jsonl"));
         let loss = |step: &Value| step["loss_nats_per_token"].as_f64().expect("a number");
@@ -308,21 +333,26 @@ fn hidden_layers_become_wider_by_every_initializer_that_can() {
             "{strategy} {made_by}"
         );
         let edits = json_lines(&run.join("decisions.jsonl")).into_iter();
-        let widths: Vec<Value> = edits.filter_map(|line| line.get("mlp_width").cloned()).collect();
+        let widths: Vec<Value> = edits.filter_map(|line| line.get("widths").cloned()).collect();
         assert_eq!(
             widths.last().map(|width| width[1].clone()),
-            Some(final_width.into()),
+            Some(whole.clone()),
             "{strategy} {made_by}: {widths:?}"
         );
     }
 }
 
-/// An initializer for new blocks is told from one that can make hidden layers wider before anything is trained.
+/// An initializer for new blocks is told from one that can make a model wider before anything is trained.
 #[test]
-fn an_initializer_that_cannot_make_layers_wider_is_refused() {
-    for made_by in INITIALIZERS.iter().filter(|(name, ..)| *name != "original") {
+fn an_initializer_that_cannot_make_a_model_wider_is_refused() {
+    let for_blocks = INITIALIZERS.iter().filter(|(name, ..)| *name != "original");
+    let only_for_all = FOR_WIDTH.iter().filter(|(.., needs_all)| *needs_all);
+    let cannot = for_blocks
+        .map(|made_by| (made_by.0, made_by.1))
+        .chain(only_for_all.map(|made_by| (made_by.0, made_by.1)));
+    for made_by in cannot {
         let bench = bench();
-        bench.add_to_study(&widening_arm(WIDENING[0], (made_by.0, made_by.1)));
+        bench.add_to_study(&widening_arm(WIDENING[0], made_by));
         let ran = bench.study();
         assert_eq!(ran.code, Some(3), "{}: {}", made_by.0, ran.said());
         assert!(
@@ -372,7 +402,8 @@ fn a_strategy_that_inserts_nothing_takes_no_initializer() {
 fn every_strategy_and_initializer_that_is_shipped_is_paired() {
     let grown: String = STRATEGIES.iter().map(|strategy| strategy.chosen).collect();
     let alone = WITHOUT_GROWTH.map(|(_, chosen)| chosen).concat();
-    let wider = WIDENING.map(|(_, chosen)| chosen).concat() + &FOR_WIDTH.map(|(_, chosen)| chosen).concat();
+    let wider =
+        WIDENING.map(|(_, chosen, _)| chosen).concat() + &FOR_WIDTH.map(|(_, chosen, _)| chosen).concat();
     let paired = grown + &alone + &wider + &INITIALIZERS.map(|(_, chosen, _)| chosen).concat();
     for path in built_plugins() {
         for plugin in read_facts(path).expect("it was just built").plugins {

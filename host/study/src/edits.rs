@@ -40,6 +40,8 @@ fn mean(receipts: &[&GrowthReceipt]) -> MeanEdit {
         step: of(&|receipt| receipt.step as f64),
         depth_before: of(&|receipt| receipt.depth_before as f64),
         depth_after: of(&|receipt| receipt.depth_after as f64),
+        // It is planned, and the same for all seeds.
+        widths: receipts.first().and_then(|receipt| receipt.widths),
         loss_before: of(&|receipt| receipt.loss_before),
         loss_after: of(&|receipt| receipt.loss_after),
         largest_logit_change: looked.then(|| of(&|receipt| receipt.largest_logit_change.unwrap_or_default())),

@@ -132,12 +132,23 @@ impl StepCost {
     }
 }
 
+/// What probes add to the costs of a run, at one moment of it.
+#[derive(Clone, Copy)]
+pub(crate) struct SpentFlops {
+    flops: FlopTerms,
+    flops_li2024: Flops,
+    probes: ProbeCosts,
+}
+
 impl Costs {
-    /// Has the FLOPs of another moment, and what probes had cost then.
-    pub(crate) fn set_flops_to(&mut self, other: &Costs) {
-        self.flops = other.flops;
-        self.flops_li2024 = other.flops_li2024;
-        self.probes = other.probes;
+    /// The FLOPs that are spent now, and what probes had of them.
+    pub(crate) fn spent_flops(&self) -> SpentFlops {
+        SpentFlops { flops: self.flops, flops_li2024: self.flops_li2024, probes: self.probes }
+    }
+
+    /// Has the FLOPs of another moment.
+    pub(crate) fn set_spent_flops(&mut self, spent: SpentFlops) {
+        SpentFlops { flops: self.flops, flops_li2024: self.flops_li2024, probes: self.probes } = spent;
     }
 
     /// One step more of something that is tried out.

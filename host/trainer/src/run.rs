@@ -32,7 +32,7 @@ use plugin_host::api::{Budget, GrowthStrategy, Key, Measure, ModelFacts, RunEven
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{LogLengths, RunState, Untold};
-use crate::costs::{Costs, Speedometer, StepCost, peak_memory_bytes};
+use crate::costs::{Costs, Speedometer, SpentFlops, StepCost, peak_memory_bytes};
 use crate::course::Rules;
 use crate::folder::{JsonLines, RunFolder, write_json};
 use crate::growth::Initializers;
@@ -173,7 +173,7 @@ struct BeforeAsking {
     plugins: SavedPlugins,
     decisions_length: u64,
     untold: Untold,
-    costs: Costs,
+    spent_flops: SpentFlops,
 }
 
 struct Logs {

@@ -19,6 +19,16 @@ impl Widths {
         [self.width, self.heads, self.mlp_width]
     }
 
+    /// What differs between it and another, in words: `stream 4 -> 8, neurons 16 -> 32`.
+    pub fn change_to(self, after: Widths) -> String {
+        let names = ["stream", "heads", "neurons"].into_iter().zip(self.all().into_iter().zip(after.all()));
+        let changed = names.filter(|(_, (before, after))| before != after);
+        changed
+            .map(|(name, (before, after))| format!("{name} {before} -> {after}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
     /// Whether something of it is 0.
     pub fn has_zero(self) -> bool {
         self.all().contains(&0)

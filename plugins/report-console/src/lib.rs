@@ -62,12 +62,12 @@ impl MetricReporter for Console {
             RunEvent::Step { .. } => self.step(event),
             RunEvent::Edited { run, receipt } => {
                 let grown = match receipt.widths {
-                    Some([before, after]) => format!("from {before} to {after}"),
-                    None => format!("from {} to {} blocks", receipt.depth_before, receipt.depth_after),
+                    Some([before, after]) => format!("becomes wider ({})", before.change_to(after)),
+                    None => format!("grows from {} to {} blocks", receipt.depth_before, receipt.depth_after),
                 };
                 let (step, losses) = (receipt.step, (receipt.loss_before, receipt.loss_after));
                 let loss = format!("loss {:.4} -> {:.4}", losses.0, losses.1);
-                self.say(&format!("{run}: grows {grown} before step {step}, {loss}"))
+                self.say(&format!("{run}: {grown} before step {step}, {loss}"))
             }
             RunEvent::RunFinished { run, steps, loss_nats_per_token, wall_seconds, .. } => {
                 let what = format!("finished after {steps} steps, validation loss {loss_nats_per_token:.4}");

@@ -9,8 +9,9 @@ numbered: 4 shared ones, 12 of each block, those of the initial model's new bloc
 the model's final depth is 6, its initial standard deviation 0.2, and its random key that of seed 7, slot `new_blocks`,
 number 2. Matrices are [in, out].
 
-Below `widened` both blocks have 45 hidden neurons instead of 32, their keys being those of numbers 0 and 1, and the loss is
-that of these two blocks.
+Below `widened` the model is as wide as `widths` says (stream, heads of four columns, hidden neurons) instead of 8, 2 and 32;
+the blocks' keys are those of numbers 0 and 1, that of the shared tensors 2^64 - 2, and the loss is that of the wider model.
+Each map is written as two matrices around the old one: which outputs are copied, and which share of each input is read.
 
 For each tensor the file has five numbers: its first and its last element, the sum, the sum of squares, and the sum of
 i w_i / n. For each place of the new block (below, between, above) it has the mean loss of two rows of six targets.
@@ -240,27 +241,81 @@ CASES = [
      linear_combination(0, {-1: 0.2, 0: 0.5, 1: 0.4}, {"mlp.c_fc.weight": {2: 1.0}})),
 ]
 
-# ---------------------------------------------------------------- wider hidden layers
+# ---------------------------------------------------------------- wider models
 
-NARROW, WIDE = 32, 45
+HEAD = WIDTH // HEADS
 
 
-def wider(number, share, of_next=False, noise=0.0):
-    """The block, its neurons followed by some that are made of drawn ones; `share(made, rank)` is what the rank-th of those that are made of the same keeps."""
-    b, key = OLD[number], numbered(SLOT_KEY, number)
-    above = OLD[min(number + 1, 1)] if of_next else b
-    drawn = draws_below(named(key, "neurons"), NARROW, WIDE - NARROW)
-    made_of = list(range(NARROW)) + drawn
-    shares = [share(made_of.count(source), made_of[:j].count(source)) for j, source in enumerate(made_of)]
-    weight = np.concatenate([b["mlp.c_fc.weight"], above["mlp.c_fc.weight"][:, drawn]], 1)
-    if noise:
-        rms = math.sqrt((weight.astype(float)**2).mean())
-        draws = normals(named(key, "noise"), (WIDTH * (WIDE - NARROW),)).reshape(WIDTH, -1)
-        weight = weight.astype(float)
-        weight[:, NARROW:] += noise * rms * draws
-    rows = np.array(shares)[:, None] * b["mlp.c_proj.weight"].astype(float)[made_of]
-    return {**b, "mlp.c_fc.weight": weight.astype(np.float32), "mlp.c_proj.weight": rows.astype(np.float32),
-            "mlp.c_fc.bias": np.concatenate([b["mlp.c_fc.bias"], above["mlp.c_fc.bias"][drawn]])}
+class Side:
+    """Inputs or outputs of a map: `copies` is [before, after], `shares` what each of those after has of its source."""
+
+    def __init__(self, made_of, before, share, average=False):
+        after = len(made_of)
+        whole = after // before * before if average else after
+        count = lambda source: made_of[:whole].count(source)
+        self.before, self.after, self.whole = before, after, whole
+        self.rank = np.array([made_of[:j].count(source) for j, source in enumerate(made_of)])
+        self.made_of = made_of
+        self.shares = np.array([share(count(s), r) if j < whole else 1.0
+                                for j, (s, r) in enumerate(zip(made_of, self.rank))])
+        self.copies = np.zeros((before, after))
+        self.copies[made_of, range(after)] = 1
+        self.outputs = self.copies.copy()
+        self.outputs[:, whole:] = 1 / before
+        self.inputs = self.shares[:, None] * self.copies.T
+
+
+def wider(number, widths, share, of_next=False, noise=0.0, average=False, diagonal=False):
+    """The two blocks and the shared tensors of a wider model; `share(made, rank)` is what the rank-th of those that are made
+    of the same keeps of what goes out."""
+    width, heads, hidden = widths
+    key = numbered(SLOT_KEY, number)
+    b = OLD[number] if number < 2 else dict(zip(("wte", "wpe", "ln_f.weight", "ln_f.bias"), SHARED))
+    above = OLD[min(number + 1, 1)] if of_next and number < 2 else b
+    one = (lambda made, rank: 1.0) if diagonal else share
+    stream = Side([j % WIDTH for j in range(width)], WIDTH, one, average)
+    columns = Side([j % WIDTH for j in range(HEAD * heads)], WIDTH, one)
+    drawn = [j % 32 for j in range(32, hidden)] if diagonal else draws_below(named(key, "neurons"), 32, hidden - 32)
+    neurons = Side(list(range(32)) + drawn, 32, one)
+
+    def linear(name, rows, outputs, parts=1):
+        """Rows of `rows`, columns of `outputs`, those that come of the next block where they are; a bias has no rows."""
+        def part(block, k):
+            w = np.atleast_2d(block[name].astype(float))
+            w = w[:, k * outputs.before:(k + 1) * outputs.before] @ outputs.outputs
+            return rows.inputs @ w if rows else w
+        def both(k):
+            w = part(b, k)
+            w[:, outputs.before:] = part(above, k)[:, outputs.before:]
+            return w * (rows.rank[:, None] == outputs.rank[None]) if rows and diagonal else w
+        w = np.hstack([both(k) for k in range(parts)])
+        if noise and w.shape[0] > 1:
+            w = w.astype(np.float32).astype(float)
+            rms = math.sqrt((w**2).mean())
+            draws = normals(named(named(key, "noise"), name if "." in name else name + ".weight"), (w.shape[0] * parts * (outputs.after - outputs.before),))
+            new = np.tile(np.arange(outputs.after) >= outputs.before, parts)
+            w[:, new] += noise * rms * draws.reshape(w.shape[0], -1)
+        return w if rows or len(b[name].shape) == 2 else w[0]
+
+    def norm_of(name):
+        gain = b[name + ".weight"].astype(float) @ stream.copies * math.sqrt(stream.whole / stream.after)
+        shift = b[name + ".bias"].astype(float) @ stream.copies
+        shift[stream.whole:] = 0
+        return {name + ".weight": gain, name + ".bias": shift}
+
+    if number == 2**64 - 2:
+        of_final = Side(stream.made_of, WIDTH, share, average)
+        final = {name: of_final.shares * w for name, w in norm_of("ln_f").items()}
+        return [linear("wte", None, stream), linear("wpe", None, stream), final["ln_f.weight"], final["ln_f.bias"]]
+    return {**norm_of("ln_1"), **norm_of("ln_2"),
+            "attn.c_attn.weight": linear("attn.c_attn.weight", stream, columns, 3),
+            "attn.c_attn.bias": linear("attn.c_attn.bias", None, columns, 3),
+            "attn.c_proj.weight": linear("attn.c_proj.weight", columns, stream),
+            "attn.c_proj.bias": linear("attn.c_proj.bias", None, stream),
+            "mlp.c_fc.weight": linear("mlp.c_fc.weight", stream, neurons),
+            "mlp.c_fc.bias": linear("mlp.c_fc.bias", None, neurons),
+            "mlp.c_proj.weight": linear("mlp.c_proj.weight", neurons, stream),
+            "mlp.c_proj.bias": linear("mlp.c_proj.bias", None, stream)}
 
 
 def even(made, _):
@@ -271,12 +326,22 @@ def uneven(kept):
     return lambda made, rank: 1 if made == 1 else kept if rank == 0 else (1 - kept) * rank / sum(range(1, made))
 
 
+# The method, its configuration, how wide, whether the function stays, and how it is made.
 WIDENED = [
-    ("net2net", "{}", [wider(0, even), wider(1, even)]),
-    ("net2net", '{ "noise": 0.05 }', [wider(0, even, noise=0.05), wider(1, even, noise=0.05)]),
-    ("aki", "{}", [wider(0, even, True), wider(1, even, True)]),
-    ("lemon", "{}", [wider(0, uneven(0.7)), wider(1, uneven(0.7))]),
-    ("lemon", '{ "kept": 0.4 }', [wider(0, uneven(0.4)), wider(1, uneven(0.4))]),
+    ("net2net", "{}", (8, 2, 45), True, dict(share=even)),
+    ("net2net", '{ "noise": 0.05 }', (8, 2, 45), False, dict(share=even, noise=0.05)),
+    ("aki", "{}", (8, 2, 45), False, dict(share=even, of_next=True)),
+    ("lemon", "{}", (8, 2, 45), True, dict(share=uneven(0.7), average=True)),
+    ("lemon", '{ "kept": 0.4 }', (8, 2, 45), True, dict(share=uneven(0.4), average=True)),
+    ("net2net", "{}", (8, 5, 32), True, dict(share=even)),
+    ("net2net", "{}", (16, 3, 45), True, dict(share=even)),
+    ("net2net", "{}", (13, 2, 32), False, dict(share=even)),
+    ("net2net", '{ "noise": 0.05 }', (16, 3, 45), False, dict(share=even, noise=0.05)),
+    ("aki", "{}", (13, 3, 45), False, dict(share=even, of_next=True)),
+    ("lemon", "{}", (24, 5, 70), True, dict(share=uneven(0.7), average=True)),
+    ("lemon", '{ "kept": 0.4 }', (13, 3, 45), False, dict(share=uneven(0.4), average=True)),
+    ("staged", "{}", (16, 4, 64), True, dict(share=even, diagonal=True)),
+    ("staged", "{}", (24, 6, 96), True, dict(share=even, diagonal=True)),
 ]
 
 # ---------------------------------------------------------------- the model
@@ -289,12 +354,12 @@ def norm(x, gain, shift):
 
 def attention(x, b):
     q, k, v = np.split(x @ b["attn.c_attn.weight"] + b["attn.c_attn.bias"], 3, -1)
-    split = lambda y: y.reshape(CONTEXT, HEADS, -1).transpose(1, 0, 2)
-    scores = split(q) @ split(k).transpose(0, 2, 1) / math.sqrt(WIDTH // HEADS)
+    split = lambda y: y.reshape(CONTEXT, -1, HEAD).transpose(1, 0, 2)
+    scores = split(q) @ split(k).transpose(0, 2, 1) / math.sqrt(HEAD)
     scores[:, np.triu(np.ones((CONTEXT, CONTEXT), bool), 1)] = -np.inf
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
-    return (weights @ split(v)).transpose(1, 0, 2).reshape(CONTEXT, WIDTH) @ b["attn.c_proj.weight"] + b["attn.c_proj.bias"]
+    return (weights @ split(v)).transpose(1, 0, 2).reshape(CONTEXT, -1) @ b["attn.c_proj.weight"] + b["attn.c_proj.bias"]
 
 
 def mlp(x, b):
@@ -303,8 +368,8 @@ def mlp(x, b):
     return h @ b["mlp.c_proj.weight"] + b["mlp.c_proj.bias"]
 
 
-def losses(ids, blocks):
-    wte, wpe, gain, shift = [w.astype(float) for w in SHARED]
+def losses(ids, blocks, shared):
+    wte, wpe, gain, shift = [w.astype(np.float32).astype(float) for w in shared]
     x = wte[ids[:-1]] + wpe
     for b in blocks:
         x = x + attention(norm(x, b["ln_1.weight"], b["ln_1.bias"]), b)
@@ -314,10 +379,10 @@ def losses(ids, blocks):
     return np.log(np.exp(logits).sum(-1)) - logits[np.arange(CONTEXT), ids[1:]]
 
 
-def mean_loss(blocks):
-    blocks = [{name: w.astype(float) for name, w in b.items()} for b in blocks]
+def mean_loss(blocks, shared=SHARED):
+    blocks = [{name: w.astype(np.float32).astype(float) for name, w in b.items()} for b in blocks]
     rows = np.array([(5 * i * i + 3 * i) % VOCABULARY for i in range(14)]).reshape(2, 7)
-    return float(np.mean([losses(row, blocks) for row in rows]))
+    return float(np.mean([losses(row, blocks, shared) for row in rows]))
 
 
 def summary(w):
@@ -333,9 +398,13 @@ def case(name, config, source, made):
             "tensors": {class_: summary(made[class_]) for class_, _ in CLASSES}}
 
 
-def widened_case(name, config, blocks):
+def widened_case(name, config, widths, keeps, way):
+    blocks = [wider(number, widths, **way) for number in (0, 1)]
+    shared = wider(2**64 - 2, widths, **way) if widths[0] != WIDTH else SHARED
     tensors = [{class_: summary(b[class_]) for class_, _ in CLASSES} for b in blocks]
-    return {"id": f"sapwood/{name}", "config": config, "loss": mean_loss(blocks), "blocks": tensors}
+    names = ("wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias")
+    return {"id": f"sapwood/{name}", "config": config, "widths": list(widths), "keeps": keeps,
+            "loss": mean_loss(blocks, shared), "shared": dict(zip(names, map(summary, shared))), "blocks": tensors}
 
 
 results = {"loss_before": mean_loss(OLD), "cases": [case(*of) for of in CASES],

@@ -1,7 +1,7 @@
 //! What a judgement consists of. How it is reached is not here, nor how it is laid out.
 
 use engine::{Flops, Step, Tokens};
-use plugin_host::api::Claim;
+use plugin_host::api::{Claim, Widths};
 use serde::{Deserialize, Serialize};
 use trainer::WallTime;
 
@@ -66,6 +66,9 @@ pub struct MeanEdit {
     pub depth_before: f64,
     /// Blocks after.
     pub depth_after: f64,
+    /// How wide the model was before and is after, where that has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub widths: Option<[Widths; 2]>,
     /// Mean loss on the probe batch right before, in nats per token.
     pub loss_before: f64,
     /// The same right after.

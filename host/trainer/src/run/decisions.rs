@@ -19,8 +19,8 @@ impl Run<'_> {
     pub(super) fn decide(&mut self) -> Result<(), TrainError> {
         let decisions_length = self.logs.decisions.length();
         let (plugins, untold) = (self.saved_plugins()?, self.state.untold.clone());
-        let costs = self.state.costs.clone();
-        self.before_asking = Some(BeforeAsking { plugins, decisions_length, untold, costs });
+        let spent_flops = self.state.costs.spent_flops();
+        self.before_asking = Some(BeforeAsking { plugins, decisions_length, untold, spent_flops });
         let rules = self.rules.clone();
         let mut boundary = Boundary::new(&self.state.course, &rules, self.moment(false));
         let asked = self.ask(&mut boundary);

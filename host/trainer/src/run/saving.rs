@@ -65,7 +65,7 @@ impl Run<'_> {
     pub(super) fn save(&mut self, name: Option<&str>) -> Result<(), TrainError> {
         self.read_outcomes(Wait::ForAll)?;
         self.state.logs = self.logs.sync()?;
-        let (untold, costs) = (self.state.untold.clone(), self.state.costs.clone());
+        let (untold, spent_flops) = (self.state.untold.clone(), self.state.costs.spent_flops());
         match &self.before_asking {
             // Beside that, a plugin that has panicked can say no more what its state is.
             Some(before) if !self.state.decided => {
@@ -73,7 +73,7 @@ impl Run<'_> {
                 self.state.logs.decisions = before.decisions_length;
                 self.state.untold = before.untold.clone();
                 // A probe that did not come to its end is done again, and paid then.
-                self.state.costs.set_flops_to(&before.costs);
+                self.state.costs.set_spent_flops(before.spent_flops);
             }
             _ => self.state.plugins = self.saved_plugins()?,
         }
@@ -88,7 +88,7 @@ impl Run<'_> {
             checkpoint::save(&checkpoints, &name, &config.model, state, engine)?;
             checkpoint::prune(&checkpoints, config.checkpoints.keep)
         })?;
-        self.state.costs.set_flops_to(&costs);
+        self.state.costs.set_spent_flops(spent_flops);
         self.state.costs.wall.checkpoint_seconds += seconds;
         self.state.untold = untold;
         Ok(())

@@ -104,6 +104,21 @@ impl RunCurve {
         }
     }
 
+    /// The loss after a cost, linear between the evaluations around it; `None` before the first, after the last, and where
+    /// one of the two is no number.
+    pub fn loss_at(&self, paid: f64, cost: Cost) -> Option<f64> {
+        let after = self.points.iter().position(|point| point.cost(cost) >= paid)?;
+        let after_it = &self.points[after];
+        let loss = |at: usize| Some(self.points[at].loss_nats_per_token).filter(|loss| loss.is_finite());
+        if after_it.cost(cost) == paid {
+            return loss(after);
+        }
+        let before = after.checked_sub(1)?;
+        let (from, to) = (self.points[before].cost(cost), after_it.cost(cost));
+        let share = (paid - from) / (to - from);
+        Some(loss(before)? + share * (loss(after)? - loss(before)?))
+    }
+
     /// The first evaluation whose loss is not finite.
     pub fn divergence(&self) -> Option<&EvaluationPoint> {
         self.points.iter().find(|point| !point.loss_nats_per_token.is_finite())
@@ -158,6 +173,17 @@ mod tests {
         assert_eq!(curve.first_crossing(4.0, Cost::Tokens), Some(200.0), "nothing to interpolate from");
         assert_eq!(curve.first_crossing(2.0, Cost::Tokens), None);
         assert_eq!(curve.divergence().map(|point| point.tokens), Some(Tokens(100)));
+    }
+
+    #[test]
+    fn a_loss_is_read_between_two_evaluations_and_nowhere_else() {
+        let curve = curve(&[5.0, 4.0, f64::NAN, 2.0, 1.0]);
+        assert_eq!(curve.loss_at(100.0, Cost::Tokens), Some(4.0));
+        assert_eq!(curve.loss_at(25.0, Cost::Tokens), Some(4.75));
+        assert_eq!(curve.loss_at(250.0, Cost::ExactFlops), Some(4.75));
+        assert_eq!(curve.loss_at(150.0, Cost::Tokens), None, "one of both is no number");
+        assert_eq!(curve.loss_at(200.0, Cost::Tokens), None);
+        assert_eq!(curve.loss_at(401.0, Cost::Tokens), None);
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl TrainingSection {
 }
 
 /// What is compared, and how.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StudySection {
     /// The study's name; its folder's too, unless `--out` says otherwise.
@@ -106,6 +106,9 @@ pub struct StudySection {
     pub seeds: Vec<u64>,
     /// How arms are compared with the baseline.
     pub compare: Vec<Comparison>,
+    /// What counts as an equal loss, in nats per token: a difference that is shown to be smaller is told as none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub equal_within_nats: Option<f64>,
     /// Threads of one run; more runs go side by side when it is small.
     pub threads_per_run: usize,
     /// Folders with plugins, beside the usual ones; relative to this file.
@@ -193,6 +196,11 @@ impl StudyFile {
         if study.compare.is_empty() {
             let hint = "give [\"tokens\"], [\"compute\"] or both";
             return Err(ConfigError::new("study.compare", "`study.compare` is empty", hint));
+        }
+        if let Some(margin) = study.equal_within_nats.filter(|margin| !(*margin > 0.0 && *margin < 100.0)) {
+            let message = format!("`study.equal_within_nats` is {margin}");
+            let hint = "state the largest loss that does not matter, such as 0.01, or leave the key out";
+            return Err(ConfigError::new("study.equal_within_nats", message, hint));
         }
         if study.threads_per_run == 0 || study.threads_per_run > 1024 {
             let message = format!("`study.threads_per_run` is {}", study.threads_per_run);

@@ -31,7 +31,7 @@ pub use results::{Report, report_folder};
 pub use source::{Place, Source, SourceError};
 pub use statistics::{Interval, PairedStatistics, SignFlip, Summary, holm, paired, summarize};
 pub use verdict::{
-    ArmJudgement, ArmPlan, ArmRole, ArmRuns, ArmVerdict, CostToReach, Evidence, FailedRun, FinalPoint,
-    Headline, JudgeError, Judgement, LedgerCosts, LedgerRatios, LeftOut, LossDifference, LossPair, MeanEdit,
-    Outcome, Reach, RunStatus, SeedLedger, SeedReach, judge,
+    Ahead, ArmJudgement, ArmPlan, ArmRole, ArmRuns, ArmVerdict, CostToReach, Crossover, Evidence, FailedRun,
+    FinalPoint, Headline, JudgeError, Judgement, LedgerCosts, LedgerRatios, LeftOut, LossDifference,
+    LossPair, MeanEdit, Outcome, Reach, RunStatus, SeedCrossover, SeedLedger, SeedReach, judge,
 };

@@ -84,6 +84,7 @@ pub(crate) fn judged(file: &StudyFile, runs: &Path) -> Result<Judgement, StudyEr
         }
     }
     let evidence = Evidence {
+        equal_within_nats: file.study.equal_within_nats,
         study: &file.study.name,
         baseline,
         baseline_budget: "tokens",

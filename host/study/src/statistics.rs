@@ -1,5 +1,5 @@
-//! Statistics of a few paired numbers: mean, t interval, exact sign-flip test, Holm's correction. What a
-//! number means, and what is concluded from it, is the verdict's.
+//! Statistics of a few paired numbers: mean, t interval, exact sign-flip test, Holm's correction, a test for equivalence.
+//! What a number means, and what is concluded from it, is the verdict's.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
@@ -42,6 +42,23 @@ pub struct PairedStatistics {
     pub sign_flip: Option<SignFlip>,
     /// What to keep in mind, where the sample is small or too large.
     pub note: Option<String>,
+}
+
+/// Result of a test for equivalence.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Equivalence {
+    /// What counts as equal: a mean no further than this from zero.
+    pub margin: f64,
+    /// The larger p of two one-sided t tests, that the mean lies above `-margin` and below `margin` (TOST, Schuirmann 1987,
+    /// Journal of Pharmacokinetics and Biopharmaceutics 15, 657-680).
+    pub p: f64,
+}
+
+impl Equivalence {
+    /// Whether the mean is shown to lie within the margin, at 5 %.
+    pub fn is_shown(&self) -> bool {
+        self.p < 0.05
+    }
 }
 
 /// Result of a sign-flip test.
@@ -95,6 +112,20 @@ pub fn paired(differences: &[f64]) -> Option<PairedStatistics> {
     })
 }
 
+/// Whether the mean is shown to lie within `margin` of zero; `None` for fewer than two numbers.
+pub(crate) fn equivalence(sample: &[f64], margin: f64) -> Option<Equivalence> {
+    let summary = summarize(sample)?;
+    let standard_error = summary.standard_deviation? / (summary.count as f64).sqrt();
+    // The nearer side decides. Without any spread nothing is left to chance.
+    let room = margin - summary.mean.abs();
+    let p = match standard_error > 0.0 {
+        true => student(summary.count as f64 - 1.0).sf(room / standard_error),
+        false if room > 0.0 => 0.0,
+        false => 1.0,
+    };
+    Some(Equivalence { margin, p })
+}
+
 /// Holm's step-down correction over a family of tests; those without a p value are no members of it.
 pub fn holm(p_values: &[Option<f64>]) -> Vec<Option<f64>> {
     let mut order: Vec<(usize, f64)> =
@@ -111,9 +142,12 @@ pub fn holm(p_values: &[Option<f64>]) -> Vec<Option<f64>> {
 
 /// 97.5 % quantile of Student's t.
 fn t_975(degrees_of_freedom: f64) -> f64 {
+    student(degrees_of_freedom).inverse_cdf(0.975)
+}
+
+fn student(degrees_of_freedom: f64) -> StudentsT {
     StudentsT::new(0.0, 1.0, degrees_of_freedom)
         .expect("a sample of two or more has at least one degree of freedom")
-        .inverse_cdf(0.975)
 }
 
 /// Counts all 2^n sign patterns, half of them by symmetry.
@@ -137,65 +171,67 @@ fn sign_flip(differences: &[f64]) -> Option<SignFlip> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn close(a: f64, b: f64) -> bool {
         (a - b).abs() <= 1e-9 * b.abs().max(1e-3)
     }
 
-    /// Checks a sample against numbers of scipy (see below).
-    #[track_caller]
-    fn check(sample: &[f64], mean: f64, deviation: f64, low: f64, high: f64, p: f64) {
-        let statistics = paired(sample).expect("a sample");
-        let summary = statistics.summary;
-        let interval = summary.interval_95.expect("two numbers or more");
-        let flip = statistics.sign_flip.expect("at most 20 numbers");
-        assert!(close(summary.mean, mean), "{summary:?}");
-        assert!(close(summary.standard_deviation.expect("as above"), deviation), "{summary:?}");
-        assert!(close(interval.low, low) && close(interval.high, high), "{interval:?}");
-        assert!(close(statistics.smallest_visible.expect("as above"), (high - low) / 2.0), "{statistics:?}");
-        assert!(close(flip.p, p), "{flip:?}");
+    /// What SciPy says (`tests/golden/statistics/make_golden.py`).
+    fn golden() -> Value {
+        serde_json::from_str(include_str!("../../../tests/golden/statistics/golden.json")).expect("JSON")
     }
 
-    /// 97.5 % quantiles: `scipy.stats.t.ppf(0.975, df)`, scipy 1.17.1.
-    const QUANTILES: [(f64, f64); 6] = [
-        (1.0, 12.706204736174694),
-        (2.0, 4.302652729749462),
-        (3.0, 3.1824463052837078),
-        (4.0, 2.7764451051977934),
-        (9.0, 2.262157162798205),
-        (19.0, 2.0930240544083087),
-    ];
+    fn numbers(list: &Value) -> Vec<f64> {
+        list.as_array().expect("a list").iter().map(|x| x.as_f64().expect("a number")).collect()
+    }
 
-    /// Numbers of scipy 1.17.1: `ttest_1samp(x, 0).confidence_interval(0.95)`, and
-    /// `permutation_test((x,), numpy.mean, permutation_type="samples", n_resamples=inf).pvalue`.
     #[test]
     fn samples_agree_with_scipy() {
-        check(
-            &[0.0121, 0.0134, 0.0109],
-            0.012133333333333335,
-            0.001250333288900737,
-            0.009027333258118194,
-            0.015239333408548475,
-            0.25,
-        );
-        check(
-            &[-0.0031, 0.0012, -0.0054, 0.0007, -0.0022],
-            -0.00176,
-            0.0027409852243308426,
-            -0.005163382672660075,
-            0.0016433826726600755,
-            0.25,
-        );
-        check(&[0.4, 0.7], 0.55, 0.21213203435596423, -1.3559307104262037, 2.4559307104262036, 0.5);
-        check(
-            &[0.011, 0.009, 0.013, -0.002, 0.0105, 0.0071, 0.0123, 0.0044],
-            0.0081625,
-            0.004975637073351942,
-            0.0040027633082413494,
-            0.01232223669175865,
-            0.015625,
-        );
+        let golden = golden();
+        let cases = golden["cases"].as_array().expect("cases");
+        for case in cases {
+            let sample = numbers(&case["sample"]);
+            let statistics = paired(&sample).expect("a sample");
+            let summary = statistics.summary;
+            let interval = summary.interval_95.expect("two numbers or more");
+            let flip = statistics.sign_flip.expect("at most 20 numbers");
+            let margin = case["margin"].as_f64().expect("a number");
+            let equivalence = equivalence(&sample, margin).expect("two numbers or more");
+            let [low, high] = numbers(&case["interval_95"])[..] else { panic!("two ends") };
+            for (what, ours, theirs) in [
+                ("mean", summary.mean, &case["mean"]),
+                ("deviation", summary.standard_deviation.expect("as above"), &case["standard_deviation"]),
+                ("low", interval.low, &case["interval_95"][0]),
+                ("high", interval.high, &case["interval_95"][1]),
+                ("visible", statistics.smallest_visible.expect("as above"), &Value::from((high - low) / 2.0)),
+                ("sign flip", flip.p, &case["sign_flip_p"]),
+                ("equivalence", equivalence.p, &case["equivalence_p"]),
+            ] {
+                let theirs = theirs.as_f64().expect("a number");
+                assert!(close(ours, theirs), "{what} of {sample:?}: {ours}, SciPy has {theirs}");
+            }
+        }
+        assert_eq!(cases.len(), 50);
+    }
+
+    #[test]
+    fn what_does_not_spread_is_equal_or_not_without_a_doubt() {
+        assert_eq!(equivalence(&[0.01; 4], 0.02).map(|test| (test.p, test.is_shown())), Some((0.0, true)));
+        assert_eq!(equivalence(&[0.01; 4], 0.01).map(|test| (test.p, test.is_shown())), Some((1.0, false)));
+        assert_eq!(equivalence(&[0.01], 0.02), None);
+    }
+
+    #[test]
+    fn families_agree_with_holms_definition() {
+        for family in golden()["families"].as_array().expect("families") {
+            let p: Vec<Option<f64>> = numbers(&family["p"]).into_iter().map(Some).collect();
+            for (ours, theirs) in holm(&p).into_iter().zip(numbers(&family["holm"])) {
+                assert!(close(ours.expect("a member"), theirs), "{family}: {ours:?} for {theirs}");
+            }
+        }
     }
 
     /// statsmodels 0.15.0: `multipletests([0.01, 0.04, 0.03, 0.005], method="holm")[1]`, and of two that
@@ -213,7 +249,8 @@ mod tests {
 
     #[test]
     fn quantiles_are_those_of_scipy() {
-        for (degrees, quantile) in QUANTILES {
+        for pair in golden()["t_975"].as_array().expect("pairs") {
+            let [degrees, quantile] = numbers(pair)[..] else { panic!("a pair") };
             assert!(close(t_975(degrees), quantile), "{degrees}: {} for {quantile}", t_975(degrees));
         }
     }

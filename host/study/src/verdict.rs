@@ -7,6 +7,7 @@
 //! extrapolated.
 
 mod compare;
+mod crossover;
 mod figures;
 mod judgement;
 #[cfg(test)]
@@ -15,6 +16,8 @@ mod runs;
 mod sentence;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod truth;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,8 +27,9 @@ use runs::Runs;
 
 pub(crate) use figures::{at_most_known, nats, p_value, signed_nats};
 pub use judgement::{
-    ArmJudgement, ArmRole, ArmRuns, ArmVerdict, CostToReach, FinalPoint, Headline, Judgement, LedgerCosts,
-    LedgerRatios, LeftOut, LossDifference, LossPair, MeanEdit, Outcome, Reach, SeedLedger, SeedReach,
+    Ahead, ArmJudgement, ArmRole, ArmRuns, ArmVerdict, CostToReach, Crossover, FinalPoint, Headline,
+    Judgement, LedgerCosts, LedgerRatios, LeftOut, LossDifference, LossPair, MeanEdit, Outcome, Reach,
+    SeedCrossover, SeedLedger, SeedReach,
 };
 
 /// What there is to judge.
@@ -39,6 +43,8 @@ pub struct Evidence<'a> {
     pub baseline_budget: &'a str,
     /// The seeds that every arm was to run with.
     pub seeds: &'a [u64],
+    /// What counts as an equal loss, in nats per token, where the study says so.
+    pub equal_within_nats: Option<f64>,
     /// The other arms, in the order of the report.
     pub arms: &'a [ArmPlan],
     /// What was measured. Runs that failed half-way may be among them; they are not compared.
@@ -154,7 +160,8 @@ impl JudgeError {
 /// Evidence that contradicts itself. What is missing is no error: the judgement says so.
 pub fn judge(evidence: &Evidence<'_>) -> Result<Judgement, JudgeError> {
     let runs = Runs::checked(evidence)?;
-    let mut compared: Vec<_> = evidence.arms.iter().map(|plan| compare::arm(&runs, plan)).collect();
+    let mut compared: Vec<_> =
+        evidence.arms.iter().map(|plan| compare::arm(&runs, plan, evidence.equal_within_nats)).collect();
     correct_over_arms(compared.iter_mut().filter_map(|arm| arm.token_matched.as_mut()).collect());
     correct_over_arms(compared.iter_mut().filter_map(|arm| arm.compute_matched.as_mut()).collect());
     let seeds = evidence.seeds.len();

@@ -6,8 +6,8 @@ use plugin_host::api::Claim;
 
 use crate::statistics::{FEWEST_FOR_A_VERDICT, Interval, Summary};
 use crate::verdict::{
-    ArmRole, ArmRuns, CostToReach, Judgement, LeftOut, LossDifference, MeanEdit, Outcome, RunStatus,
-    at_most_known, nats, p_value, signed_nats,
+    Ahead, ArmRole, ArmRuns, CostToReach, Crossover, Judgement, LeftOut, LossDifference, MeanEdit, Outcome,
+    RunStatus, at_most_known, nats, p_value, signed_nats,
 };
 
 /// A part of a report.
@@ -52,6 +52,12 @@ pub(super) fn sections(judgement: &Judgement) -> Vec<Section> {
             "Cost to reach the baseline's final loss",
             "As a ratio to the baseline's own, first crossing to first crossing. Nothing is extrapolated.",
             costs_to_reach(judgement),
+        ),
+        section(
+            "Ahead after the same exact FLOPs",
+            "Seeds in which an arm is ahead of the baseline to the end, for a while, or never; and, where it falls behind for good in \
+             all of them, when: as a share of the FLOPs that the baseline spends.",
+            crossovers(judgement),
         ),
         section(
             "Cost of the baseline's tokens",
@@ -209,6 +215,7 @@ fn outcome(difference: &LossDifference) -> String {
     match difference.outcome {
         Outcome::Better => "better".into(),
         Outcome::Worse => "worse".into(),
+        Outcome::Equal => "equal".into(),
         Outcome::Inconclusive => "inconclusive".into(),
         Outcome::TooFewSeeds => "few seeds".into(),
         Outcome::Diverged => format!("{} diverged", difference.diverged_seeds.len()),
@@ -228,6 +235,24 @@ fn costs_to_reach(judgement: &Judgement) -> Content {
         ]
     };
     let rows = judgement.arms.iter().filter_map(|arm| Some(row(&arm.arm, arm.cost_to_reach.as_ref()?)));
+    Content::Table { header, rows: rows.collect() }
+}
+
+fn crossovers(judgement: &Judgement) -> Content {
+    let header = vec!["arm", "to the end", "for a while", "never", "until"];
+    let row = |arm: &str, crossover: &Crossover| {
+        let count =
+            |is: fn(Ahead) -> bool| crossover.seeds.iter().filter(|seed| is(seed.ahead)).count().to_string();
+        let until = crossover.share_of_baseline.as_ref();
+        vec![
+            arm.into(),
+            count(|ahead| ahead == Ahead::ToTheEnd),
+            count(|ahead| ahead.share().is_some()),
+            count(|ahead| ahead == Ahead::Never),
+            until.map_or("-".into(), |_| reach_cell(until, None)),
+        ]
+    };
+    let rows = judgement.arms.iter().filter_map(|arm| Some(row(&arm.arm, arm.crossover.as_ref()?)));
     Content::Table { header, rows: rows.collect() }
 }
 

@@ -4,13 +4,15 @@
 use engine::{Flops, Tokens};
 
 use super::judgement::{
-    CostToReach, LedgerCosts, LedgerRatios, LeftOut, LossDifference, LossPair, Outcome, Reach, SeedLedger,
-    SeedReach,
+    CostToReach, Crossover, LedgerCosts, LedgerRatios, LeftOut, LossDifference, LossPair, Outcome, Reach,
+    SeedLedger, SeedReach,
 };
 use super::runs::{Run, Runs};
-use super::{ArmPlan, figures};
+use super::{ArmPlan, crossover, figures};
 use crate::curve::{Cost, EvaluationPoint, RunCurve};
-use crate::statistics::{FEWEST_FOR_A_VERDICT, PairedStatistics, paired, summarize};
+use crate::statistics::{
+    Equivalence, FEWEST_FOR_A_VERDICT, PairedStatistics, equivalence, paired, summarize,
+};
 
 /// A run that has used less of the baseline's compute is not compared at equal compute.
 const LEAST_SHARE_OF_BUDGET: f64 = 0.98;
@@ -22,6 +24,7 @@ pub(super) struct Compared {
     pub(super) compute_matched: Option<LossDifference>,
     pub(super) cost_to_reach: Option<CostToReach>,
     pub(super) costs: Option<LedgerCosts>,
+    pub(super) crossover: Option<Crossover>,
     /// Runs of the arm that have no result, of all that it was to have.
     pub(super) without_result: (usize, usize),
 }
@@ -41,10 +44,10 @@ enum NoPair {
     LeftOut(String),
 }
 
-pub(super) fn arm(runs: &Runs<'_>, plan: &ArmPlan) -> Compared {
+pub(super) fn arm(runs: &Runs<'_>, plan: &ArmPlan, margin_nats: Option<f64>) -> Compared {
     let losses = |budget: &Option<String>, compare: fn(&Pair<'_>) -> Result<LossPair, NoPair>| {
         let budget = budget.as_ref()?;
-        Some(loss_difference(runs, |seed| compare(&pair(runs, plan, budget, seed)?)))
+        Some(loss_difference(runs, margin_nats, |seed| compare(&pair(runs, plan, budget, seed)?)))
     };
     let own = runs.by_arm().into_iter().find(|runs| runs.arm == plan.arm);
     Compared {
@@ -53,6 +56,7 @@ pub(super) fn arm(runs: &Runs<'_>, plan: &ArmPlan) -> Compared {
         compute_matched: losses(&plan.compute_matched, at_equal_compute),
         cost_to_reach: plan.cost_to_reach.as_ref().map(|budget| cost_to_reach(runs, plan, budget)),
         costs: ledger_costs(runs, plan),
+        crossover: crossover(runs, plan),
         without_result: own.map_or((0, 0), |own| (own.planned - own.finished, own.planned)),
     }
 }
@@ -74,7 +78,11 @@ fn pair<'a>(runs: &Runs<'a>, plan: &ArmPlan, budget: &str, seed: u64) -> Result<
     }
 }
 
-fn loss_difference(runs: &Runs<'_>, compare: impl Fn(u64) -> Result<LossPair, NoPair>) -> LossDifference {
+fn loss_difference(
+    runs: &Runs<'_>,
+    margin_nats: Option<f64>,
+    compare: impl Fn(u64) -> Result<LossPair, NoPair>,
+) -> LossDifference {
     let (mut pairs, mut diverged_seeds, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
     for &seed in runs.seeds() {
         match compare(seed) {
@@ -85,17 +93,20 @@ fn loss_difference(runs: &Runs<'_>, compare: impl Fn(u64) -> Result<LossPair, No
     }
     let differences: Vec<f64> = pairs.iter().map(|pair| pair.difference).collect();
     let statistics = paired(&differences);
+    let equivalence = margin_nats.and_then(|margin| equivalence(&differences, margin));
     let outcome = match &statistics {
         _ if !diverged_seeds.is_empty() => Outcome::Diverged,
         None => Outcome::NotCompared,
-        Some(statistics) => outcome(statistics),
+        Some(statistics) => outcome(statistics, equivalence),
     };
-    LossDifference { pairs, diverged_seeds, left_out, statistics, holm_p: None, holm_family: 0, outcome }
+    let (holm_p, holm_family) = (None, 0);
+    LossDifference { pairs, diverged_seeds, left_out, statistics, holm_p, holm_family, equivalence, outcome }
 }
 
-fn outcome(statistics: &PairedStatistics) -> Outcome {
+fn outcome(statistics: &PairedStatistics, equivalence: Option<Equivalence>) -> Outcome {
     match statistics.summary.interval_95 {
         Some(interval) if statistics.summary.count >= FEWEST_FOR_A_VERDICT => match () {
+            () if interval.covers(0.0) && equivalence.is_some_and(|test| test.is_shown()) => Outcome::Equal,
             () if interval.covers(0.0) => Outcome::Inconclusive,
             () if interval.high < 0.0 => Outcome::Better,
             () => Outcome::Worse,
@@ -242,6 +253,22 @@ fn reach(pair: &Pair<'_>) -> Result<SeedReach, NoPair> {
         flops_ratio: flops / own_flops,
         tokens_ratio: tokens / own_tokens,
     })
+}
+
+/// After the same exact FLOPs, by the runs that the comparison at equal compute rests on, or else the longest there are.
+fn crossover(runs: &Runs<'_>, plan: &ArmPlan) -> Option<Crossover> {
+    let budgets = [&plan.compute_matched, &plan.cost_to_reach, &plan.token_matched];
+    let budget = budgets.into_iter().flatten().next()?;
+    let of_seed = |&seed: &u64| {
+        let pair = pair(runs, plan, budget, seed).ok()?;
+        // Who ends before the baseline does is not known to be ahead to the end.
+        let spent = pair.arm.last().map_or(0.0, |end| pair.share(end.flops));
+        if spent.is_nan() || spent < LEAST_SHARE_OF_BUDGET {
+            return None;
+        }
+        crossover::of_seed(seed, pair.baseline, pair.arm, Cost::ExactFlops)
+    };
+    crossover::of(runs.seeds().iter().filter_map(of_seed).collect())
 }
 
 /// Costs do not depend on losses, so a pair whose data differ is compared here too.

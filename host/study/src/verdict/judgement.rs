@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use trainer::WallTime;
 
 use crate::curve::loss_or_null;
-use crate::statistics::{PairedStatistics, Summary};
+use crate::statistics::{Equivalence, PairedStatistics, Summary};
 use crate::verdict::FailedRun;
 
 /// A study, judged.
@@ -126,6 +126,52 @@ pub struct ArmJudgement {
     pub cost_to_reach: Option<CostToReach>,
     /// What the same tokens cost, by all three ledgers.
     pub costs: Option<LedgerCosts>,
+    /// Until when it is ahead after the same exact FLOPs; `None` where nothing is in common.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crossover: Option<Crossover>,
+}
+
+/// Until when an arm is ahead of the baseline after the same exact FLOPs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Crossover {
+    /// Every compared seed.
+    pub seeds: Vec<SeedCrossover>,
+    /// Where it falls behind for good, as a share of what the baseline spends, if it does so in all seeds.
+    pub share_of_baseline: Option<Summary>,
+}
+
+/// One seed's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeedCrossover {
+    /// The seed.
+    pub seed: u64,
+    /// Until when it is ahead.
+    pub ahead: Ahead,
+}
+
+/// Until when a run is ahead of another.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ahead {
+    /// At no evaluation.
+    Never,
+    /// Until it falls behind for good.
+    Until {
+        /// As a share of what the baseline spends in all.
+        share_of_baseline: f64,
+    },
+    /// At the last point that both have.
+    ToTheEnd,
+}
+
+impl Ahead {
+    /// Where it falls behind for good.
+    pub(crate) fn share(self) -> Option<f64> {
+        match self {
+            Ahead::Until { share_of_baseline } => Some(share_of_baseline),
+            Ahead::Never | Ahead::ToTheEnd => None,
+        }
+    }
 }
 
 /// The verdict on an arm.
@@ -157,6 +203,8 @@ pub enum Outcome {
     Better,
     /// The interval lies above zero.
     Worse,
+    /// The interval covers zero, and lies so close to it that the study's margin is kept: equal, as far as that counts.
+    Equal,
     /// The interval covers zero.
     Inconclusive,
     /// Fewer than three pairs.
@@ -182,6 +230,9 @@ pub struct LossDifference {
     pub holm_p: Option<f64>,
     /// Arms that were corrected over.
     pub holm_family: usize,
+    /// Whether it is equal within the study's margin; `None` where the study states none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub equivalence: Option<Equivalence>,
     /// What it comes to.
     pub outcome: Outcome,
 }

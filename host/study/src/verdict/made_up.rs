@@ -10,6 +10,7 @@ pub(crate) struct Study {
     pub(crate) arms: Vec<ArmPlan>,
     pub(crate) runs: Vec<RunCurve>,
     pub(crate) failed: Vec<FailedRun>,
+    pub(crate) equal_within_nats: Option<f64>,
 }
 
 /// An evaluation every 100 tokens; data of the seed's own.
@@ -53,7 +54,8 @@ impl Study {
     /// A baseline of ten evaluations at one FLOP (times 1e6) a token, one run a seed.
     pub(crate) fn with_baseline(seeds: u64) -> Study {
         let runs = (1..=seeds).map(|seed| curve("whole", seed, 10, 1.0, 0.0)).collect();
-        Study { seeds: (1..=seeds).collect(), arms: Vec::new(), runs, failed: Vec::new() }
+        let (arms, failed) = (Vec::new(), Vec::new());
+        Study { seeds: (1..=seeds).collect(), arms, runs, failed, equal_within_nats: None }
     }
 
     /// Adds an arm with a run of this offset for every seed, in order.
@@ -76,6 +78,7 @@ impl Study {
             baseline: "whole",
             baseline_budget: "main",
             seeds: &self.seeds,
+            equal_within_nats: self.equal_within_nats,
             arms: &self.arms,
             runs: &self.runs,
             failed: &self.failed,

@@ -4,13 +4,15 @@ use super::Evidence;
 use super::compare::Compared;
 use super::figures::{at_most_known, nats, p_value, percent, ratio, signed_nats};
 use super::judgement::{
-    ArmJudgement, ArmRuns, ArmVerdict, CostToReach, Headline, LedgerCosts, LossDifference, Outcome,
+    Ahead, ArmJudgement, ArmRuns, ArmVerdict, CostToReach, Crossover, Headline, LedgerCosts, LossDifference,
+    Outcome,
 };
 use crate::statistics::{FEWEST_FOR_A_VERDICT, Interval, Summary};
 
 /// Adds the words. `planned` seeds were to be compared.
 pub(super) fn judged(compared: Compared, planned: usize) -> ArmJudgement {
-    let Compared { plan, token_matched, compute_matched, cost_to_reach, costs, without_result } = compared;
+    let Compared { plan, token_matched, compute_matched, cost_to_reach, costs, crossover, without_result } =
+        compared;
     let headline = headline(compute_matched.as_ref(), token_matched.as_ref());
     let outcome = match headline {
         Some(Headline::ComputeMatched) => compute_matched.as_ref(),
@@ -20,6 +22,7 @@ pub(super) fn judged(compared: Compared, planned: usize) -> ArmJudgement {
     let clauses = [
         compute_matched.as_ref().map(|difference| loss_clause("at equal compute", difference, planned)),
         token_matched.as_ref().map(|difference| loss_clause("at equal tokens", difference, planned)),
+        crossover.as_ref().map(crossover_clause),
         cost_to_reach.as_ref().map(|cost| reach_clause(cost, planned)),
         costs.as_ref().map(ledger_clause),
         (without_result.0 > 0)
@@ -32,7 +35,7 @@ pub(super) fn judged(compared: Compared, planned: usize) -> ArmJudgement {
     };
     let outcome = outcome.map_or(Outcome::NotCompared, |difference| difference.outcome);
     let verdict = ArmVerdict { outcome, headline, sentence };
-    ArmJudgement { arm: plan.arm, verdict, token_matched, compute_matched, cost_to_reach, costs }
+    ArmJudgement { arm: plan.arm, verdict, token_matched, compute_matched, cost_to_reach, costs, crossover }
 }
 
 /// Equal compute is the question; equal tokens answer where nothing was compared at equal compute.
@@ -68,6 +71,15 @@ fn loss_clause(place: &str, difference: &LossDifference, planned: usize) -> Stri
             nats(mean),
             nats(low),
             nats(high),
+            conditions(difference),
+        ),
+        (Outcome::Equal, Some(Interval { low, high })) => format!(
+            "{place} equal within ±{} nats per token (two one-sided t tests, p {}; mean {} [{}, {}]; {})",
+            nats(difference.equivalence.map_or(0.0, |test| test.margin)),
+            p_value(difference.equivalence.map_or(1.0, |test| test.p)),
+            signed_nats(mean),
+            signed_nats(low),
+            signed_nats(high),
             conditions(difference),
         ),
         (Outcome::Inconclusive, Some(Interval { low, high })) => format!(
@@ -121,6 +133,27 @@ fn conditions(difference: &LossDifference) -> String {
         conditions.push("equal data not shown".into());
     }
     conditions.join(", ")
+}
+
+fn crossover_clause(crossover: &Crossover) -> String {
+    let count = |is: fn(&Ahead) -> bool| crossover.seeds.iter().filter(|seed| is(&seed.ahead)).count();
+    let all = crossover.seeds.len();
+    let (never, to_the_end) =
+        (count(|ahead| *ahead == Ahead::Never), count(|ahead| *ahead == Ahead::ToTheEnd));
+    match &crossover.share_of_baseline {
+        Some(share) => format!(
+            "ahead after the same exact FLOPs until {} of the baseline's are spent{}",
+            ratio(share.mean),
+            ratio_interval(share),
+        ),
+        None if never == all => "at no time ahead after the same exact FLOPs".into(),
+        None if to_the_end == all => "ahead after the same exact FLOPs to the end".into(),
+        None => format!(
+            "after the same exact FLOPs ahead to the end in {to_the_end} of {}, for a while in {}, never in {never}",
+            seeds(all),
+            all - to_the_end - never,
+        ),
+    }
 }
 
 fn reach_clause(cost: &CostToReach, planned: usize) -> String {
@@ -202,6 +235,7 @@ fn by_outcome(arms: &[ArmJudgement]) -> Vec<String> {
     let groups = [
         (Outcome::Better, "Better"),
         (Outcome::Worse, "Worse"),
+        (Outcome::Equal, "Equal within the study's margin"),
         (Outcome::Inconclusive, "No difference that the seeds could show"),
         (Outcome::TooFewSeeds, "Too few seeds for a verdict"),
         (Outcome::Diverged, "Diverged in some seed"),

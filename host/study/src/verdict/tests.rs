@@ -35,10 +35,11 @@ fn better() {
     check(
         &Study::with_baseline(5).arm("grow", 16, 0.625, &EARLY),
         expect![[r#"
-        `grow`: at equal compute better by 0.0120 nats per token [0.0100, 0.0140] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 100.0% of the baseline's FLOPs used);
-        at equal tokens worse by 1.1880 nats per token [1.1860, 1.1900] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 62.5% of the baseline's FLOPs used);
-        the baseline's final loss reached in 5 seeds for 0.996× its exact FLOPs [0.996, 0.997] and 1.594× its tokens [1.593, 1.595];
-        the baseline's tokens cost it 0.625× by the exact ledger, 0.583× by weight_matmul, 0.531× by li2024."#]],
+            `grow`: at equal compute better by 0.0120 nats per token [0.0100, 0.0140] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 100.0% of the baseline's FLOPs used);
+            at equal tokens worse by 1.1880 nats per token [1.1860, 1.1900] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 62.5% of the baseline's FLOPs used);
+            ahead after the same exact FLOPs to the end;
+            the baseline's final loss reached in 5 seeds for 0.996× its exact FLOPs [0.996, 0.997] and 1.594× its tokens [1.593, 1.595];
+            the baseline's tokens cost it 0.625× by the exact ledger, 0.583× by weight_matmul, 0.531× by li2024."#]],
     );
 }
 
@@ -47,10 +48,11 @@ fn worse() {
     check(
         &Study::with_baseline(5).arm("grow", 11, LATE_COST, &LATE),
         expect![[r#"
-        `grow`: at equal compute worse by 0.3300 nats per token [0.3104, 0.3496] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 100.0% of the baseline's FLOPs used);
-        at equal tokens worse by 0.5300 nats per token [0.5104, 0.5496] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 90.9% of the baseline's FLOPs used);
-        the baseline's final loss reached in none of 5 seeds, not within 1.00× its exact FLOPs and 1.10× its tokens;
-        the baseline's tokens cost it 0.909× by the exact ledger, 0.899× by weight_matmul, 0.886× by li2024."#]],
+            `grow`: at equal compute worse by 0.3300 nats per token [0.3104, 0.3496] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 100.0% of the baseline's FLOPs used);
+            at equal tokens worse by 0.5300 nats per token [0.5104, 0.5496] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 90.9% of the baseline's FLOPs used);
+            at no time ahead after the same exact FLOPs;
+            the baseline's final loss reached in none of 5 seeds, not within 1.00× its exact FLOPs and 1.10× its tokens;
+            the baseline's tokens cost it 0.909× by the exact ledger, 0.899× by weight_matmul, 0.886× by li2024."#]],
     );
 }
 
@@ -59,14 +61,15 @@ fn inconclusive() {
     check(
         &Study::with_baseline(5).arm("grow", 10, 1.0, &[0.002, -0.003, 0.001, -0.001, 0.004]),
         expect![[r#"
-        `grow`: at equal compute no difference that 5 seeds could show (smallest visible ±0.0034;
-        mean +0.0006 [-0.0028, +0.0040];
-        5 seeds, 95% t interval, sign-flip p 0.7500, smallest attainable 0.0625, 100.0% of the baseline's FLOPs used);
-        at equal tokens no difference that 5 seeds could show (smallest visible ±0.0034;
-        mean +0.0006 [-0.0028, +0.0040];
-        5 seeds, 95% t interval, sign-flip p 0.7500, smallest attainable 0.0625, 100.0% of the baseline's FLOPs used);
-        the baseline's final loss reached in 2 of 5 seeds, in the others not within 1.00× its exact FLOPs and 1.00× its tokens;
-        the baseline's tokens cost it 1.000× by the exact ledger, 1.000× by weight_matmul, 1.000× by li2024."#]],
+            `grow`: at equal compute no difference that 5 seeds could show (smallest visible ±0.0034;
+            mean +0.0006 [-0.0028, +0.0040];
+            5 seeds, 95% t interval, sign-flip p 0.7500, smallest attainable 0.0625, 100.0% of the baseline's FLOPs used);
+            at equal tokens no difference that 5 seeds could show (smallest visible ±0.0034;
+            mean +0.0006 [-0.0028, +0.0040];
+            5 seeds, 95% t interval, sign-flip p 0.7500, smallest attainable 0.0625, 100.0% of the baseline's FLOPs used);
+            after the same exact FLOPs ahead to the end in 2 of 5 seeds, for a while in 0, never in 3;
+            the baseline's final loss reached in 2 of 5 seeds, in the others not within 1.00× its exact FLOPs and 1.00× its tokens;
+            the baseline's tokens cost it 1.000× by the exact ledger, 1.000× by weight_matmul, 1.000× by li2024."#]],
     );
 }
 
@@ -75,18 +78,20 @@ fn too_few_seeds() {
     check(
         &Study::with_baseline(2).arm("grow", 16, 0.625, &EARLY[..2]),
         expect![[r#"
-        `grow`: at equal compute a mean difference of -0.0120 nats per token over 2 seeds, too few for a verdict (at least 3);
-        at equal tokens a mean difference of +1.1880 nats per token over 2 seeds, too few for a verdict (at least 3);
-        the baseline's final loss reached in 2 seeds for 0.996× its exact FLOPs and 1.594× its tokens;
-        the baseline's tokens cost it 0.625× by the exact ledger, 0.583× by weight_matmul, 0.531× by li2024."#]],
+            `grow`: at equal compute a mean difference of -0.0120 nats per token over 2 seeds, too few for a verdict (at least 3);
+            at equal tokens a mean difference of +1.1880 nats per token over 2 seeds, too few for a verdict (at least 3);
+            ahead after the same exact FLOPs to the end;
+            the baseline's final loss reached in 2 seeds for 0.996× its exact FLOPs and 1.594× its tokens;
+            the baseline's tokens cost it 0.625× by the exact ledger, 0.583× by weight_matmul, 0.531× by li2024."#]],
     );
     check(
         &Study::with_baseline(1).arm("grow", 16, 0.625, &EARLY[..1]),
         expect![[r#"
-        `grow`: at equal compute a mean difference of -0.0110 nats per token over 1 seed, too few for a verdict (at least 3);
-        at equal tokens a mean difference of +1.1890 nats per token over 1 seed, too few for a verdict (at least 3);
-        the baseline's final loss reached in 1 seed for 0.997× its exact FLOPs and 1.595× its tokens;
-        the baseline's tokens cost it 0.625× by the exact ledger, 0.583× by weight_matmul, 0.531× by li2024."#]],
+            `grow`: at equal compute a mean difference of -0.0110 nats per token over 1 seed, too few for a verdict (at least 3);
+            at equal tokens a mean difference of +1.1890 nats per token over 1 seed, too few for a verdict (at least 3);
+            ahead after the same exact FLOPs to the end;
+            the baseline's final loss reached in 1 seed for 0.997× its exact FLOPs and 1.595× its tokens;
+            the baseline's tokens cost it 0.625× by the exact ledger, 0.583× by weight_matmul, 0.531× by li2024."#]],
     );
 }
 
@@ -107,11 +112,11 @@ fn divergence_is_counted_and_no_mean_stands_for_the_arm() {
     check(
         &study,
         expect![[r#"
-        `grow`: at equal compute it diverged in 2 of 4 seeds, so no mean stands for it;
-        at equal tokens it diverged in 2 of 4 seeds, so no mean stands for it (the mean difference over 2 seeds that did not is -0.0200);
-        the baseline's final loss reached in 2 of 4 seeds, diverged before in 2;
-        the baseline's tokens cost it 0.800× by the exact ledger, 0.778× by weight_matmul, 0.750× by li2024;
-        2 of its 4 runs without a result."#]],
+            `grow`: at equal compute it diverged in 2 of 4 seeds, so no mean stands for it;
+            at equal tokens it diverged in 2 of 4 seeds, so no mean stands for it (the mean difference over 2 seeds that did not is -0.0200);
+            the baseline's final loss reached in 2 of 4 seeds, diverged before in 2;
+            the baseline's tokens cost it 0.800× by the exact ledger, 0.778× by weight_matmul, 0.750× by li2024;
+            2 of its 4 runs without a result."#]],
     );
 }
 
@@ -206,14 +211,15 @@ fn a_loss_never_reached_has_a_bound_and_a_mixture_has_both() {
     check(
         &study,
         expect![[r#"
-        `grow`: at equal compute no difference that 3 seeds could show (smallest visible ±1.0828;
-        mean +0.6000 [-0.4828, +1.6828];
-        3 seeds, 95% t interval, sign-flip p 0.2500, smallest attainable 0.2500, 100.0% of the baseline's FLOPs used);
-        at equal tokens no difference that 3 seeds could show (smallest visible ±1.0828;
-        mean +0.6000 [-0.4828, +1.6828];
-        3 seeds, 95% t interval, sign-flip p 0.2500, smallest attainable 0.2500, 100.0% of the baseline's FLOPs used);
-        the baseline's final loss reached in 1 of 3 seeds, in the others not within 1.20× its exact FLOPs and 1.20× its tokens;
-        the baseline's tokens cost it 1.000× by the exact ledger, 1.000× by weight_matmul, 1.000× by li2024."#]],
+            `grow`: at equal compute no difference that 3 seeds could show (smallest visible ±1.0828;
+            mean +0.6000 [-0.4828, +1.6828];
+            3 seeds, 95% t interval, sign-flip p 0.2500, smallest attainable 0.2500, 100.0% of the baseline's FLOPs used);
+            at equal tokens no difference that 3 seeds could show (smallest visible ±1.0828;
+            mean +0.6000 [-0.4828, +1.6828];
+            3 seeds, 95% t interval, sign-flip p 0.2500, smallest attainable 0.2500, 100.0% of the baseline's FLOPs used);
+            at no time ahead after the same exact FLOPs;
+            the baseline's final loss reached in 1 of 3 seeds, in the others not within 1.20× its exact FLOPs and 1.20× its tokens;
+            the baseline's tokens cost it 1.000× by the exact ledger, 1.000× by weight_matmul, 1.000× by li2024."#]],
     );
 }
 

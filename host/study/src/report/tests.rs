@@ -71,16 +71,16 @@ fn terminal() {
           sign-flip p 0.0625, smallest attainable 0.0625, 0.3125 after Holm over 5 arms, 100.0% of the baseline's
           FLOPs used); at equal tokens worse by 1.1880 nats per token [1.1860, 1.1900] (5 seeds, 95% t interval,
           sign-flip p 0.0625, smallest attainable 0.0625, 0.3125 after Holm over 5 arms, 62.5% of the baseline's FLOPs
-          used); ahead after the same exact FLOPs to the end; the baseline's final loss reached in 5 seeds for 0.996×
-          its exact FLOPs [0.996, 0.997] and 1.594× its tokens [1.593, 1.595]; the baseline's tokens cost it 0.625× by
-          the exact ledger, 0.583× by weight_matmul, 0.531× by li2024.
+          used); ahead after the same exact FLOPs to the end in 5 seeds; the baseline's final loss reached in 5 seeds
+          for 0.996× its exact FLOPs [0.996, 0.997] and 1.594× its tokens [1.593, 1.595]; the baseline's tokens cost
+          it 0.625× by the exact ledger, 0.583× by weight_matmul, 0.531× by li2024.
         - `grow-late`: at equal compute worse by 0.3300 nats per token [0.3104, 0.3496] (5 seeds, 95% t interval,
           sign-flip p 0.0625, smallest attainable 0.0625, 0.3125 after Holm over 5 arms, 100.0% of the baseline's
           FLOPs used); at equal tokens worse by 0.5300 nats per token [0.5104, 0.5496] (5 seeds, 95% t interval,
           sign-flip p 0.0625, smallest attainable 0.0625, 0.3125 after Holm over 5 arms, 90.9% of the baseline's FLOPs
-          used); at no time ahead after the same exact FLOPs; the baseline's final loss reached in none of 5 seeds,
-          not within 1.00× its exact FLOPs and 1.10× its tokens; the baseline's tokens cost it 0.909× by the exact
-          ledger, 0.899× by weight_matmul, 0.886× by li2024.
+          used); at no time ahead after the same exact FLOPs in 5 seeds; the baseline's final loss reached in none of
+          5 seeds, not within 1.00× its exact FLOPs and 1.10× its tokens; the baseline's tokens cost it 0.909× by the
+          exact ledger, 0.899× by weight_matmul, 0.886× by li2024.
         - `no-growth`: at equal compute no difference that 5 seeds could show (smallest visible ±0.0034; mean +0.0006
           [-0.0028, +0.0040]; 5 seeds, 95% t interval, sign-flip p 0.7500, smallest attainable 0.0625, 1.0000 after
           Holm over 5 arms, 100.0% of the baseline's FLOPs used); at equal tokens no difference that 5 seeds could
@@ -98,9 +98,9 @@ fn terminal() {
         - `grow-twice`: at equal compute a mean difference of -0.0100 nats per token over 1 seed, too few for a
           verdict (at least 3), 4 of 5 seeds left out; at equal tokens a mean difference of +1.1895 nats per token
           over 2 seeds, too few for a verdict (at least 3), 3 of 5 seeds left out; ahead after the same exact FLOPs to
-          the end; the baseline's final loss reached in 1 of 2 seeds, in the others not within 0.68× its exact FLOPs
-          and 1.10× its tokens; the baseline's tokens cost it 0.625× by the exact ledger, 0.583× by weight_matmul,
-          0.531× by li2024; 2 of its 5 runs without a result.
+          the end in 2 seeds; the baseline's final loss reached in 1 of 2 seeds, in the others not within 0.68× its
+          exact FLOPs and 1.10× its tokens; the baseline's tokens cost it 0.625× by the exact ledger, 0.583× by
+          weight_matmul, 0.531× by li2024; 2 of its 5 runs without a result.
 
         RUNS
         arm                         planned  finished  diverged  failed  missing  mean final loss
@@ -203,11 +203,11 @@ fn markdown() {
 
         ## Arm by arm
 
-        - `grow-early`: at equal compute better by 0.0120 nats per token [0.0100, 0.0140] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 0.3125 after Holm over 5 arms, 100.0% of the baseline's FLOPs used); at equal tokens worse by 1.1880 nats per token [1.1860, 1.1900] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 0.3125 after Holm over 5 arms, 62.5% of the baseline's FLOPs used); ahead after the same exact FLOPs to the end; the baseline's final loss reached in 5 seeds for 0.996× its exact FLOPs [0.996, 0.997] and 1.594× its tokens [1.593, 1.595]; the baseline's tokens cost it 0.625× by the exact ledger, 0.583× by weight_matmul, 0.531× by li2024.
-        - `grow-late`: at equal compute worse by 0.3300 nats per token [0.3104, 0.3496] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 0.3125 after Holm over 5 arms, 100.0% of the baseline's FLOPs used); at equal tokens worse by 0.5300 nats per token [0.5104, 0.5496] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 0.3125 after Holm over 5 arms, 90.9% of the baseline's FLOPs used); at no time ahead after the same exact FLOPs; the baseline's final loss reached in none of 5 seeds, not within 1.00× its exact FLOPs and 1.10× its tokens; the baseline's tokens cost it 0.909× by the exact ledger, 0.899× by weight_matmul, 0.886× by li2024.
+        - `grow-early`: at equal compute better by 0.0120 nats per token [0.0100, 0.0140] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 0.3125 after Holm over 5 arms, 100.0% of the baseline's FLOPs used); at equal tokens worse by 1.1880 nats per token [1.1860, 1.1900] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 0.3125 after Holm over 5 arms, 62.5% of the baseline's FLOPs used); ahead after the same exact FLOPs to the end in 5 seeds; the baseline's final loss reached in 5 seeds for 0.996× its exact FLOPs [0.996, 0.997] and 1.594× its tokens [1.593, 1.595]; the baseline's tokens cost it 0.625× by the exact ledger, 0.583× by weight_matmul, 0.531× by li2024.
+        - `grow-late`: at equal compute worse by 0.3300 nats per token [0.3104, 0.3496] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 0.3125 after Holm over 5 arms, 100.0% of the baseline's FLOPs used); at equal tokens worse by 0.5300 nats per token [0.5104, 0.5496] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 0.3125 after Holm over 5 arms, 90.9% of the baseline's FLOPs used); at no time ahead after the same exact FLOPs in 5 seeds; the baseline's final loss reached in none of 5 seeds, not within 1.00× its exact FLOPs and 1.10× its tokens; the baseline's tokens cost it 0.909× by the exact ledger, 0.899× by weight_matmul, 0.886× by li2024.
         - `no-growth`: at equal compute no difference that 5 seeds could show (smallest visible ±0.0034; mean +0.0006 [-0.0028, +0.0040]; 5 seeds, 95% t interval, sign-flip p 0.7500, smallest attainable 0.0625, 1.0000 after Holm over 5 arms, 100.0% of the baseline's FLOPs used); at equal tokens no difference that 5 seeds could show (smallest visible ±0.0034; mean +0.0006 [-0.0028, +0.0040]; 5 seeds, 95% t interval, sign-flip p 0.7500, smallest attainable 0.0625, 1.0000 after Holm over 5 arms, 100.0% of the baseline's FLOPs used); after the same exact FLOPs ahead to the end in 2 of 5 seeds, for a while in 0, never in 3; the baseline's final loss reached in 2 of 5 seeds, in the others not within 1.00× its exact FLOPs and 1.00× its tokens; the baseline's tokens cost it 1.000× by the exact ledger, 1.000× by weight_matmul, 1.000× by li2024.
         - `grow-fast-with-a-high-rate`: at equal compute it diverged in 1 of 5 seeds, so no mean stands for it (the mean difference over 4 seeds that did not is -0.0200); at equal tokens it diverged in 1 of 5 seeds, so no mean stands for it (the mean difference over 4 seeds that did not is +0.1800); after the same exact FLOPs ahead to the end in 4 of 5 seeds, for a while in 0, never in 1; the baseline's final loss reached in 4 of 5 seeds, diverged before in 1; the baseline's tokens cost it 0.909× by the exact ledger, 0.899× by weight_matmul, 0.886× by li2024; 1 of its 5 runs without a result.
-        - `grow-twice`: at equal compute a mean difference of -0.0100 nats per token over 1 seed, too few for a verdict (at least 3), 4 of 5 seeds left out; at equal tokens a mean difference of +1.1895 nats per token over 2 seeds, too few for a verdict (at least 3), 3 of 5 seeds left out; ahead after the same exact FLOPs to the end; the baseline's final loss reached in 1 of 2 seeds, in the others not within 0.68× its exact FLOPs and 1.10× its tokens; the baseline's tokens cost it 0.625× by the exact ledger, 0.583× by weight_matmul, 0.531× by li2024; 2 of its 5 runs without a result.
+        - `grow-twice`: at equal compute a mean difference of -0.0100 nats per token over 1 seed, too few for a verdict (at least 3), 4 of 5 seeds left out; at equal tokens a mean difference of +1.1895 nats per token over 2 seeds, too few for a verdict (at least 3), 3 of 5 seeds left out; ahead after the same exact FLOPs to the end in 2 seeds; the baseline's final loss reached in 1 of 2 seeds, in the others not within 0.68× its exact FLOPs and 1.10× its tokens; the baseline's tokens cost it 0.625× by the exact ledger, 0.583× by weight_matmul, 0.531× by li2024; 2 of its 5 runs without a result.
 
         ## Runs
 
@@ -347,7 +347,7 @@ fn json_of_one_arm() {
                 "arm": "grow",
                 "outcome": "inconclusive",
                 "headline": "compute-matched",
-                "sentence": "`grow`: at equal compute no difference that 3 seeds could show (smallest visible ±0.3795; mean +0.2333 [-0.1461, +0.6128]; 3 seeds, 95% t interval, sign-flip p 0.2500, smallest attainable 0.2500, 100.0% of the baseline's FLOPs used); at equal tokens no difference that 3 seeds could show (smallest visible ±0.3795; mean +0.2333 [-0.1461, +0.6128]; 3 seeds, 95% t interval, sign-flip p 0.2500, smallest attainable 0.2500, 100.0% of the baseline's FLOPs used); at no time ahead after the same exact FLOPs; the baseline's final loss reached in none of 3 seeds, not within 1.00× its exact FLOPs and 1.00× its tokens; the baseline's tokens cost it 1.000× by the exact ledger, 1.000× by weight_matmul, 1.000× by li2024."
+                "sentence": "`grow`: at equal compute no difference that 3 seeds could show (smallest visible ±0.3795; mean +0.2333 [-0.1461, +0.6128]; 3 seeds, 95% t interval, sign-flip p 0.2500, smallest attainable 0.2500, 100.0% of the baseline's FLOPs used); at equal tokens no difference that 3 seeds could show (smallest visible ±0.3795; mean +0.2333 [-0.1461, +0.6128]; 3 seeds, 95% t interval, sign-flip p 0.2500, smallest attainable 0.2500, 100.0% of the baseline's FLOPs used); at no time ahead after the same exact FLOPs in 3 seeds; the baseline's final loss reached in none of 3 seeds, not within 1.00× its exact FLOPs and 1.00× its tokens; the baseline's tokens cost it 1.000× by the exact ledger, 1.000× by weight_matmul, 1.000× by li2024."
               }
             ]
           },

@@ -146,8 +146,8 @@ fn crossover_clause(crossover: &Crossover) -> String {
             ratio(share.mean),
             ratio_interval(share),
         ),
-        None if never == all => "at no time ahead after the same exact FLOPs".into(),
-        None if to_the_end == all => "ahead after the same exact FLOPs to the end".into(),
+        None if never == all => format!("at no time ahead after the same exact FLOPs in {}", seeds(all)),
+        None if to_the_end == all => format!("ahead after the same exact FLOPs to the end in {}", seeds(all)),
         None => format!(
             "after the same exact FLOPs ahead to the end in {to_the_end} of {}, for a while in {}, never in {never}",
             seeds(all),

@@ -37,7 +37,7 @@ fn better() {
         expect![[r#"
             `grow`: at equal compute better by 0.0120 nats per token [0.0100, 0.0140] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 100.0% of the baseline's FLOPs used);
             at equal tokens worse by 1.1880 nats per token [1.1860, 1.1900] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 62.5% of the baseline's FLOPs used);
-            ahead after the same exact FLOPs to the end;
+            ahead after the same exact FLOPs to the end in 5 seeds;
             the baseline's final loss reached in 5 seeds for 0.996× its exact FLOPs [0.996, 0.997] and 1.594× its tokens [1.593, 1.595];
             the baseline's tokens cost it 0.625× by the exact ledger, 0.583× by weight_matmul, 0.531× by li2024."#]],
     );
@@ -50,7 +50,7 @@ fn worse() {
         expect![[r#"
             `grow`: at equal compute worse by 0.3300 nats per token [0.3104, 0.3496] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 100.0% of the baseline's FLOPs used);
             at equal tokens worse by 0.5300 nats per token [0.5104, 0.5496] (5 seeds, 95% t interval, sign-flip p 0.0625, smallest attainable 0.0625, 90.9% of the baseline's FLOPs used);
-            at no time ahead after the same exact FLOPs;
+            at no time ahead after the same exact FLOPs in 5 seeds;
             the baseline's final loss reached in none of 5 seeds, not within 1.00× its exact FLOPs and 1.10× its tokens;
             the baseline's tokens cost it 0.909× by the exact ledger, 0.899× by weight_matmul, 0.886× by li2024."#]],
     );
@@ -80,7 +80,7 @@ fn too_few_seeds() {
         expect![[r#"
             `grow`: at equal compute a mean difference of -0.0120 nats per token over 2 seeds, too few for a verdict (at least 3);
             at equal tokens a mean difference of +1.1880 nats per token over 2 seeds, too few for a verdict (at least 3);
-            ahead after the same exact FLOPs to the end;
+            ahead after the same exact FLOPs to the end in 2 seeds;
             the baseline's final loss reached in 2 seeds for 0.996× its exact FLOPs and 1.594× its tokens;
             the baseline's tokens cost it 0.625× by the exact ledger, 0.583× by weight_matmul, 0.531× by li2024."#]],
     );
@@ -89,7 +89,7 @@ fn too_few_seeds() {
         expect![[r#"
             `grow`: at equal compute a mean difference of -0.0110 nats per token over 1 seed, too few for a verdict (at least 3);
             at equal tokens a mean difference of +1.1890 nats per token over 1 seed, too few for a verdict (at least 3);
-            ahead after the same exact FLOPs to the end;
+            ahead after the same exact FLOPs to the end in 1 seed;
             the baseline's final loss reached in 1 seed for 0.997× its exact FLOPs and 1.595× its tokens;
             the baseline's tokens cost it 0.625× by the exact ledger, 0.583× by weight_matmul, 0.531× by li2024."#]],
     );
@@ -217,7 +217,7 @@ fn a_loss_never_reached_has_a_bound_and_a_mixture_has_both() {
             at equal tokens no difference that 3 seeds could show (smallest visible ±1.0828;
             mean +0.6000 [-0.4828, +1.6828];
             3 seeds, 95% t interval, sign-flip p 0.2500, smallest attainable 0.2500, 100.0% of the baseline's FLOPs used);
-            at no time ahead after the same exact FLOPs;
+            at no time ahead after the same exact FLOPs in 3 seeds;
             the baseline's final loss reached in 1 of 3 seeds, in the others not within 1.20× its exact FLOPs and 1.20× its tokens;
             the baseline's tokens cost it 1.000× by the exact ledger, 1.000× by weight_matmul, 1.000× by li2024."#]],
     );

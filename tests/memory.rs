@@ -69,6 +69,34 @@ freeze = \"{freeze}\"
     )
 }
 
+/// Half as wide for three steps of four.
+#[test]
+fn of_a_model_that_is_half_as_wide() {
+    let strategy = r#"
+[arms.narrow]
+initializers.wider_layers = { use = "sapwood/staged" }
+strategy = { use = "sapwood/widen", config = { parts = [0.5, 1.0], fractions = [0.75, 0.25], axes = ["stream", "heads", "hidden_layers"], optimizer = "copy" } }
+"#;
+    check("narrow", strategy);
+    let bench = larger();
+    bench.add_to_study(strategy);
+    let plan = plan_of(&bench);
+    let arm = plan["arms"]
+        .as_array()
+        .expect("arms")
+        .iter()
+        .find(|arm| arm["arm"] == "narrow")
+        .expect("it is planned");
+    let bytes =
+        |phase: usize| arm["memory"][phase]["parts_bytes"]["step"]["weights"].as_u64().expect("bytes");
+    assert!(
+        3 * bytes(0) < bytes(1),
+        "half as wide, a quarter of the weights in each block: {} {}",
+        bytes(0),
+        bytes(1)
+    );
+}
+
 #[test]
 fn of_the_baseline() {
     check("whole", "");

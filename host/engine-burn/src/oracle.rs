@@ -45,7 +45,7 @@ impl<B: Compute<Plain = B>> Engine for Oracle<B> {
         self.stack.shape.widths()
     }
 
-    fn memory(&self, _: &[LayerId], _: &StepPlan, _: usize, _: usize) -> Option<StepMemory> {
+    fn memory(&self, _: &ModelShape, _: &[LayerId], _: &StepPlan, _: usize, _: usize) -> Option<StepMemory> {
         None // Burn's autodiff decides for itself what it keeps.
     }
 

@@ -7,7 +7,7 @@
 
 use std::ops::AddAssign;
 
-use engine::EngineError;
+use engine::{EngineError, ModelShape};
 
 /// The measures of one micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +31,13 @@ pub struct Form {
 }
 
 impl Form {
+    /// Of a model's micro-batch.
+    pub fn of(shape: &ModelShape, sequences: usize, length: usize) -> Form {
+        let ModelShape { width, heads, vocabulary, norm_epsilon: epsilon, .. } = *shape;
+        let (hidden, head_width) = (shape.hidden(), shape.head_width());
+        Form { sequences, length, width, hidden, heads, head_width, vocabulary, epsilon }
+    }
+
     /// Tokens of the micro-batch, `N`.
     pub fn rows(&self) -> usize {
         self.sequences * self.length

@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use engine::{
-    AdamW, Edit, Engine, EngineError, EngineInfo, Execution, LayerId, Moments, Part, StepMemory, StepOutcome,
-    StepPlan, TensorId, TokenBatch, Wait, Widths,
+    AdamW, Edit, Engine, EngineError, EngineInfo, Execution, LayerId, ModelShape, Moments, Part, StepMemory,
+    StepOutcome, StepPlan, TensorId, TokenBatch, Wait, Widths,
 };
 use rayon::ThreadPool;
 
@@ -40,12 +40,13 @@ impl<E: Engine> Engine for InPool<E> {
 
     fn memory(
         &self,
+        shape: &ModelShape,
         stack: &[LayerId],
         plan: &StepPlan,
         sequences: usize,
         length: usize,
     ) -> Option<StepMemory> {
-        self.engine.memory(stack, plan, sequences, length)
+        self.engine.memory(shape, stack, plan, sequences, length)
     }
 
     fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError> {

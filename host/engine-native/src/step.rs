@@ -87,9 +87,7 @@ impl<K: Kernels> Step<K> {
     }
 
     fn form(&self, sequences: usize, length: usize) -> Form {
-        let ModelShape { width, heads, vocabulary, norm_epsilon: epsilon, .. } = self.stack.shape;
-        let (hidden, head_width) = (self.stack.shape.hidden(), self.stack.shape.head_width());
-        Form { sequences, length, width, hidden, heads, head_width, vocabulary, epsilon }
+        Form::of(&self.stack.shape, sequences, length)
     }
 
     /// The phase that this step belongs to: the present one, or a new one in its place. Within a phase each step
@@ -197,13 +195,14 @@ impl<K: Kernels> Engine for Step<K> {
 
     fn memory(
         &self,
+        shape: &ModelShape,
         stack: &[LayerId],
         plan: &StepPlan,
         sequences: usize,
         length: usize,
     ) -> Option<StepMemory> {
-        let form = self.form(plan.micro_batch_sequences.min(sequences), length);
-        Some(memory::of_step(&self.kernels, &self.stack.shape, stack, plan, form))
+        let form = Form::of(shape, plan.micro_batch_sequences.min(sequences), length);
+        Some(memory::of_step(&self.kernels, shape, stack, plan, form))
     }
 
     fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError> {

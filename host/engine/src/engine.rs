@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Execution, LayerId, LayerIndex, Statistics, StepMemory, StepPlan, TensorClass, TensorId, TokenBatch,
-    Widths,
+    Execution, LayerId, LayerIndex, ModelShape, Statistics, StepMemory, StepPlan, TensorClass, TensorId,
+    TokenBatch, Widths,
 };
 
 /// A model in training: a stack of blocks with weights, AdamW moments and gradients.
@@ -25,11 +25,12 @@ pub trait Engine: Send {
     /// [any time] How wide the model is.
     fn widths(&self) -> Widths;
 
-    /// [any time] What a step by that plan would hold in memory, on a stack of these blocks and a batch of
-    /// `sequences` rows of `length` targets, an evaluation of as many rows as a micro-batch has beside it; `None`
-    /// where the engine cannot tell.
+    /// [any time] What a step by that plan would hold in memory, on a stack of these blocks of a model of that `shape`, which
+    /// need not be as wide as this one, and a batch of `sequences` rows of `length` targets, an evaluation of as many rows
+    /// as a micro-batch has beside it; `None` where the engine cannot tell.
     fn memory(
         &self,
+        shape: &ModelShape,
         stack: &[LayerId],
         plan: &StepPlan,
         sequences: usize,

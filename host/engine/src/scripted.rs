@@ -197,7 +197,7 @@ impl Engine for ScriptedEngine {
         self.shape.widths()
     }
 
-    fn memory(&self, _: &[LayerId], _: &StepPlan, _: usize, _: usize) -> Option<StepMemory> {
+    fn memory(&self, _: &ModelShape, _: &[LayerId], _: &StepPlan, _: usize, _: usize) -> Option<StepMemory> {
         None
     }
 

@@ -63,12 +63,13 @@ impl PhaseMemory {
     ) -> Option<PhaseMemory> {
         let recompute = run.training.recompute;
         let plan = StepPlan { recompute, ..StepPlan::new(phase.trainable.clone(), micro_batch_sequences) };
-        let of = |sequences| engine.memory(&phase.layers, &plan, sequences, run.model.context);
+        let shape = run.model.with_widths(phase.widths);
+        let of = |sequences| engine.memory(&shape, &phase.layers, &plan, sequences, run.model.context);
         let evaluated = run.evaluation.sequences.max(run.audit.probe_sequences);
         let evaluation = of(evaluated)?.evaluation;
         let step = StepMemory { evaluation, ..of(run.training.sequences_per_step)? };
         let (mut all, mut largest, mut resting) = (0, 0, 0);
-        for (tensor, spec) in run.model.tensors(&phase.layers) {
+        for (tensor, spec) in shape.tensors(&phase.layers) {
             let len = spec.len() as u64;
             (all, largest) = (all + len, len.max(largest));
             if trained.contains(tensor) && !phase.trainable.contains(tensor) {

@@ -143,7 +143,7 @@ pub fn measure(
     let worst = timing.seconds.last().copied().unwrap_or(f64::NAN);
     let tokens = (workload.batch * workload.seq) as f64;
     let flops = step_flops(&shape, &layers, &plan.trainable, workload.batch, workload.seq).total();
-    let told = engine.memory(&layers, &plan, workload.batch, workload.seq);
+    let told = engine.memory(&shape, &layers, &plan, workload.batch, workload.seq);
     let info = engine.info();
     // What the process held before counts only where the device's memory is the process's.
     let held_before = if info.device_memory_peak_bytes.is_some() { Some(0) } else { held_before };

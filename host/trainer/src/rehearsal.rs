@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use engine::{
     AdamW, Edit, Engine, EngineInfo, Execution, LayerId, LayerIndex, ScriptedEngine, Step, StepPlan,
-    TokenBatch, Trainable, Wait, Weights,
+    TokenBatch, Trainable, Wait, Weights, Widths,
 };
 use plugin_host::Loaded;
 use plugin_host::api::{
@@ -53,6 +53,8 @@ pub struct RehearsedPhase {
     pub trainable_parameters: u64,
     /// What one of its steps costs.
     pub step: Costs,
+    /// How wide the model is.
+    pub widths: Widths,
     /// The stack, from the embeddings up.
     #[serde(skip)]
     pub layers: Vec<LayerId>,
@@ -364,6 +366,7 @@ impl<'a> Rehearsing<'a> {
                 .map(trains)
                 .sum(),
             step,
+            widths: self.course.widths,
             layers: self.course.layers(),
             trainable: self.course.trainable.clone(),
             ends_with_a_copy: false,

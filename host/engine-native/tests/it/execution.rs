@@ -255,7 +255,7 @@ fn keeping_less_takes_less() {
     let engine = filled(&reference, Cpu::new());
     let activations = |recompute| {
         let wanted = StepPlan { recompute, ..StepPlan::new(all(&reference), 4) };
-        engine.memory(&engine.layers(), &wanted, 4, 64).expect("it can tell").activations
+        engine.memory(&reference.shape, &engine.layers(), &wanted, 4, 64).expect("it can tell").activations
     };
     let [nothing, gelu, blocks] = [Recompute::Nothing, Recompute::Gelu, Recompute::Blocks].map(activations);
     assert!(blocks < gelu && gelu < nothing, "{blocks}, {gelu}, {nothing}");

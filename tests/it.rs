@@ -42,6 +42,8 @@ mod outside;
 mod packs;
 /// Recorded PyTorch runs, replayed through the plugins.
 mod parity;
+/// What is told before anything runs.
+mod plan;
 /// Whatever lies in plugins/ is found, inspected and plain safe Rust, without being named.
 mod plugins;
 /// Standard output that somebody has closed, and one that is full.

@@ -133,6 +133,11 @@ pub(crate) struct StudyArgs {
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    /// Time a few steps of the whole model, and tell how long runs and study will take at that rate
+    #[arg(long)]
+    pub(crate) time: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

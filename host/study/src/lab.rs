@@ -16,6 +16,7 @@ use trainer::{
 
 use crate::StudyError;
 use crate::file::{StudyFile, from_folder, in_arm};
+use crate::foresight::{RunDisk, StagedPart};
 use crate::memory::{PhaseMemory, fitting};
 use crate::source::Source;
 
@@ -39,6 +40,10 @@ pub struct PlannedArm {
     pub arm: String,
     /// What a run of it will do.
     pub rehearsal: Rehearsal,
+    /// What its phases before the last cost against the baseline; `None` where there are none.
+    pub staged: Option<StagedPart>,
+    /// What a run of it takes on disk.
+    pub disk: RunDisk,
     /// What each of its phases holds in memory; `None` where the engine cannot tell.
     pub memory: Option<Vec<PhaseMemory>>,
     /// The runs, one a seed and budget.
@@ -112,6 +117,10 @@ impl<'a> Lab<'a> {
         for arm in self.file.arms.keys().filter(|arm| *arm != baseline) {
             planned.push(self.plan_arm(arm, Some(flops), &*engine)?);
         }
+        let whole = planned[0].rehearsal.clone();
+        for arm in &mut planned {
+            arm.staged = StagedPart::of(&arm.rehearsal, &whole);
+        }
         self.tell_memory(&mut planned, &*engine)?;
         Ok(planned)
     }
@@ -167,7 +176,8 @@ impl<'a> Lab<'a> {
                 tried.map_err(|error| self.in_arm(arm, error))?;
             }
         }
-        Ok(PlannedArm { arm: arm.to_owned(), rehearsal, memory: None, runs })
+        let disk = RunDisk::of(&rehearsal, &self.file.model, &self.file.checkpoints);
+        Ok(PlannedArm { arm: arm.to_owned(), rehearsal, staged: None, disk, memory: None, runs })
     }
 
     /// Every plugin that the study names, as it is found now.

@@ -164,6 +164,58 @@ pub fn measure(
     })
 }
 
+/// How fast an engine trains a model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rate {
+    /// The engine's name.
+    pub engine: String,
+    /// Its device in words.
+    pub device: String,
+    /// Exact FLOPs of a step over its time.
+    pub flops_per_second: f64,
+}
+
+/// Most FLOPs of a step that is timed: a second or two on a slow processor.
+const MOST_FLOPS_TIMED: f64 = 1e11;
+/// Shortest sequences that are timed.
+const SHORTEST_TIMED: usize = 32;
+/// Steps that are timed.
+const STEPS_TIMED: usize = 5;
+
+/// Times a few short steps of the whole model, one row of tokens each, in the thread pool that this is called in. Longer steps are no
+/// slower for a FLOP.
+///
+/// # Errors
+/// A failing engine.
+pub fn rate(
+    shape: &ModelShape,
+    build: impl FnOnce(&ModelShape) -> Result<Box<dyn Engine>, engine::EngineError>,
+) -> Result<Rate, TrainError> {
+    let mut engine = build(shape)?;
+    InitialModel::of_seed(shape, 0).fill_in(&mut *engine, shape.layers, shape.widths())?;
+    let layers = engine.layers();
+    let plan = StepPlan::new(Trainable::all(shape, &layers), 1);
+    let flops_of = |length| step_flops(shape, &layers, &plan.trainable, 1, length).total().as_f64();
+    let mut length = shape.context;
+    while length > SHORTEST_TIMED && flops_of(length) > MOST_FLOPS_TIMED {
+        length /= 2;
+    }
+    let mut random = Random::new(Key::of_seed(0));
+    let mut seconds = Vec::with_capacity(STEPS_TIMED);
+    // The first allocates, and is not counted.
+    for _ in 0..=STEPS_TIMED {
+        let rows = (0..=length).map(|_| random.below(shape.vocabulary as u64) as u32).collect();
+        let started = Instant::now();
+        one_step(&mut *engine, &TokenBatch::new(rows, 1, length), &plan)?;
+        seconds.push(started.elapsed().as_secs_f64());
+    }
+    let timed = &mut seconds[1..];
+    timed.sort_by(f64::total_cmp);
+    let info = engine.info();
+    let flops_per_second = flops_of(length) / timed[STEPS_TIMED / 2];
+    Ok(Rate { engine: info.engine.into(), device: info.device, flops_per_second })
+}
+
 fn gibibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 30)
 }

@@ -124,10 +124,17 @@ pub struct Evaluation {
 pub struct Checkpoints {
     /// Steps between two checkpoints; one is always written at the end.
     pub every_steps: u64,
-    /// How many of the newest are kept, beside those that a strategy asked for by name.
+    /// How many of the newest are kept, beside those that a strategy asked for by name (default: 2, so that one is left where
+    /// the other is damaged).
+    #[serde(default = "two")]
     pub keep: usize,
-    /// Whether the end of each phase is saved and kept.
+    /// Whether the end of each phase is saved and kept (default: no).
+    #[serde(default)]
     pub at_phase_end: bool,
+}
+
+fn two() -> usize {
+    2
 }
 
 /// The host's audit of growth.

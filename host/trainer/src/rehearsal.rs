@@ -33,6 +33,8 @@ pub struct Rehearsal {
     pub costs: Costs,
     /// Spans in which what trains does not change.
     pub phases: Vec<RehearsedPhase>,
+    /// Checkpoints that the strategy asks for by name, which are kept.
+    pub named_checkpoints: u64,
     /// What it asks of its initializers.
     #[serde(skip)]
     pub wanted: BTreeSet<WantedBlock>,
@@ -165,6 +167,7 @@ struct Rehearsing<'a> {
     losses: Vec<LossPoint>,
     evaluations: Vec<Evaluation>,
     phases: Vec<RehearsedPhase>,
+    named_checkpoints: u64,
     wanted: BTreeSet<WantedBlock>,
 }
 
@@ -186,6 +189,7 @@ impl<'a> Rehearsing<'a> {
             losses: Vec::new(),
             evaluations: Vec::new(),
             phases: Vec::new(),
+            named_checkpoints: 0,
             wanted: BTreeSet::new(),
         })
     }
@@ -274,6 +278,8 @@ impl<'a> Rehearsing<'a> {
             return Ok(());
         }
         self.stopped = taken.iter().any(|request| matches!(request, Action::Stop(_)));
+        let named = taken.iter().filter(|request| matches!(request, Action::Checkpoint(_)));
+        self.named_checkpoints += named.count() as u64;
         if let Some(phase) = self.phases.last_mut() {
             phase.ends_with_a_copy |= changes_tensors(taken);
         }
@@ -397,7 +403,8 @@ impl<'a> Rehearsing<'a> {
 
     fn result(mut self) -> Rehearsal {
         self.phases.retain(|phase| phase.steps > 0);
-        Rehearsal { steps: self.step, costs: self.costs, phases: self.phases, wanted: self.wanted }
+        let Rehearsing { step, costs, phases, named_checkpoints, wanted, .. } = self;
+        Rehearsal { steps: step, costs, phases, named_checkpoints, wanted }
     }
 }
 

@@ -2,25 +2,30 @@
 
 use std::process::ExitCode;
 
-use study::{PhaseMemory, PlannedArm, mebibytes};
-use trainer::peak_memory_bytes;
+use study::speed::{self, Rate};
+use study::{BuildEngine, Lab, PhaseMemory, PlannedArm, StagedPart, mebibytes};
+use trainer::{ErrorClass, peak_memory_bytes};
 
 use super::open_study;
 use crate::args::{EngineArgs, EngineName, PlanArgs};
 use crate::device::DeviceName;
+use crate::failure::Failed;
 use crate::output::result_line;
 use crate::{Outcome, engines};
 
 pub(crate) fn plan(args: &PlanArgs) -> Outcome {
-    // A dry run computes nothing: any engine will do.
-    let build = engines::builder(EngineArgs { engine: EngineName::Native, device: DeviceName::Cpu });
+    // A dry run computes nothing: any engine will do, unless one is to be timed.
+    let any = EngineArgs { engine: EngineName::Native, device: DeviceName::Cpu };
+    let build = engines::builder(if args.time { args.engine } else { any });
     let lab = open_study(&args.file, &build)?;
     let arms = lab.plan()?;
+    let rate = if args.time { Some(measured(&lab, &build)?) } else { None };
     if args.json {
         let arms: Vec<serde_json::Value> = arms.iter().map(as_json).collect();
         let program = peak_memory_bytes();
         let name = &lab.file.study.name;
-        result_line!("{:#}", serde_json::json!({ "study": name, "program_bytes": program, "arms": arms }));
+        let all = serde_json::json!({ "study": name, "program_bytes": program, "rate": rate, "arms": arms });
+        result_line!("{all:#}");
         return Ok(ExitCode::SUCCESS);
     }
     let shape = &lab.file.model;
@@ -36,11 +41,80 @@ pub(crate) fn plan(args: &PlanArgs) -> Outcome {
     );
     let baseline = arms[0].rehearsal.costs.flops.total().as_f64();
     for arm in &arms {
-        print_arm(arm, baseline);
+        print_arm(arm, baseline, rate.as_ref());
     }
-    let runs: usize = arms.iter().map(|arm| arm.runs.len()).sum();
-    result_line!("\n{runs} runs in all. Memory is that of one run on the engine `native`{}.", beside());
+    print_all(&lab, &arms, rate.as_ref());
     Ok(ExitCode::SUCCESS)
+}
+
+/// How fast the whole model trains on as many threads as a run has.
+fn measured(lab: &Lab<'_>, build: BuildEngine<'_>) -> Result<Rate, Failed> {
+    let threads = lab.file.study.threads_per_run;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool =
+        pool.map_err(|error| Failed::new(ErrorClass::Resource, error, "lower study.threads_per_run"))?;
+    Ok(pool.install(|| speed::rate(&lab.file.model, build))?)
+}
+
+fn print_all(lab: &Lab<'_>, arms: &[PlannedArm], rate: Option<&Rate>) {
+    let runs: usize = arms.iter().map(|arm| arm.runs.len()).sum();
+    let disk: u64 = arms.iter().map(|arm| arm.runs.len() as u64 * arm.disk.most).sum();
+    result_line!(
+        "\n{runs} runs in all, up to {} of checkpoints. Memory is that of one run on the engine `native`{}.",
+        bytes(disk),
+        beside()
+    );
+    let Some(rate) = rate else { return };
+    let flops: f64 = arms.iter().map(|arm| arm.runs.len() as f64 * flops(arm)).sum();
+    let threads = lab.file.study.threads_per_run;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = (cores / threads).clamp(1, runs.max(1));
+    result_line!(
+        "At {:.1} GFLOP/s (engine `{}`, {}, {threads} threads a run, timed now) all runs take {}, {jobs} at a time: evaluations, \
+         audits and checkpoints not counted.",
+        rate.flops_per_second / 1e9,
+        rate.engine,
+        rate.device,
+        duration(flops / rate.flops_per_second / jobs as f64),
+    );
+}
+
+/// Exact FLOPs of a run.
+fn flops(arm: &PlannedArm) -> f64 {
+    arm.rehearsal.costs.flops.total().as_f64()
+}
+
+fn bytes(count: u64) -> String {
+    let count = count as f64;
+    match () {
+        () if count >= 1e9 => format!("{:.2} GB", count / 1e9),
+        () if count >= 1e6 => format!("{:.1} MB", count / 1e6),
+        () => format!("{:.0} kB", (count / 1e3).ceil()),
+    }
+}
+
+fn duration(seconds: f64) -> String {
+    let (minute, hour, day) = (60.0, 3600.0, 86_400.0);
+    match () {
+        () if seconds < 2.0 * minute => format!("{seconds:.0} s"),
+        () if seconds < 2.0 * hour => format!("{:.0} minutes", seconds / minute),
+        () if seconds < 2.0 * day => format!("{:.1} hours", seconds / hour),
+        () => format!("{:.1} days", seconds / day),
+    }
+}
+
+fn print_staged(staged: &StagedPart) {
+    let StagedPart { steps, li2024, weight_matmul, exact } = staged;
+    result_line!(
+        "  the {steps} steps before the last phase cost {:.3} of as many of the baseline's by li2024, {:.3} by weight_matmul, {:.3} by \
+         the exact ledger; for equal cost {:.1}, {:.1}, {:.1} of its steps are left",
+        li2024.share_of_baseline,
+        weight_matmul.share_of_baseline,
+        exact.share_of_baseline,
+        li2024.baseline_steps_left,
+        weight_matmul.baseline_steps_left,
+        exact.baseline_steps_left,
+    );
 }
 
 /// What every process holds whatever it trains, as this one shows that has loaded the same plugins.
@@ -50,7 +124,7 @@ fn beside() -> String {
     held.unwrap_or_default()
 }
 
-fn print_arm(arm: &PlannedArm, baseline_flops: f64) {
+fn print_arm(arm: &PlannedArm, baseline_flops: f64, rate: Option<&Rate>) {
     let rehearsal = &arm.rehearsal;
     result_line!(
         "\n{}  {} steps, {} tokens, {:.3e} FLOPs ({:.3} of the baseline), micro-batches of {}",
@@ -86,12 +160,30 @@ fn print_arm(arm: &PlannedArm, baseline_flops: f64) {
             phase.step.flops.total().as_f64(),
         );
     }
+    arm.staged.iter().for_each(print_staged);
+    let time = rate.map_or_else(String::new, |rate| {
+        format!("; a run takes {}", duration(flops(arm) / rate.flops_per_second))
+    });
+    let disk = &arm.disk;
+    result_line!(
+        "  checkpoints of up to {}, {} a run{time}",
+        bytes(disk.largest_checkpoint),
+        bytes(disk.most)
+    );
 }
 
 fn as_json(arm: &PlannedArm) -> serde_json::Value {
     let runs: Vec<String> = arm.runs.iter().map(trainer::RunConfig::name).collect();
     let memory = arm.memory.as_ref().map(|phases| phases.iter().map(memory_as_json).collect::<Vec<_>>());
-    serde_json::json!({ "arm": arm.arm, "runs": runs, "rehearsal": arm.rehearsal, "memory": memory })
+    let PlannedArm { arm, rehearsal, staged, disk, .. } = arm;
+    serde_json::json!({
+        "arm": arm,
+        "runs": runs,
+        "rehearsal": rehearsal,
+        "staged": staged,
+        "disk_bytes": disk,
+        "memory": memory,
+    })
 }
 
 fn memory_as_json(memory: &PhaseMemory) -> serde_json::Value {

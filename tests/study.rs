@@ -46,6 +46,40 @@ fn a_study_ends_with_a_verdict_in_the_terminal_and_in_two_files() {
     assert_eq!(again, report);
 }
 
+/// The whole model once more under another name, and with three tenths of the rate: five seeds.
+#[test]
+fn the_baseline_is_not_different_from_itself_and_is_better_than_with_three_tenths_of_its_rate() {
+    let bench = Bench::with(&[("seeds = [1, 2]", "seeds = [1, 2, 3, 4, 5]")]);
+    bench.add_to_study(
+        r#"
+[arms.twin]
+strategy = { use = "sapwood/baseline" }
+
+[arms.slow]
+strategy = { use = "sapwood/baseline" }
+schedule = { kind = "constant", rate = 3e-3, warmup_steps = 0 }
+"#,
+    );
+    bench.study().good();
+    let report = json(&bench.path("out/report/report.json"));
+    let arm = |name: &str| {
+        let arms = report["arms"].as_array().expect("`arms` is a list");
+        arms.iter().find(|found| found["arm"] == name).expect("it is compared").clone()
+    };
+    let (twin, slow) = (arm("twin"), arm("slow"));
+    for kind in ["compute_matched", "token_matched"] {
+        let pairs = twin[kind]["pairs"].as_array().expect("pairs");
+        assert!(pairs.len() == 5 && pairs.iter().all(|pair| pair["difference"] == 0.0), "{kind}: {pairs:?}");
+        assert_eq!(
+            (&twin[kind]["outcome"], &slow[kind]["outcome"]),
+            (&"inconclusive".into(), &"worse".into()),
+            "{kind}"
+        );
+    }
+    let same_cost = twin["cost_to_reach"]["flops_ratio"]["mean"].as_f64().expect("reached in all seeds");
+    assert!((same_cost - 1.0).abs() < 1e-12, "{same_cost}");
+}
+
 #[test]
 fn run_again_it_repeats_nothing_and_goes_on_with_a_new_seed() {
     let bench = Bench::new();

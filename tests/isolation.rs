@@ -28,6 +28,36 @@ fn isolated_and_in_process_come_to_the_same_bits() {
     assert!(read(&here) == read(&apart), "the reporters saw different runs");
 }
 
+/// What revision 2 asks for goes the same way: a model that becomes wider, embeddings included, and ways that are tried out.
+#[test]
+fn widened_and_probing_runs_come_to_the_same_bits_isolated() {
+    let arms = |isolation: &str| {
+        format!(
+            r#"
+[arms.wider]
+initializers.wider_layers = {{ use = "sapwood/lemon"{isolation} }}
+[arms.wider.strategy]
+use = "sapwood/widen"{own_line}
+config = {{ parts = [0.5, 1.0], fractions = [0.5, 0.5], axes = ["stream", "heads", "hidden_layers"], optimizer = "staged" }}
+
+[arms.probing]
+initializers.new_blocks = {{ use = "sapwood/copy"{isolation} }}
+[arms.probing.strategy]
+use = "sapwood/probe"{own_line}
+config = {{ fractions = [0.5, 0.5], probe_steps = 3, candidates = [{{ order = "interleave", slot = "new_blocks", optimizer = "copy" }}, {{ order = "stack", slot = "new_blocks", optimizer = "reset" }}] }}
+"#,
+            own_line = isolation.replacen(", ", "\n", 1),
+        )
+    };
+    let [here, apart] = ["", ISOLATED].map(|isolation| {
+        let bench = Bench::with(&[("seeds = [1, 2]", "seeds = [1]")]);
+        bench.add_to_study(&arms(isolation));
+        bench.study().good();
+        bench
+    });
+    same_results(&here.path("out"), &apart.path("out"));
+}
+
 #[test]
 fn a_configuration_is_refused_in_the_same_words() {
     let check = |deed: &str, expected: Expect| {

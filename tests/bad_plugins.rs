@@ -538,7 +538,7 @@ fn a_strategy_that_cannot_be_saved_is_named() {
     expect![[r#"
         error: strategy-panics-in-save/tokens/seed-1: the strategy `fixture/strategy` failed in `save`: panicked at src/lib.rs:167:13: the moon is not right
         hint: report this to the author of `fixture/strategy`, or use another plugin; the last checkpoint is intact
-        report: out/report/report.md
+        report: out/report/report.html
     "#]].assert_eq(&ran.stderr);
     assert_eq!(ran.code, Some(6));
     cases::enter_arm("strategy, before step 9", "panics-in-save", &bench, "strategy-panics-in-save", &ran);
@@ -553,7 +553,7 @@ fn failures_of_two_classes_have_an_exit_code_of_their_own() {
         hint: report this to the author of `fixture/strategy`, or use another plugin; what was trained so far is saved
         error: initializer-overflows/tokens/seed-1: the loss after the edit at step 9 is NaN
         hint: lower `schedule.rate`, lengthen the warm-up, or clip the gradient; the checkpoint before it is intact
-        report: out/report/report.md
+        report: out/report/report.html
     "#]].assert_eq(&ran.stderr);
     assert_eq!(ran.code, Some(9));
     cases::enter_arm("initializer, before step 9", "overflows", &bench, "initializer-overflows", &ran);
@@ -576,21 +576,21 @@ fn a_reporter_that_fails_leaves_and_the_study_goes_on() {
         "panics-in-start",
         expect![[r#"
             warning: the reporter `fixture/reporter` failed in `start`: panicked at src/lib.rs:276:9: no paper left; the study went on without it
-            report: out/report/report.md
+            report: out/report/report.html
         "#]],
     );
     check(
         "panics-in-event",
         expect![[r#"
             warning: the reporter `fixture/reporter` failed in `event`: panicked at src/lib.rs:283:61: no paper left; the study went on without it
-            report: out/report/report.md
+            report: out/report/report.html
         "#]],
     );
     check(
         "errs-in-finish",
         expect![[r#"
         warning: the reporter `fixture/reporter` failed in `finish`: no paper left; the study went on without it
-        report: out/report/report.md
+        report: out/report/report.html
     "#]],
     );
 }

@@ -169,7 +169,7 @@ fn a_reporter_that_exits_or_crashes_is_named_and_one_that_hangs_is_left_behind()
     expect![[r#"
         warning: the reporter `fixture/reporter` was in `event`, event 2 for a second by now
         warning: the reporter `fixture/reporter` did not finish within 10 s; the study went on without it
-        report: out/report/report.md
+        report: out/report/report.html
         exit 0
     "#]]
     .assert_eq(&said(&hanging));

@@ -40,6 +40,8 @@ mod methods;
 mod outside;
 /// Libraries for several machines in one file.
 mod packs;
+/// The report's page in a browser.
+mod page;
 /// Recorded PyTorch runs, replayed through the plugins.
 mod parity;
 /// What is told before anything runs.

@@ -81,7 +81,7 @@ fn results_that_cannot_be_written_are_an_error() {
     check(
         &STUDY,
         expect![[r#"
-            report: out/report/report.md
+            report: out/report/report.html
             error: cannot write to standard output: No space left on device (os error 28)
             hint: free some space or send it elsewhere, and run the same command again
             exit 8

@@ -63,7 +63,7 @@ schedule = { kind = "constant", rate = 3e-3, warmup_steps = 0 }
     bench.study().good();
     let report = json(&bench.path("out/report/report.json"));
     let arm = |name: &str| {
-        let arms = report["arms"].as_array().expect("`arms` is a list");
+        let arms = report["comparisons"].as_array().expect("a list");
         arms.iter().find(|found| found["arm"] == name).expect("it is compared").clone()
     };
     let (twin, slow) = (arm("twin"), arm("slow"));

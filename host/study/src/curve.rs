@@ -79,7 +79,8 @@ impl RunCurve {
 
     /// The evaluation after exactly so many tokens; nothing is interpolated.
     pub fn at_tokens(&self, tokens: Tokens) -> Option<&EvaluationPoint> {
-        self.points.iter().find(|point| point.tokens == tokens)
+        let found = self.points.binary_search_by_key(&tokens, |point| point.tokens).ok()?;
+        Some(&self.points[found])
     }
 
     /// The last evaluation that exact FLOPs of `budget` pay for.
@@ -107,8 +108,8 @@ impl RunCurve {
     /// The loss after a cost, linear between the evaluations around it; `None` before the first, after the last, and where
     /// one of the two is no number.
     pub fn loss_at(&self, paid: f64, cost: Cost) -> Option<f64> {
-        let after = self.points.iter().position(|point| point.cost(cost) >= paid)?;
-        let after_it = &self.points[after];
+        let after = self.points.partition_point(|point| point.cost(cost) < paid);
+        let after_it = self.points.get(after)?;
         let loss = |at: usize| Some(self.points[at].loss_nats_per_token).filter(|loss| loss.is_finite());
         if after_it.cost(cost) == paid {
             return loss(after);

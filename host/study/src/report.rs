@@ -10,16 +10,18 @@
 //! | `study` | `format` (1), `name`, `baseline`, `seeds` |
 //! | `arms` | an [`ArmRuns`](crate::ArmRuns) each, the baseline first: what became of its runs and where they ended |
 //! | `verdict` | `overall` and, in `arms`, an [`ArmVerdict`](crate::ArmVerdict) with its `arm` for each |
-//! | `comparisons` | for each arm `arm`, `token_matched` and `compute_matched` ([`LossDifference`](crate::LossDifference)), `cost_to_reach` ([`CostToReach`](crate::CostToReach)); `null` where not planned |
+//! | `comparisons` | for each arm `arm`, `token_matched` and `compute_matched` ([`LossDifference`](crate::LossDifference)), `cost_to_reach` ([`CostToReach`](crate::CostToReach)), `crossover` ([`Crossover`](crate::Crossover)); `null` where not planned |
 //! | `failed_runs` | every [`FailedRun`](crate::FailedRun): diverged, failed, missing |
 //! | `costs` | for each arm with an evaluation at the baseline's tokens: `arm`, `mean` and `seeds` ([`LedgerCosts`](crate::LedgerCosts)) |
 
 mod json;
 mod markdown;
+mod page;
 mod sections;
 mod terminal;
 
 use crate::Judgement;
+pub(crate) use page::Page;
 
 /// For the terminal: aligned tables, at most 110 columns, no colour.
 pub fn to_terminal(judgement: &Judgement) -> String {

@@ -11,6 +11,7 @@ use trainer::{RunSummary, TrainError, WallTime};
 use crate::edits;
 use crate::execute::Failure;
 use crate::file::{Comparison, StudyFile};
+use crate::report::Page;
 use crate::source::Source;
 use crate::{
     ArmPlan, EvaluationPoint, Evidence, FailedRun, Judgement, RunCurve, RunStatus, StudyError, judge,
@@ -28,12 +29,13 @@ pub struct Report {
     pub json: String,
 }
 
-/// Judges what stands in a study's folder, and writes `report/report.md` and `report/report.json`.
+/// Judges what stands in a study's folder, and writes `report/report.html`, `report/report.md` and `report/report.json`.
 ///
 /// # Errors
 /// A folder that is no study's, a log that cannot be read, or a disk that cannot be written.
 pub fn report_folder(folder: &Path) -> Result<Report, StudyError> {
-    let judgement = judged(&study_of(folder)?, &folder.join("runs"))?;
+    let (file, runs) = (study_of(folder)?, folder.join("runs"));
+    let (judgement, curves) = judged_with_curves(&file, &runs)?;
     let report = Report {
         terminal: to_terminal(&judgement),
         markdown: to_markdown(&judgement),
@@ -41,6 +43,10 @@ pub fn report_folder(folder: &Path) -> Result<Report, StudyError> {
     };
     let out = folder.join("report");
     create_folder(&out)?;
+    let configuration = std::fs::read_to_string(folder.join("study.toml")).unwrap_or_default();
+    let provenance = provenance(&curves, &runs);
+    let page = Page { judgement: &judgement, curves: &curves, configuration: &configuration, provenance };
+    write_whole(&out.join("report.html"), page.render().as_bytes())?;
     write_whole(&out.join("report.md"), report.markdown.as_bytes())?;
     write_whole(&out.join("report.json"), report.json.as_bytes())?;
     Ok(report)
@@ -63,6 +69,25 @@ pub(crate) fn study_of(folder: &Path) -> Result<StudyFile, StudyError> {
 /// # Errors
 /// A log that cannot be read.
 pub(crate) fn judged(file: &StudyFile, runs: &Path) -> Result<Judgement, StudyError> {
+    judged_with_curves(file, runs).map(|(judgement, _)| judgement)
+}
+
+/// What each arm's first run is bound to, as its folder says.
+fn provenance(curves: &[RunCurve], runs: &Path) -> Vec<(String, String)> {
+    let mut told: Vec<(String, String)> = Vec::new();
+    for RunCurve { arm, budget, seed, .. } in curves {
+        let name = format!("{arm}/{budget}/seed-{seed}");
+        let is_first = !told.iter().any(|(other, _)| other.starts_with(&format!("{arm}/")));
+        let file = RunFolder::at(runs.join(&name)).run_file();
+        // One that cannot be read now was read a moment ago; the report is no worse without it.
+        if let Some(text) = std::fs::read_to_string(file).ok().filter(|_| is_first) {
+            told.push((name, text));
+        }
+    }
+    told
+}
+
+fn judged_with_curves(file: &StudyFile, runs: &Path) -> Result<(Judgement, Vec<RunCurve>), StudyError> {
     let baseline = &file.study.baseline;
     let others = file.arms.keys().filter(|arm| *arm != baseline);
     let arms: Vec<ArmPlan> = others.map(|arm| plan_of(file, arm)).collect();
@@ -98,7 +123,7 @@ pub(crate) fn judged(file: &StudyFile, runs: &Path) -> Result<Judgement, StudyEr
         runs.mean_wall = walls.get(runs.arm.as_str()).and_then(|walls| WallTime::mean(walls));
         runs.edits = receipts.get(runs.arm.as_str()).map(|runs| edits::means(runs)).unwrap_or_default();
     }
-    Ok(judgement)
+    Ok((judgement, curves))
 }
 
 /// Which of an arm's runs serve which comparison.

@@ -25,7 +25,7 @@ pub(crate) fn study(args: &StudyArgs, verbose: u8) -> Outcome {
     let executed = run(&lab, &runs, &folder, args.jobs.map(usize::from))?;
     let report = study::report_folder(&folder)?;
     result_line!("{}", report.terminal);
-    note_line!("report: {}", folder.join("report/report.md").display());
+    note_line!("report: {}", folder.join("report/report.html").display());
     Ok(exit_code(&executed))
 }
 

@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use crate::verdict::{ArmRuns, ArmVerdict, CostToReach, FailedRun, Judgement, LedgerCosts, LossDifference};
+use crate::verdict::{
+    ArmRuns, ArmVerdict, CostToReach, Crossover, FailedRun, Judgement, LedgerCosts, LossDifference,
+};
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -41,6 +43,7 @@ struct Comparisons<'a> {
     token_matched: Option<&'a LossDifference>,
     compute_matched: Option<&'a LossDifference>,
     cost_to_reach: Option<&'a CostToReach>,
+    crossover: Option<&'a Crossover>,
 }
 
 #[derive(Serialize)]
@@ -71,6 +74,7 @@ pub(super) fn render(judgement: &Judgement) -> String {
                 token_matched: arm.token_matched.as_ref(),
                 compute_matched: arm.compute_matched.as_ref(),
                 cost_to_reach: arm.cost_to_reach.as_ref(),
+                crossover: arm.crossover.as_ref(),
             })
             .collect(),
         failed_runs: &judgement.failed_runs,

@@ -491,6 +491,23 @@ fn json_of_one_arm() {
                 "not_within_tokens": 1.0,
                 "diverged_seeds": [],
                 "left_out": []
+              },
+              "crossover": {
+                "seeds": [
+                  {
+                    "seed": 1,
+                    "ahead": "never"
+                  },
+                  {
+                    "seed": 2,
+                    "ahead": "never"
+                  },
+                  {
+                    "seed": 3,
+                    "ahead": "never"
+                  }
+                ],
+                "share_of_baseline": null
               }
             }
           ],

@@ -1,0 +1,106 @@
+//! `report.html`: one file that needs no network. On its first screen stands what was asked, what came out and how sure that is;
+//! below, curves that can be pointed at, and all that the other reports have.
+//!
+//! Axes and ticks are plotters' (a kept crate that writes SVG; a page of JavaScript's libraries would be larger than all the rest).
+//! Each arm is a layer of its own on one plot, so that it can be put out and lit by a class; a hundred lines of script point.
+
+mod first_screen;
+mod lines;
+mod plot;
+#[cfg(test)]
+mod tests;
+
+use super::sections::{Content, Section, sections};
+use crate::{Judgement, RunCurve};
+
+/// What a page is made of.
+pub(crate) struct Page<'a> {
+    pub(crate) judgement: &'a Judgement,
+    /// Every run that finished.
+    pub(crate) curves: &'a [RunCurve],
+    /// The study's file.
+    pub(crate) configuration: &'a str,
+    /// What a run is bound to, by its name: the plugins' hashes, the data's, the engine.
+    pub(crate) provenance: Vec<(String, String)>,
+}
+
+const STYLE: &str = include_str!("page/style.css");
+const SCRIPT: &str = include_str!("page/script.js");
+
+impl Page<'_> {
+    /// The whole file.
+    pub(crate) fn render(&self) -> String {
+        let judgement = self.judgement;
+        let lines = lines::of(judgement, self.curves);
+        let title = format!("{} - sapwood", escaped(&judgement.study));
+        let (first, plots) = (first_screen::render(judgement), plot::all(&lines));
+        let tables: String = sections(judgement).iter().map(section).collect();
+        // Within a script no `<` may begin anything.
+        let data = plot::data(&lines).replace('<', "\\u003c");
+        let (configuration, provenance) = (escaped(self.configuration), self.provenance());
+        format!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
+             <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{first}{plots}{tables}\
+             <section><h2>Configuration</h2><details><summary>study.toml</summary><pre>{configuration}</pre></details></section>\n\
+             {provenance}</main>\n<script type=\"application/json\" id=\"data\">{data}</script>\n\
+             <script>\n{SCRIPT}</script>\n</body>\n</html>\n"
+        )
+    }
+
+    fn provenance(&self) -> String {
+        let run = |(name, text): &(String, String)| {
+            format!("<details><summary>{}</summary><pre>{}</pre></details>", escaped(name), escaped(text))
+        };
+        let runs: String = self.provenance.iter().map(run).collect();
+        format!(
+            "<section><h2>Provenance</h2><p class=\"note\">What each arm's first run is bound to: its configuration, and the \
+             sha256 of plugins and data.</p>{runs}</section>\n"
+        )
+    }
+}
+
+fn section(section: &Section) -> String {
+    let content = match &section.content {
+        Content::Text(paragraphs) => {
+            paragraphs.iter().map(|text| format!("<p>{}</p>", escaped(text))).collect()
+        }
+        Content::List(items) => {
+            let items: String = items.iter().map(|item| format!("<li>{}</li>", escaped(item))).collect();
+            format!("<ul>{items}</ul>")
+        }
+        Content::Table { header, rows } => table(header, rows),
+    };
+    let note = if section.note.is_empty() {
+        String::new()
+    } else {
+        format!("<p class=\"note\">{}</p>", escaped(section.note))
+    };
+    format!("<section><h2>{}</h2>{note}{content}</section>\n", escaped(section.title))
+}
+
+fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let cells = |cells: &mut dyn Iterator<Item = &str>, tag: &str| -> String {
+        cells.map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell))).collect()
+    };
+    let head = cells(&mut header.iter().copied(), "th");
+    let row = |row: &Vec<String>| format!("<tr>{}</tr>", cells(&mut row.iter().map(String::as_str), "td"));
+    let body: String = rows.iter().map(row).collect();
+    format!("<div class=\"scroll\"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
+}
+
+/// Names, reasons and files come from elsewhere: none of them is markup.
+fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            _ => safe.push(letter),
+        }
+    }
+    safe
+}

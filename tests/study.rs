@@ -46,6 +46,23 @@ fn a_study_ends_with_a_verdict_in_the_terminal_and_in_two_files() {
     assert_eq!(again, report);
 }
 
+#[test]
+fn several_studies_stand_side_by_side() {
+    let bench = Bench::new();
+    bench.study().good();
+    bench
+        .sapwood(&["study", "study.toml", "--out", "other", "--jobs", "1", "--set", "study.name=other"])
+        .good();
+    let said = bench.sapwood(&["report", "out", "other"]).good();
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("stack")).collect();
+    assert!(lines.len() == 2 && lines[0].starts_with("tiny") && lines[1].starts_with("other"), "{said}");
+    let json: serde_json::Value =
+        serde_json::from_str(&bench.sapwood(&["report", "out", "other", "--json"]).good()).expect("JSON");
+    assert_eq!((&json[0]["study"]["name"], &json[1]["study"]["name"]), (&"tiny".into(), &"other".into()));
+    let missing = bench.sapwood(&["report", "out", "nothing"]);
+    assert!(missing.code == Some(3) && missing.stderr.contains("nothing"), "{}", missing.said());
+}
+
 /// The whole model once more under another name, and with three tenths of the rate: five seeds.
 #[test]
 fn the_baseline_is_not_different_from_itself_and_is_better_than_with_three_tenths_of_its_rate() {

@@ -42,7 +42,7 @@ pub(crate) enum Command {
     /// Train one run of a study
     #[command(after_help = "Example: sapwood train configs/quickstart.toml --arm stack --seed 1")]
     Train(TrainArgs),
-    /// Compare the arms of a study's folder and print the verdict again
+    /// Compare the arms of a study's folder and print the verdict again; or several studies side by side
     #[command(after_help = "Example: sapwood report runs/quickstart")]
     Report(ReportArgs),
     /// Write, build, validate, sign, install, list, inspect and lock plugins
@@ -162,9 +162,10 @@ pub(crate) struct TrainArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// The study's folder
-    pub(crate) folder: PathBuf,
-    /// Print the JSON instead of the table
+    /// The study's folder; of several, what they came to side by side
+    #[arg(required = true, value_name = "DIR")]
+    pub(crate) folders: Vec<PathBuf>,
+    /// Print JSON instead: the study's, or a list of all of theirs
     #[arg(long)]
     pub(crate) json: bool,
 }

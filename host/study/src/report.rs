@@ -20,7 +20,7 @@ mod page;
 mod sections;
 mod terminal;
 
-use crate::Judgement;
+use crate::{EvaluationPoint, Judgement, RunCurve};
 pub(crate) use page::Page;
 
 /// For the terminal: aligned tables, at most 110 columns, no colour.
@@ -28,9 +28,33 @@ pub fn to_terminal(judgement: &Judgement) -> String {
     terminal::render(judgement)
 }
 
+/// Several studies for the terminal, an arm a line.
+pub fn side_by_side(judgements: &[Judgement]) -> String {
+    terminal::side_by_side(judgements)
+}
+
 /// `report.md`.
 pub fn to_markdown(judgement: &Judgement) -> String {
     markdown::render(judgement)
+}
+
+/// `curves.csv`: every evaluation of every run that finished, a line each.
+pub fn to_csv(curves: &[RunCurve]) -> String {
+    let mut text = "arm,budget,seed,step,tokens,flops,flops_weight_matmul,flops_li2024,wall_seconds,loss_nats_per_token\n".to_owned();
+    for RunCurve { arm, budget, seed, points } in curves {
+        for point in points {
+            let EvaluationPoint { step, tokens, .. } = point;
+            // Whole numbers: for people they are rounded.
+            let [flops, weight_matmul, li2024] =
+                [point.flops, point.flops_weight_matmul, point.flops_li2024].map(|flops| flops.0);
+            let (seconds, loss) = (point.wall_seconds, point.loss_nats_per_token);
+            // Names of arms and budgets are names of folders: they need no quotes.
+            text.push_str(&format!(
+                "{arm},{budget},{seed},{step},{tokens},{flops},{weight_matmul},{li2024},{seconds},{loss}\n"
+            ));
+        }
+    }
+    text
 }
 
 /// `report.json`.

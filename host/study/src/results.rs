@@ -11,10 +11,11 @@ use trainer::{RunSummary, TrainError, WallTime};
 use crate::edits;
 use crate::execute::Failure;
 use crate::file::{Comparison, StudyFile};
+use crate::phases::{self, PhaseSpan};
 use crate::report::Page;
 use crate::source::Source;
 use crate::{
-    ArmPlan, EvaluationPoint, Evidence, FailedRun, Judgement, RunCurve, RunStatus, StudyError, judge,
+    ArmPlan, EvaluationPoint, Evidence, FailedRun, Judgement, RunCurve, RunStatus, StudyError, judge, to_csv,
     to_json, to_markdown, to_terminal,
 };
 
@@ -27,29 +28,32 @@ pub struct Report {
     pub markdown: String,
     /// JSON.
     pub json: String,
+    /// What they lay out.
+    pub judgement: Judgement,
 }
 
-/// Judges what stands in a study's folder, and writes `report/report.html`, `report/report.md` and `report/report.json`.
+/// Judges what stands in a study's folder, and writes `report/`: `report.html`, `report.md`, `report.json`,
+/// `loss.svg` and `curves.csv`.
 ///
 /// # Errors
 /// A folder that is no study's, a log that cannot be read, or a disk that cannot be written.
 pub fn report_folder(folder: &Path) -> Result<Report, StudyError> {
     let (file, runs) = (study_of(folder)?, folder.join("runs"));
     let (judgement, curves) = judged_with_curves(&file, &runs)?;
-    let report = Report {
-        terminal: to_terminal(&judgement),
-        markdown: to_markdown(&judgement),
-        json: to_json(&judgement),
-    };
+    let (terminal, markdown, json) = (to_terminal(&judgement), to_markdown(&judgement), to_json(&judgement));
     let out = folder.join("report");
     create_folder(&out)?;
     let configuration = std::fs::read_to_string(folder.join("study.toml")).unwrap_or_default();
     let provenance = provenance(&curves, &runs);
-    let page = Page { judgement: &judgement, curves: &curves, configuration: &configuration, provenance };
+    let phases = phases_of(&curves, &runs)?;
+    let (judged, configuration) = (&judgement, configuration.as_str());
+    let page = Page { judgement: judged, curves: &curves, phases, configuration, provenance };
     write_whole(&out.join("report.html"), page.render().as_bytes())?;
-    write_whole(&out.join("report.md"), report.markdown.as_bytes())?;
-    write_whole(&out.join("report.json"), report.json.as_bytes())?;
-    Ok(report)
+    write_whole(&out.join("loss.svg"), page.figure().as_bytes())?;
+    write_whole(&out.join("curves.csv"), to_csv(&curves).as_bytes())?;
+    write_whole(&out.join("report.md"), markdown.as_bytes())?;
+    write_whole(&out.join("report.json"), json.as_bytes())?;
+    Ok(Report { terminal, markdown, json, judgement })
 }
 
 /// The study that a folder holds.
@@ -72,19 +76,42 @@ pub(crate) fn judged(file: &StudyFile, runs: &Path) -> Result<Judgement, StudyEr
     judged_with_curves(file, runs).map(|(judgement, _)| judgement)
 }
 
-/// What each arm's first run is bound to, as its folder says.
-fn provenance(curves: &[RunCurve], runs: &Path) -> Vec<(String, String)> {
-    let mut told: Vec<(String, String)> = Vec::new();
-    for RunCurve { arm, budget, seed, .. } in curves {
-        let name = format!("{arm}/{budget}/seed-{seed}");
-        let is_first = !told.iter().any(|(other, _)| other.starts_with(&format!("{arm}/")));
-        let file = RunFolder::at(runs.join(&name)).run_file();
-        // One that cannot be read now was read a moment ago; the report is no worse without it.
-        if let Some(text) = std::fs::read_to_string(file).ok().filter(|_| is_first) {
-            told.push((name, text));
+/// The first run of each arm, by the budget that goes furthest.
+fn first_runs(curves: &[RunCurve]) -> Vec<&RunCurve> {
+    let mut first: Vec<&RunCurve> = Vec::new();
+    for curve in curves {
+        let end = |curve: &RunCurve| curve.last().map(|point| point.flops);
+        match first.iter_mut().find(|other| other.arm == curve.arm) {
+            Some(other) if other.budget != curve.budget && end(curve) > end(other) => *other = curve,
+            Some(_) => {}
+            None => first.push(curve),
         }
     }
-    told
+    first
+}
+
+fn folder_of(curve: &RunCurve, runs: &Path) -> (String, RunFolder) {
+    let name = format!("{}/{}/seed-{}", curve.arm, curve.budget, curve.seed);
+    let folder = RunFolder::at(runs.join(&name));
+    (name, folder)
+}
+
+/// What each arm's first run is bound to, as its folder says.
+fn provenance(curves: &[RunCurve], runs: &Path) -> Vec<(String, String)> {
+    let told = first_runs(curves).into_iter().filter_map(|curve| {
+        let (name, folder) = folder_of(curve, runs);
+        // One that cannot be read now was read a moment ago; the report is no worse without it.
+        Some((name, std::fs::read_to_string(folder.run_file()).ok()?))
+    });
+    told.collect()
+}
+
+fn phases_of(curves: &[RunCurve], runs: &Path) -> Result<Vec<(String, Vec<PhaseSpan>)>, StudyError> {
+    let of = |curve: &RunCurve| {
+        let steps = curve.last().map_or(0, |point| point.step.0);
+        Ok((curve.arm.clone(), phases::of(&folder_of(curve, runs).1, steps)?))
+    };
+    first_runs(curves).into_iter().map(of).collect()
 }
 
 fn judged_with_curves(file: &StudyFile, runs: &Path) -> Result<(Judgement, Vec<RunCurve>), StudyError> {

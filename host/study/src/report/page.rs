@@ -9,8 +9,10 @@ mod lines;
 mod plot;
 #[cfg(test)]
 mod tests;
+mod timeline;
 
 use super::sections::{Content, Section, sections};
+use crate::phases::PhaseSpan;
 use crate::{Judgement, RunCurve};
 
 /// What a page is made of.
@@ -18,6 +20,8 @@ pub(crate) struct Page<'a> {
     pub(crate) judgement: &'a Judgement,
     /// Every run that finished.
     pub(crate) curves: &'a [RunCurve],
+    /// What each arm's first run was doing when.
+    pub(crate) phases: Vec<(String, Vec<PhaseSpan>)>,
     /// The study's file.
     pub(crate) configuration: &'a str,
     /// What a run is bound to, by its name: the plugins' hashes, the data's, the engine.
@@ -34,6 +38,7 @@ impl Page<'_> {
         let lines = lines::of(judgement, self.curves);
         let title = format!("{} - sapwood", escaped(&judgement.study));
         let (first, plots) = (first_screen::render(judgement), plot::all(&lines));
+        let timeline = timeline::render(&self.phases);
         let tables: String = sections(judgement).iter().map(section).collect();
         // Within a script no `<` may begin anything.
         let data = plot::data(&lines).replace('<', "\\u003c");
@@ -41,11 +46,16 @@ impl Page<'_> {
         format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
-             <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{first}{plots}{tables}\
+             <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{first}{plots}{timeline}{tables}\
              <section><h2>Configuration</h2><details><summary>study.toml</summary><pre>{configuration}</pre></details></section>\n\
              {provenance}</main>\n<script type=\"application/json\" id=\"data\">{data}</script>\n\
              <script>\n{SCRIPT}</script>\n</body>\n</html>\n"
         )
+    }
+
+    /// Loss against exact FLOPs by itself, for a paper or a slide.
+    pub(crate) fn figure(&self) -> String {
+        plot::figure(&lines::of(self.judgement, self.curves))
     }
 
     fn provenance(&self) -> String {

@@ -80,8 +80,30 @@ fn sureness(judgement: &Judgement) -> String {
     };
     format!(
         "Paired over {pairs}: the same initial model and the same data. Bars are 95 % intervals, one arm at a time; one that leaves \
-         the middle line is a difference.{visible}"
+         the middle line is a difference.{visible}{}",
+        correction(judgement),
     )
+}
+
+/// What is left of it when it is taken into account that there are many arms; nothing where one alone is compared.
+fn correction(judgement: &Judgement) -> String {
+    let found =
+        judgement.arms.iter().filter(|arm| matches!(arm.verdict.outcome, Outcome::Better | Outcome::Worse));
+    let corrected: Vec<(f64, usize)> = found
+        .filter_map(|arm| arm.headline())
+        .filter(|difference| difference.holm_family > 1)
+        .filter_map(|difference| Some((difference.holm_p?, difference.holm_family)))
+        .collect();
+    let Some(&(_, arms)) = corrected.first() else { return String::new() };
+    match corrected.iter().filter(|(p, _)| *p < 0.05).count() {
+        0 => format!(
+            " Corrected for there being {arms} arms (sign-flip test, Holm), none of these differences stands by itself: more seeds would tell."
+        ),
+        n if n == corrected.len() => {
+            format!(" All of these differences stand when corrected for there being {arms} arms (Holm).")
+        }
+        n => format!(" {n} of these differences stand when corrected for there being {arms} arms (Holm)."),
+    }
 }
 
 fn shown(arm: &ArmJudgement) -> Option<Interval> {

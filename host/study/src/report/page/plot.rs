@@ -60,10 +60,12 @@ pub(super) fn all(lines: &[Line]) -> String {
     )
 }
 
+/// Between the hues of two arms: steps of it keep any number of them apart.
+const GOLDEN_ANGLE: f64 = 137.508;
+
 /// Each arm's own hue; the baseline has that of words.
 fn colour(number: usize, line: &Line) -> String {
-    // Steps of the golden angle keep any number of hues apart.
-    let hue = (number as f64 * 137.508) % 360.0;
+    let hue = (number as f64 * GOLDEN_ANGLE) % 360.0;
     if line.is_baseline { "--c:var(--words)".into() } else { format!("--c:hsl({hue:.0} 62% var(--light))") }
 }
 
@@ -83,28 +85,79 @@ fn ranges(lines: &[Line], axis: &Axis) -> Ranges {
 }
 
 fn plot(lines: &[Line], axis: &Axis) -> String {
-    let ranges = ranges(lines, axis);
-    let (frame, area) = layer(&ranges, true, Vec::new());
-    let [left, top, right, bottom] = area;
-    let drawn = |(number, line): (usize, &Line)| {
-        let (content, _) = layer(&ranges, false, shapes(line, axis, ranges.y[1]));
+    let (inside, ranges, [left, top, right, bottom]) = drawn(lines, axis, &|content, number, line| {
         let class = if line.is_baseline { "line whole" } else { "line" };
         format!("<g class=\"{class}\" data-arm=\"{number}\" style=\"{}\">{content}</g>", colour(number, line))
-    };
-    let layers: String = lines.iter().enumerate().map(drawn).collect();
-    let (id, (width, height)) = (axis.id, SIZE);
-    let [low, high] = ranges.y;
+    });
+    let (id, (width, height), [low, high]) = (axis.id, SIZE, ranges.y);
     format!(
         "<figure class=\"plot\" id=\"plot-{id}\"{} data-axis=\"{id}\"><svg viewBox=\"0 0 {width} {height}\" role=\"img\" \
          aria-label=\"Validation loss against {}\" data-area=\"{left} {top} {right} {bottom}\" data-x=\"{:e}\" data-y=\"{low} {high}\">\
-         <clipPath id=\"clip-{id}\"><rect x=\"{left}\" y=\"{top}\" width=\"{}\" height=\"{}\"/></clipPath>{frame}\
-         <g clip-path=\"url(#clip-{id})\">{layers}</g><line class=\"pointer\" x1=\"0\" x2=\"0\" y1=\"{top}\" y2=\"{bottom}\"/></svg><figcaption>Nats per token against {}.</figcaption></figure>",
+         {inside}<line class=\"pointer\" x1=\"0\" x2=\"0\" y1=\"{top}\" y2=\"{bottom}\"/></svg>\
+         <figcaption>Nats per token against {}.</figcaption></figure>",
         if id == "flops" { "" } else { " hidden" },
         axis.words,
         ranges.x,
+        axis.words,
+    )
+}
+
+/// Frame and layers of a plot, each layer in what `dress` puts around it, and the measures that it was drawn by.
+fn drawn(
+    lines: &[Line],
+    axis: &Axis,
+    dress: &dyn Fn(String, usize, &Line) -> String,
+) -> (String, Ranges, [i32; 4]) {
+    let ranges = ranges(lines, axis);
+    let (frame, area) = layer(&ranges, true, Vec::new());
+    let [left, top, right, bottom] = area;
+    let layers = lines.iter().enumerate().map(|(number, line)| {
+        let (content, _) = layer(&ranges, false, shapes(line, axis, ranges.y[1]));
+        dress(content, number, line)
+    });
+    let (id, layers) = (axis.id, layers.collect::<String>());
+    let inside = format!(
+        "<clipPath id=\"clip-{id}\"><rect x=\"{left}\" y=\"{top}\" width=\"{}\" height=\"{}\"/></clipPath>{frame}\
+         <g clip-path=\"url(#clip-{id})\">{layers}</g>",
         right - left,
         bottom - top,
-        axis.words,
+    );
+    (inside, ranges, area)
+}
+
+/// Height of a name in the figure's key.
+const KEY: u32 = 20;
+
+/// The plot against exact FLOPs as a file of its own: its colours by day, a key below it.
+pub(super) fn figure(lines: &[Line]) -> String {
+    let own = |number: usize, line: &Line| {
+        let hue = (number as f64 * GOLDEN_ANGLE) % 360.0;
+        let (r, g, b) = HSLColor(hue / 360.0, 0.62, 0.4).to_backend_color().rgb;
+        if line.is_baseline { "#1d2328".to_owned() } else { format!("#{r:02x}{g:02x}{b:02x}") }
+    };
+    let (width, height) = SIZE;
+    let tall = height + KEY * (1 + lines.len() as u32);
+    let inside = match lines.is_empty() {
+        true => String::new(),
+        false => {
+            drawn(lines, &AXES[1], &|content, number, line| content.replace("var(--c)", &own(number, line))).0
+        }
+    };
+    let key = |(number, line): (usize, &Line)| {
+        let y = height + KEY * (1 + number as u32);
+        format!(
+            "<rect x=\"70\" y=\"{}\" width=\"18\" height=\"4\" fill=\"{}\"/><text x=\"96\" y=\"{y}\" font-family=\"sans-serif\" \
+             font-size=\"14\" fill=\"#1d2328\">{}</text>",
+            y - 7,
+            own(number, line),
+            escaped(&line.arm)
+        )
+    };
+    let keys: String = lines.iter().enumerate().map(key).collect();
+    let inside = inside.replace("var(--words)", "#1d2328").replace("var(--grid)", "#dde2e6");
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {tall}\">\n<title>Validation loss in nats per token \
+         against exact FLOPs</title><rect width=\"{width}\" height=\"{tall}\" fill=\"#ffffff\"/>{inside}{keys}</svg>\n"
     )
 }
 

@@ -1,13 +1,25 @@
 //! Is the page whole, safe whatever names say, and small whatever the study?
 
 use super::Page;
+use crate::phases::PhaseSpan;
 use crate::verdict::made_up::{Study, curve, failed, of_all_kinds};
-use crate::{EvaluationPoint, RunCurve, RunStatus};
+use crate::{EvaluationPoint, Judgement, RunCurve, RunStatus};
 
 fn page(study: &Study, configuration: &str) -> String {
     let judgement = study.judged();
+    page_of(study, &judgement, configuration).render()
+}
+
+fn page_of<'a>(study: &'a Study, judgement: &'a Judgement, configuration: &'a str) -> Page<'a> {
     let provenance = vec![("whole/main/seed-1".to_owned(), "{ \"arm\": \"<whole>\" }".to_owned())];
-    Page { judgement: &judgement, curves: &study.runs, configuration, provenance }.render()
+    let span = |label: &str, first_step, end_step, depth, trainable_blocks| {
+        let label = label.to_owned();
+        PhaseSpan { label, first_step, end_step, depth, trainable_blocks }
+    };
+    let grown = vec![span("stage1", 0, 60, 2, 2), span("<stage2>", 60, 100, 4, 2)];
+    let phases =
+        vec![("whole".to_owned(), vec![span("all", 0, 100, 4, 4)]), ("grow-early".to_owned(), grown)];
+    Page { judgement, curves: &study.runs, phases, configuration, provenance }
 }
 
 #[test]
@@ -43,6 +55,45 @@ fn every_plot_has_a_layer_for_each_arm_with_its_line() {
             "a colour that stands for another is left in the plot against {axis}"
         );
     }
+}
+
+#[test]
+fn the_timeline_shows_how_deep_and_what_of_it_trains() {
+    let page = page(&of_all_kinds(), "");
+    let timeline = page.split("class=\"timeline\"").nth(1).expect("a timeline");
+    for words in [
+        "full height is 4 blocks",
+        "all: steps 0 to 100, 4 of 4 blocks train",
+        "&lt;stage2&gt;: steps 60 to 100, 2 of 4 blocks train",
+        // Frozen below, what trains above; two of four blocks are half of the row.
+        "<rect class=\"frozen\" x=\"600.00\" y=\"24.00\" width=\"400.00\" height=\"24.00\"/><rect class=\"trains\" x=\"600.00\" y=\"0.00\"",
+    ] {
+        assert!(timeline.contains(words), "`{words}` is missing");
+    }
+}
+
+#[test]
+fn the_figure_is_a_picture_by_itself() {
+    let study = of_all_kinds();
+    let judgement = study.judged();
+    let figure = page_of(&study, &judgement, "").figure();
+    assert!(figure.starts_with("<svg xmlns=") && figure.trim_end().ends_with("</svg>"));
+    assert!(
+        !figure.contains("var(") && !figure.contains("#01020"),
+        "a colour is left to a style that is not there"
+    );
+    for arm in ["whole", "grow-early", "no-growth"] {
+        assert!(figure.contains(&format!(">{arm}</text>")), "{arm} is missing in the key");
+    }
+}
+
+#[test]
+fn the_table_of_curves_has_a_line_for_each_evaluation() {
+    let study = Study::with_baseline(2);
+    let table = crate::to_csv(&study.runs);
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 1 + 2 * 11);
+    assert_eq!(lines[2], "whole,main,1,10,100,100000000,90000000,80000000,100,4.8");
 }
 
 /// Reasons and files are text: none of it becomes markup, nor ends the script that holds the data.

@@ -46,6 +46,36 @@ fn a_study_ends_with_a_verdict_in_the_terminal_and_in_two_files() {
     assert_eq!(again, report);
 }
 
+/// After all runs, and where one has not come to its end.
+#[test]
+fn status_tells_how_far_a_study_is() {
+    let bench = Bench::new();
+    bench.study().good();
+    let said = bench.sapwood(&["status", "out"]).good();
+    assert!(said.starts_with("tiny: 4 runs, 4 finished; 100 % done, nothing is left to do"), "{said}");
+    assert!(said.contains("stack/compute/seed-2  100.0 %  finished      loss "), "{said}");
+    let json: serde_json::Value =
+        serde_json::from_str(&bench.sapwood(&["status", "out", "--json"]).good()).expect("JSON");
+    let report = json_of(&bench);
+    let end = |run: &serde_json::Value| run["loss_nats_per_token"].as_f64().expect("a loss");
+    assert_eq!(end(&json["runs"][0]), end(&report["arms"][0]["final_points"][0]));
+    fs::remove_file(bench.path("out/runs/stack/compute/seed-2/DONE")).expect("it is done");
+    let said = bench.sapwood(&["status", "out"]).good();
+    assert!(
+        said.starts_with("tiny: 4 runs, 3 finished, 1 begun; 100 % done, at work, about 0 s left"),
+        "{said}"
+    );
+    let nothing = bench.sapwood(&["status", "nothing"]);
+    assert!(nothing.code == Some(3) && nothing.stderr.contains("nothing"), "{}", nothing.said());
+    // There is no terminal here: watching says what to do instead.
+    let watched = bench.sapwood(&["watch", "out"]);
+    assert!(watched.code == Some(3) && watched.stderr.contains("sapwood status"), "{}", watched.said());
+}
+
+fn json_of(bench: &Bench) -> serde_json::Value {
+    json(&bench.path("out/report/report.json"))
+}
+
 #[test]
 fn several_studies_stand_side_by_side() {
     let bench = Bench::new();

@@ -45,6 +45,12 @@ pub(crate) enum Command {
     /// Compare the arms of a study's folder and print the verdict again; or several studies side by side
     #[command(after_help = "Example: sapwood report runs/quickstart")]
     Report(ReportArgs),
+    /// Tell how far a study is, run by run; it may be at work meanwhile, on this machine or another
+    #[command(after_help = "Example: sapwood status runs/quickstart")]
+    Status(StatusArgs),
+    /// Watch a study at work: runs, curves, time left. Only reads its files
+    #[command(after_help = "Example: sapwood watch runs/quickstart")]
+    Watch(WatchArgs),
     /// Write, build, validate, sign, install, list, inspect and lock plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -168,6 +174,26 @@ pub(crate) struct ReportArgs {
     /// Print JSON instead: the study's, or a list of all of theirs
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// The study's folder
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Print JSON, every run's evaluations included
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// The study's folder
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Seconds between two looks
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) every: u64,
 }
 
 #[derive(Debug, Subcommand)]

@@ -58,6 +58,8 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Plugin(PluginCommand::Verify(args)) => commands::plugin::sign::verify(&args),
         Command::PluginHost => commands::plugin::host(),
         Command::PluginQuestion(args) => commands::plugin::validate::question(&args),
+        Command::Status(args) => commands::status::status(&args),
+        Command::Watch(args) => commands::watch::watch(&args),
         Command::Parity(args) => commands::parity::parity(&args, verbose),
         Command::Bench(args) => commands::bench::bench(&args),
         Command::Doctor(args) => commands::doctor::doctor(&args),

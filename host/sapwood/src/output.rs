@@ -69,3 +69,14 @@ fn remember(written: io::Result<()>) {
         _ => {}
     }
 }
+
+/// A time for people, to two or three digits.
+pub(crate) fn duration(seconds: f64) -> String {
+    let (minute, hour, day) = (60.0, 3600.0, 86_400.0);
+    match () {
+        () if seconds < 2.0 * minute => format!("{seconds:.0} s"),
+        () if seconds < 2.0 * hour => format!("{:.0} minutes", seconds / minute),
+        () if seconds < 2.0 * day => format!("{:.1} hours", seconds / hour),
+        () => format!("{:.1} days", seconds / day),
+    }
+}

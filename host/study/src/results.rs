@@ -153,6 +153,16 @@ fn judged_with_curves(file: &StudyFile, runs: &Path) -> Result<(Judgement, Vec<R
     Ok((judgement, curves))
 }
 
+/// Arm and budget of every run that a study plans, seeds aside, the baseline's first.
+pub(crate) fn planned_runs(file: &StudyFile) -> Vec<(String, String)> {
+    let baseline = &file.study.baseline;
+    let others = file.arms.keys().filter(|arm| *arm != baseline);
+    let plans: Vec<ArmPlan> = others.map(|arm| plan_of(file, arm)).collect();
+    let others = plans.iter().flat_map(budgets_of);
+    let all = std::iter::once((baseline.as_str(), "tokens")).chain(others);
+    all.map(|(arm, budget)| (arm.to_owned(), budget.to_owned())).collect()
+}
+
 /// Which of an arm's runs serve which comparison.
 fn plan_of(file: &StudyFile, arm: &str) -> ArmPlan {
     let budgets = file.budgets(arm);

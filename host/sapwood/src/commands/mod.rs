@@ -6,7 +6,9 @@ pub(crate) mod parity;
 pub(crate) mod plan;
 pub(crate) mod plugin;
 pub(crate) mod report;
+pub(crate) mod status;
 pub(crate) mod study;
+pub(crate) mod watch;
 
 use ::study::{BuildEngine, Lab, Source};
 

@@ -10,7 +10,7 @@ use super::open_study;
 use crate::args::{EngineArgs, EngineName, PlanArgs};
 use crate::device::DeviceName;
 use crate::failure::Failed;
-use crate::output::result_line;
+use crate::output::{duration, result_line};
 use crate::{Outcome, engines};
 
 pub(crate) fn plan(args: &PlanArgs) -> Outcome {
@@ -90,16 +90,6 @@ fn bytes(count: u64) -> String {
         () if count >= 1e9 => format!("{:.2} GB", count / 1e9),
         () if count >= 1e6 => format!("{:.1} MB", count / 1e6),
         () => format!("{:.0} kB", (count / 1e3).ceil()),
-    }
-}
-
-fn duration(seconds: f64) -> String {
-    let (minute, hour, day) = (60.0, 3600.0, 86_400.0);
-    match () {
-        () if seconds < 2.0 * minute => format!("{seconds:.0} s"),
-        () if seconds < 2.0 * hour => format!("{:.0} minutes", seconds / minute),
-        () if seconds < 2.0 * day => format!("{:.1} hours", seconds / hour),
-        () => format!("{:.1} days", seconds / day),
     }
 }
 

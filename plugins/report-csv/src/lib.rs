@@ -110,13 +110,25 @@ impl Tables {
 fn reopened(path: &Path, header: &[&str], first_step: u64) -> Result<csv::Writer<File>> {
     let kept = if first_step > 0 && path.exists() { rows_before(path, first_step)? } else { Vec::new() };
     let temporary: PathBuf = path.with_extension("csv.tmp");
-    let mut table = csv::Writer::from_path(&temporary)?;
+    let begun = begun(&temporary, header, &kept).and_then(|table| {
+        std::fs::rename(&temporary, path)?;
+        Ok(table)
+    });
+    if begun.is_err() {
+        // On a full disk what was written of it would take up the room that is missing.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    begun
+}
+
+/// A table with a header and these rows, on the disk.
+fn begun(path: &Path, header: &[&str], rows: &[csv::StringRecord]) -> Result<csv::Writer<File>> {
+    let mut table = csv::Writer::from_path(path)?;
     table.write_record(header)?;
-    for row in &kept {
+    for row in rows {
         table.write_record(row)?;
     }
     table.flush()?;
-    std::fs::rename(&temporary, path)?;
     Ok(table)
 }
 

@@ -221,7 +221,8 @@ mod tests {
         ] {
             assert!(seen.contains(words), "`{words}` is missing\n{seen}");
         }
-        assert!(screen(&progress(), 3, 110).contains("no evaluation yet"));
+        let nothing = StudyProgress { runs: vec![run("next", RunState::NotBegun, 0.0)], ..progress() };
+        assert!(screen(&nothing, 0, 110).contains("no evaluation yet"));
     }
 
     /// However small the window is made, and whatever is chosen in it.

@@ -65,6 +65,13 @@ fn status_tells_how_far_a_study_is() {
         said.starts_with("tiny: 4 runs, 3 finished, 1 begun; 100 % done, at work, about 0 s left"),
         "{said}"
     );
+    // A line that is being written at this moment is none yet.
+    for log in ["metrics.jsonl", "evals.jsonl"] {
+        let path = bench.path(&format!("out/runs/stack/compute/seed-2/{log}"));
+        let whole = fs::read_to_string(&path).expect("a log");
+        fs::write(&path, whole + "{\"step\":4").expect("a log may grow");
+    }
+    assert_eq!(bench.sapwood(&["status", "out"]).good(), said);
     let nothing = bench.sapwood(&["status", "nothing"]);
     assert!(nothing.code == Some(3) && nothing.stderr.contains("nothing"), "{}", nothing.said());
     // There is no terminal here: watching says what to do instead.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use trainer::folder::{RunFolder, read_json, read_json_lines};
+use trainer::folder::{RunFolder, read_json};
 use trainer::records::{EvaluationRecord, StepRecord};
 use trainer::{RunConfig, RunSummary};
 
@@ -131,11 +131,9 @@ fn of_run(run: &RunFolder, arm: &str, budget: &str, seed: u64) -> Result<RunProg
         return Ok(told);
     }
     told.state = RunState::Begun;
-    if run.evaluations_file().is_file() {
-        let evaluations: Vec<EvaluationRecord> = read_json_lines(&run.evaluations_file())?;
-        told.wall_seconds = evaluations.last().map_or(0.0, |last| last.wall_seconds);
-        told.curve = evaluations.iter().map(|at| (at.step.0, at.loss_nats_per_token)).collect();
-    }
+    let evaluations = evaluations(&run.evaluations_file());
+    told.wall_seconds = evaluations.last().map_or(0.0, |last| last.wall_seconds);
+    told.curve = evaluations.iter().map(|at| (at.step.0, at.loss_nats_per_token)).collect();
     if let Some(last) = last_step(&run.metrics_file()) {
         let Bound { config } = read_json(&run.run_file())?;
         told.share = share(&config, &last).min(1.0);
@@ -165,6 +163,12 @@ fn share(config: &RunConfig, last: &StepRecord) -> f64 {
         Some(budget) => last.flops.as_f64() / budget.as_f64().max(1.0),
         None => (last.step.0 + 1) as f64 / config.budget.reference_steps.max(1) as f64,
     }
+}
+
+/// All that can be read now: a line that is just being written is left for the next look, as is a log that is not there yet.
+fn evaluations(path: &Path) -> Vec<EvaluationRecord> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 /// The newest whole line; one that is being written is left for the next look.

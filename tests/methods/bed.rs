@@ -1,7 +1,7 @@
 //! A small GPT-2 that has trained for a while, grown by an initializer in a real run: how it stood right before, right
 //! after, and two updates later. What is asked of these stands beside this file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -186,6 +186,8 @@ impl Bed {
             folder,
             report: &|_| {},
             interrupt: &AtomicBool::new(false),
+            prefix: None,
+            forks: BTreeSet::new(),
         })?;
         Ok(())
     }

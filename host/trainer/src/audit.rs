@@ -82,6 +82,16 @@ impl PhaseStart {
         }
         Ok(audit)
     }
+
+    /// One hash of all tensors and their moments, as they were when they were looked at last.
+    pub(crate) fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        for (name, fingerprint) in &self.fingerprints {
+            let Fingerprint { weights, moments, .. } = fingerprint;
+            hash.update([name.as_str(), weights, moments].join(" "));
+        }
+        hexadecimal(hash)
+    }
 }
 
 impl PhaseStart {

@@ -26,8 +26,10 @@ use crate::audit::{PhaseStart, hexadecimal};
 use crate::costs::Costs;
 use crate::course::{Course, PlacedBlock};
 use crate::folder::{create_folder, read_json, storage, sync_folder_of, write_json, write_whole};
+use crate::run::SharedPrefix;
 use crate::schedule::RunningSchedule;
 use crate::tensor_file::{Pending, hash_of_file, read_tensors, write_tensors};
+use crate::trail::Trail;
 
 /// Version of the format.
 const FORMAT_VERSION: u32 = 3;
@@ -55,6 +57,10 @@ pub struct RunState {
     pub untold: Untold,
     /// Chained hash of the batches so far.
     pub batches_sha256: String,
+    /// Chained hash of all that the tensors have come from.
+    pub(crate) trail: Trail,
+    /// What it took over from another run.
+    pub shared: Option<SharedPrefix>,
     /// Lengths of the logs.
     pub logs: LogLengths,
     /// What the plugins saved, by file name.
@@ -112,6 +118,10 @@ struct StateFile {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     measured_untold: Vec<Measured>,
     batches_sha256: String,
+    #[serde(default)]
+    trail: Trail,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shared: Option<SharedPrefix>,
     logs: LogLengths,
     /// AdamW step counters, in the order of the model's tensors.
     updates: Vec<u64>,
@@ -231,11 +241,41 @@ impl StateFile {
             evaluation_untold: state.untold.evaluation,
             measured_untold: state.untold.measured.clone(),
             batches_sha256: state.batches_sha256.clone(),
+            trail: state.trail.clone(),
+            shared: state.shared.clone(),
             logs: state.logs,
             updates,
             plugin_state_versions: state.plugins.iter().map(|(name, s)| (name.clone(), s.version)).collect(),
             sha256,
         }
+    }
+
+    fn state(self, course: Course, folder: &Path) -> Result<RunState, TrainError> {
+        let mut plugins = BTreeMap::new();
+        for (name, version) in self.plugin_state_versions {
+            let path = folder.join(format!("plugins/{name}.bin"));
+            let bytes = fs::read(&path).map_err(storage("read", &path))?;
+            plugins.insert(name, Saved { version, bytes });
+        }
+        let loss = |(step, loss_nats_per_token)| LossPoint { step, loss_nats_per_token };
+        let evaluation =
+            |(step, tokens, loss_nats_per_token)| Evaluation { step, tokens, loss_nats_per_token };
+        Ok(RunState {
+            step: self.step,
+            decided: self.decided,
+            stopped: self.stopped,
+            course,
+            costs: self.costs,
+            phase_start: self.phase_start,
+            losses: self.losses.into_iter().map(loss).collect(),
+            evaluations: self.evaluations.into_iter().map(evaluation).collect(),
+            untold: Untold { evaluation: self.evaluation_untold, measured: self.measured_untold },
+            batches_sha256: self.batches_sha256,
+            trail: self.trail,
+            shared: self.shared,
+            logs: self.logs,
+            plugins,
+        })
     }
 
     fn course(&self, shape: &ModelShape) -> Option<Course> {
@@ -258,7 +298,7 @@ impl StateFile {
 }
 
 /// `None` = the whole stack.
-fn saved_entries(execution: &Execution) -> Option<Vec<Entry>> {
+pub(crate) fn saved_entries(execution: &Execution) -> Option<Vec<Entry>> {
     match execution {
         Execution::WholeStack => None,
         Execution::Entries(entries) => Some(entries.clone()),
@@ -270,6 +310,21 @@ fn saved_entries(execution: &Execution) -> Option<Vec<Entry>> {
 /// # Errors
 /// A file that is missing or damaged.
 pub fn load(folder: &Path, shape: &ModelShape) -> Result<(RunState, Snapshot), TrainError> {
+    let (file, course) = load_file(folder, shape)?;
+    let tensors = load_tensors(folder, &course.shape(shape), &course.layers(), &file.updates)?;
+    Ok((file.state(course, folder)?, tensors))
+}
+
+/// All of a checkpoint but its tensors, whose files are checked all the same.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_state(folder: &Path, shape: &ModelShape) -> Result<RunState, TrainError> {
+    let (file, course) = load_file(folder, shape)?;
+    file.state(course, folder)
+}
+
+fn load_file(folder: &Path, shape: &ModelShape) -> Result<(StateFile, Course), TrainError> {
     let path = folder.join("state.json");
     let file: StateFile = read_json(&path)?;
     let damaged = |reason: &str| TrainError::Damaged { path: path.clone(), reason: reason.into() };
@@ -283,32 +338,7 @@ pub fn load(folder: &Path, shape: &ModelShape) -> Result<(RunState, Snapshot), T
         check_hash(&folder.join(name), hash)?;
     }
     let course = file.course(shape).ok_or_else(|| damaged("names a tensor that the model does not have"))?;
-    let tensors = load_tensors(folder, &course.shape(shape), &course.layers(), &file.updates)?;
-    let mut plugins = BTreeMap::new();
-    for (name, &version) in &file.plugin_state_versions {
-        let path = folder.join(format!("plugins/{name}.bin"));
-        let bytes = fs::read(&path).map_err(storage("read", &path))?;
-        plugins.insert(name.clone(), Saved { version, bytes });
-    }
-    let losses = file.losses.iter();
-    let evaluations = file.evaluations.iter();
-    let state = RunState {
-        step: file.step,
-        decided: file.decided,
-        stopped: file.stopped,
-        course,
-        costs: file.costs,
-        phase_start: file.phase_start,
-        losses: losses.map(|&(step, loss_nats_per_token)| LossPoint { step, loss_nats_per_token }).collect(),
-        evaluations: evaluations
-            .map(|&(step, tokens, loss_nats_per_token)| Evaluation { step, tokens, loss_nats_per_token })
-            .collect(),
-        untold: Untold { evaluation: file.evaluation_untold, measured: file.measured_untold },
-        batches_sha256: file.batches_sha256,
-        logs: file.logs,
-        plugins,
-    };
-    Ok((state, tensors))
+    Ok((file, course))
 }
 
 /// The weights of a checkpoint alone, by their Hugging Face names.

@@ -80,6 +80,16 @@ pub enum TrainError {
         /// The coming step.
         step: Step,
     },
+    /// Begun as a copy of another run, it would have come to something else; it has to be trained from its own start.
+    #[error("before step {step} it is not what {run} was: {reason}")]
+    OtherPrefix {
+        /// The run that it was begun as a copy of.
+        run: String,
+        /// The coming step.
+        step: Step,
+        /// What differs, or is missing.
+        reason: String,
+    },
     /// The host broke its own promise.
     #[error("internal error: {0}")]
     Internal(String),
@@ -130,7 +140,7 @@ impl TrainError {
             }
             TrainError::NotFinite { .. } => ErrorClass::Numeric,
             TrainError::Interrupted { .. } => ErrorClass::Interrupted,
-            TrainError::Internal(_) => ErrorClass::Internal,
+            TrainError::OtherPrefix { .. } | TrainError::Internal(_) => ErrorClass::Internal,
         }
     }
 
@@ -157,6 +167,7 @@ impl TrainError {
                     .into()
             }
             TrainError::Interrupted { .. } => "run the same command again to go on".into(),
+            TrainError::OtherPrefix { .. } => "run it without a prefix of another run: `--no-sharing`".into(),
             TrainError::Internal(_) => "this is a mistake of sapwood; please report it with the log".into(),
         }
     }

@@ -1,13 +1,14 @@
 //! A run's folder, and how files get into it: whole or not at all.
 //!
 //! ```text
-//! run.json  metrics.jsonl  evals.jsonl  decisions.jsonl  checkpoints/STEP[-NAME]/  DONE | FAILED
+//! run.json  metrics.jsonl  evals.jsonl  decisions.jsonl  checkpoints/STEP[-NAME]/  forks/STEP/  DONE | FAILED
 //! ```
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use engine::Step;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -53,6 +54,16 @@ impl RunFolder {
     /// Checkpoints, one folder each.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
+    }
+
+    /// Checkpoints that other runs begin from, one folder each.
+    pub fn forks(&self) -> PathBuf {
+        self.path.join("forks")
+    }
+
+    /// The checkpoint before that step that other runs begin from.
+    pub fn fork(&self, step: Step) -> PathBuf {
+        self.forks().join(format!("{:08}", step.0))
     }
 
     /// Written last, by a run that is finished.

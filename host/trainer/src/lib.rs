@@ -21,7 +21,9 @@ mod rehearsal;
 mod run;
 mod schedule;
 mod tensor_file;
+mod trail;
 mod trial;
+mod turns;
 
 pub use binding::{BoundTo, MadeBy, RunFile};
 pub use config::{
@@ -32,6 +34,7 @@ pub use error::{ErrorClass, TrainError};
 pub use growth::{Initializers, change_optimizer};
 pub use initial::InitialModel;
 pub use rehearsal::{Rehearsal, RehearsedPhase, rehearse};
-pub use run::{Parts, RunSummary, run};
+pub use run::{Parts, Prefix, RunSummary, SharedPrefix, run};
 pub use schedule::{Schedule, ScheduleKind};
 pub use trial::{WantedBlock, Widening};
+pub use turns::Turns;

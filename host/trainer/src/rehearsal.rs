@@ -21,7 +21,9 @@ use crate::course::{Course, Rules, told_widths};
 use crate::growth::changes_tensors;
 use crate::run::{flops_left, progress, run_facts, step_fits};
 use crate::schedule::RunningSchedule;
+use crate::trail::StepKey;
 use crate::trial::WantedBlock;
+use crate::turns::Turns;
 use crate::{ConfigError, RunConfig, TrainError};
 
 /// What a run will do and cost, as far as its strategy can be foreseen.
@@ -38,6 +40,9 @@ pub struct Rehearsal {
     /// What it asks of its initializers.
     #[serde(skip)]
     pub wanted: BTreeSet<WantedBlock>,
+    /// Where what its steps do to tensors changes.
+    #[serde(skip)]
+    pub turns: Turns,
 }
 
 /// A span in which what trains does not change.
@@ -169,6 +174,8 @@ struct Rehearsing<'a> {
     phases: Vec<RehearsedPhase>,
     named_checkpoints: u64,
     wanted: BTreeSet<WantedBlock>,
+    step_key: StepKey,
+    turns: Turns,
 }
 
 impl<'a> Rehearsing<'a> {
@@ -180,6 +187,8 @@ impl<'a> Rehearsing<'a> {
             // One token stands for a batch: the script's losses do not depend on what is read.
             batch: TokenBatch::new(vec![0, 0], 1, 1),
             step_cost: StepCost::of(&config.model, &course),
+            step_key: StepKey::of(&course),
+            turns: Turns::default(),
             config,
             course,
             costs: Costs::default(),
@@ -218,6 +227,9 @@ impl<'a> Rehearsing<'a> {
         strategy.ask("before_step", |strategy| strategy.before_step(&context, &mut actions))?;
         let Boundary { course, taken, .. } = boundary;
         self.decided = true;
+        if taken.iter().any(looks_at_tensors) {
+            self.turns.look(self.step);
+        }
         match taken.iter().find_map(as_probe) {
             Some(probe) => self.decide_by_probe(strategy, rules, probe),
             None => self.settle(strategy, course, &taken),
@@ -283,7 +295,12 @@ impl<'a> Rehearsing<'a> {
         if let Some(phase) = self.phases.last_mut() {
             phase.ends_with_a_copy |= changes_tensors(taken);
         }
-        self.take_over(course)
+        self.take_over(course)?;
+        if changes_tensors(taken) {
+            // The real run's trail has the tensors themselves instead.
+            self.step_key = self.step_key.after(&(taken, &self.config.initializers));
+        }
+        Ok(())
     }
 
     fn evaluate_if_due(&mut self) -> Result<Option<Event>, TrainError> {
@@ -344,7 +361,9 @@ impl<'a> Rehearsing<'a> {
             || course.widths != self.course.widths;
         self.course = course;
         self.step_cost = StepCost::of(&self.config.model, &self.course);
+        self.step_key = StepKey::of(&self.course);
         if new_phase {
+            self.turns.look(self.step);
             follow(&mut self.engine, &self.course)?;
             self.begin_phase();
         }
@@ -384,6 +403,8 @@ impl<'a> Rehearsing<'a> {
             let message = format!("the budget is not spent after {MOST_STEPS} steps");
             return Err(ConfigError::new("budget", message, "choose a smaller budget").into());
         }
+        let rate = self.course.schedule.rate(self.step.0, progress(self.config, &self.costs));
+        self.turns.step(self.step, self.step_key.after(&rate.to_bits()));
         let plan = StepPlan::new(self.course.trainable.clone(), 1);
         self.engine.step(&self.batch, &plan)?;
         // The script's losses do not depend on the update's numbers.
@@ -403,9 +424,14 @@ impl<'a> Rehearsing<'a> {
 
     fn result(mut self) -> Rehearsal {
         self.phases.retain(|phase| phase.steps > 0);
-        let Rehearsing { step, costs, phases, named_checkpoints, wanted, .. } = self;
-        Rehearsal { steps: step, costs, phases, named_checkpoints, wanted }
+        let Rehearsing { step, costs, phases, named_checkpoints, wanted, turns, .. } = self;
+        Rehearsal { steps: step, costs, phases, named_checkpoints, wanted, turns }
     }
+}
+
+/// Whether a run has its tensors looked at or changed for that request, beside what begins a phase.
+fn looks_at_tensors(request: &Action) -> bool {
+    matches!(request, Action::Probe(_) | Action::Evaluate | Action::Checkpoint(_) | Action::Optimizer(_))
 }
 
 fn as_probe(request: &Action) -> Option<&Probe> {

@@ -4,7 +4,7 @@
 //! start, or go on from the newest checkpoint
 //! until the budget is spent or the strategy stops:
 //!     evaluate if it is due                     -> evals.jsonl, event
-//!     save if it is due                         -> checkpoints/
+//!     save if it is due                         -> checkpoints/, forks/
 //!     ask the strategy                          -> requests, decisions.jsonl
 //!     try out candidates, if it asks to         -> event, and it may ask again; all as before
 //!     carry the requests out                    -> receipt, event; rolled back if rejected
@@ -17,12 +17,13 @@
 
 mod decisions;
 mod phases;
+mod prefix;
 mod probing;
 mod saving;
 mod start;
 mod step;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use data::Corpus;
@@ -38,7 +39,11 @@ use crate::folder::{JsonLines, RunFolder, write_json};
 use crate::growth::Initializers;
 use crate::initial::InitialModel;
 use crate::records::StepRecord;
+use crate::trail::StepKey;
 use crate::{RunConfig, TrainError};
+
+use prefix::Ahead;
+pub use prefix::{Prefix, SharedPrefix};
 
 /// Most training losses and evaluations that a strategy is shown.
 const RECENT: usize = 1024;
@@ -63,6 +68,10 @@ pub struct Parts<'a> {
     pub report: &'a (dyn Fn(RunEvent) + Sync),
     /// Set when the run is to save and stop.
     pub interrupt: &'a AtomicBool,
+    /// What it begins as a copy of, where it has no checkpoint of its own yet.
+    pub prefix: Option<Prefix>,
+    /// Steps before which it is saved for other runs that begin as its copies.
+    pub forks: BTreeSet<Step>,
 }
 
 /// What a finished run came to; also the content of `DONE`.
@@ -82,6 +91,9 @@ pub struct RunSummary {
     pub peak_memory_bytes: Option<u64>,
     /// Most device memory held, in bytes.
     pub device_memory_peak_bytes: Option<u64>,
+    /// What it took over from another run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<SharedPrefix>,
 }
 
 /// Trains one run to its end, going on from its newest checkpoint if it has one.
@@ -152,6 +164,9 @@ struct Run<'a> {
     measure: Option<Measure>,
     state: RunState,
     step_cost: StepCost,
+    step_key: StepKey,
+    /// The other run that it is still a copy of.
+    ahead: Option<Ahead>,
     blocks_view: Vec<plugin_host::api::Block>,
     logs: Logs,
     validation: Vec<TokenBatch>,
@@ -207,8 +222,12 @@ impl Run<'_> {
             if self.evaluation_is_due() {
                 self.evaluate()?;
             }
+            if self.fork_is_due() {
+                self.save_for_others()?;
+            }
+            self.leave_prefix()?;
             if self.parts.interrupt.load(Ordering::Relaxed) {
-                self.save(None)?;
+                self.save_unless_ahead()?;
                 return Err(TrainError::Interrupted { step: self.state.step });
             }
             if self.checkpoint_is_due() {
@@ -248,6 +267,7 @@ impl Run<'_> {
             stopped: self.state.stopped.clone(),
             peak_memory_bytes: peak_memory_bytes(),
             device_memory_peak_bytes: self.parts.engine.info().device_memory_peak_bytes,
+            shared: self.state.shared.clone(),
         };
         write_json(&self.parts.folder.done_file(), &summary)?;
         (self.parts.report)(RunEvent::RunFinished {

@@ -13,6 +13,7 @@ use crate::course::Course;
 use crate::growth::{self, Gardener, Grown, Looks};
 use crate::looking::{seen, without_gradient};
 use crate::records::Decision;
+use crate::trail::StepKey;
 
 impl Run<'_> {
     /// Asks the strategy, and carries out what it requests.
@@ -93,7 +94,7 @@ impl Run<'_> {
 
     /// The state of the coming step is whole: it is saved, then the fault goes up.
     fn saved_before<T>(&mut self, fault: TrainError) -> Result<T, TrainError> {
-        if let Err(second) = self.save(None) {
+        if let Err(second) = self.save_unless_ahead() {
             tracing::warn!(run = self.name, "the run could not be saved after a fault: {second}");
         }
         Err(fault)
@@ -177,12 +178,24 @@ impl Run<'_> {
         self.state.course = course;
         self.blocks_view = self.state.course.view();
         self.step_cost = StepCost::of(&self.parts.config.model, &self.state.course);
+        self.step_key = StepKey::of(&self.state.course);
         if new_phase {
             self.begin_phase()?;
         } else if rules_alone {
             self.look_again_after_rules()?;
         }
+        self.leave_trail(&requests, new_phase);
         self.do_errands(requests)
+    }
+
+    /// What requests did to tensors becomes part of the run's trail.
+    fn leave_trail(&mut self, requests: &[Action], new_phase: bool) {
+        let RunState { trail, phase_start, .. } = &mut self.state;
+        match phase_start {
+            _ if !growth::changes_tensors(requests) => {}
+            Some(start) if new_phase => trail.add_tensors(&start.sha256()),
+            _ => trail.add_rules(requests),
+        }
     }
 
     /// Requests that concern tensors. On any error the engine is what it was before.
@@ -191,6 +204,7 @@ impl Run<'_> {
             return Ok(Verdict::Kept);
         }
         let edits = growth::edits_stack(requests);
+        self.need_tensors()?;
         let before = Snapshot::take(&*self.parts.engine, &self.parts.config.model)?;
         let changed = self.change_and_judge(course, requests, &before, edits);
         if !matches!(changed, Ok(Verdict::Kept)) {
@@ -262,7 +276,10 @@ impl Run<'_> {
         for request in requests {
             match request {
                 Action::Metric { key, value } => self.report_metric(key, value),
-                Action::Evaluate => self.evaluate()?,
+                Action::Evaluate => {
+                    self.need_tensors()?;
+                    self.evaluate()?;
+                }
                 Action::Stop(reason) => {
                     let step = self.state.step;
                     self.logs.decisions.add(&Decision::Stopped { step, reason: reason.clone() })?;

@@ -18,6 +18,7 @@ impl Run<'_> {
     }
 
     pub(super) fn begin_phase(&mut self) -> Result<(), TrainError> {
+        self.need_tensors()?;
         let shape = &self.shape();
         let RunState { course, step, costs, .. } = &mut self.state;
         let engine = &*self.parts.engine;
@@ -45,6 +46,7 @@ impl Run<'_> {
     /// An AdamW rule may change what is frozen in the middle of a phase: it has to be intact up to there, and is
     /// looked at again from there on.
     pub(super) fn audit_before_rules(&mut self) -> Result<(), TrainError> {
+        self.need_tensors()?;
         let Some(start) = &self.state.phase_start else { return Ok(()) };
         let (engine, shape) = (&*self.parts.engine, &self.state.course.shape(&self.parts.config.model));
         let seconds = &mut self.state.costs.wall.growth_seconds;
@@ -60,6 +62,7 @@ impl Run<'_> {
     }
 
     pub(super) fn end_phase(&mut self) -> Result<(), TrainError> {
+        self.need_tensors()?;
         let Some(start) = self.state.phase_start.take() else { return Ok(()) };
         let (engine, shape, step) =
             (&*self.parts.engine, &self.state.course.shape(&self.parts.config.model), self.state.step);

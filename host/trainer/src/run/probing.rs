@@ -19,6 +19,7 @@ impl Run<'_> {
     /// An initializer or the engine fails, or the run is interrupted; the state is then what it was, too.
     pub(super) fn probe(&mut self, probe: &Probe) -> Result<Probed, TrainError> {
         self.read_outcomes(Wait::ForAll)?;
+        self.need_tensors()?;
         let before = Snapshot::take(&*self.parts.engine, &self.parts.config.model)?;
         let initializers = self.saved_initializers()?;
         let mut losses = Vec::new();

@@ -1,6 +1,7 @@
 //! What is looked at and written down between steps: evaluations and checkpoints.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use engine::{Engine, Execution, TokenBatch, Wait};
 use plugin_host::api::{Evaluation, RunEvent};
@@ -10,6 +11,7 @@ use super::start::initializer_state;
 use super::{Parts, RECENT, Run, SavedPlugins};
 use crate::checkpoint::{self, RunState};
 use crate::costs::timed;
+use crate::folder::create_folder;
 use crate::records::EvaluationRecord;
 use crate::{TrainError, growth};
 
@@ -23,11 +25,10 @@ impl Run<'_> {
 
     pub(super) fn evaluate(&mut self) -> Result<(), TrainError> {
         self.read_outcomes(Wait::ForAll)?;
-        let engine = &mut *self.parts.engine;
-        let (batches, execution) = (&self.validation, self.state.course.execution_of_model());
-        let seconds = &mut self.state.costs.wall.evaluation_seconds;
-        let losses = timed(seconds, || losses_of(engine, batches, &execution))?;
-        let loss = growth::mean(&losses);
+        let loss = match self.evaluated_ahead()? {
+            Some(loss) => loss,
+            None => self.validation_loss()?,
+        };
         let RunState { step, costs, course, .. } = &self.state;
         if !loss.is_finite() {
             return Err(TrainError::NotFinite { what: "validation loss", step: *step, value: loss });
@@ -56,13 +57,53 @@ impl Run<'_> {
         Ok(())
     }
 
+    fn validation_loss(&mut self) -> Result<f64, TrainError> {
+        let engine = &mut *self.parts.engine;
+        let (batches, execution) = (&self.validation, self.state.course.execution_of_model());
+        let seconds = &mut self.state.costs.wall.evaluation_seconds;
+        let losses = timed(seconds, || losses_of(engine, batches, &execution))?;
+        Ok(growth::mean(&losses))
+    }
+
     pub(super) fn checkpoint_is_due(&self) -> bool {
         let step = self.state.step.0;
         step > 0 && step.is_multiple_of(self.parts.config.checkpoints.every_steps) && !self.state.decided
+            // Until then going on is to begin as a copy again.
+            && self.ahead.is_none()
+    }
+
+    pub(super) fn fork_is_due(&self) -> bool {
+        let step = self.state.step;
+        step.0 > 0
+            && !self.state.decided
+            && self.parts.forks.contains(&step)
+            && !self.parts.folder.fork(step).exists()
+    }
+
+    /// Saves for other runs that begin as copies of this one.
+    pub(super) fn save_for_others(&mut self) -> Result<(), TrainError> {
+        let forks = self.parts.folder.forks();
+        create_folder(&forks)?;
+        let name = format!("{:08}", self.state.step.0);
+        self.save_into(&forks, &name)
+    }
+
+    /// Saves, unless the run is still another's copy: then nothing is lost with it.
+    pub(super) fn save_unless_ahead(&mut self) -> Result<(), TrainError> {
+        if self.ahead.is_some() { Ok(()) } else { self.save(None) }
     }
 
     /// Saves under the step's number, and a name where it is to be kept.
     pub(super) fn save(&mut self, name: Option<&str>) -> Result<(), TrainError> {
+        let number = format!("{:08}", self.state.step.0);
+        let name = name.map_or(number.clone(), |name| format!("{number}-{name}"));
+        let checkpoints = self.parts.folder.checkpoints();
+        self.save_into(&checkpoints, &name)?;
+        checkpoint::prune(&checkpoints, self.parts.config.checkpoints.keep)
+    }
+
+    fn save_into(&mut self, folder: &Path, name: &str) -> Result<(), TrainError> {
+        self.need_tensors()?;
         self.read_outcomes(Wait::ForAll)?;
         self.state.logs = self.logs.sync()?;
         let (untold, spent_flops) = (self.state.untold.clone(), self.state.costs.spent_flops());
@@ -78,16 +119,9 @@ impl Run<'_> {
             _ => self.state.plugins = self.saved_plugins()?,
         }
         self.enter_plugin_times();
-        let config = self.parts.config;
-        let checkpoints = self.parts.folder.checkpoints();
-        let (engine, state) = (&*self.parts.engine, &self.state);
+        let (engine, state, shape) = (&*self.parts.engine, &self.state, &self.parts.config.model);
         let mut seconds = 0.0;
-        timed(&mut seconds, || {
-            let number = format!("{:08}", state.step.0);
-            let name = name.map_or(number.clone(), |name| format!("{number}-{name}"));
-            checkpoint::save(&checkpoints, &name, &config.model, state, engine)?;
-            checkpoint::prune(&checkpoints, config.checkpoints.keep)
-        })?;
+        timed(&mut seconds, || checkpoint::save(folder, name, shape, state, engine))?;
         self.state.costs.set_spent_flops(spent_flops);
         self.state.costs.wall.checkpoint_seconds += seconds;
         self.state.untold = untold;

@@ -7,7 +7,7 @@ use plugin_host::Loaded;
 use plugin_host::api::{GrowthStrategy, Plan, RunEvent};
 use sha2::{Digest, Sha256};
 
-use super::{Logs, Parts, Run, SavedPlugins};
+use super::{Ahead, Logs, Parts, Run, SavedPlugins};
 use crate::audit::hexadecimal;
 use crate::binding::RunFile;
 use crate::checkpoint::{self, LogLengths, RunState, Untold};
@@ -17,6 +17,7 @@ use crate::folder::{RunFolder, create_folder};
 use crate::growth::Initializers;
 use crate::records::Decision;
 use crate::schedule::RunningSchedule;
+use crate::trail::{StepKey, Trail};
 use crate::{RunConfig, TrainError};
 
 impl<'a> Run<'a> {
@@ -37,6 +38,9 @@ impl<'a> Run<'a> {
         create_folder(&parts.folder.checkpoints())?;
         let found = newest_checkpoint(parts.folder, config)?;
         let resumed = found.is_some();
+        // What is measured in a step is not written down whole: such a run has to take its steps itself.
+        let prefix = parts.prefix.take().filter(|_| !resumed && plan.measure.is_none());
+        let ahead = prefix.map(|prefix| Ahead::open(prefix, config)).transpose()?.flatten();
         let state = match found {
             Some((state, tensors)) => {
                 tensors.restore(&mut *parts.engine)?;
@@ -44,7 +48,8 @@ impl<'a> Run<'a> {
                 state
             }
             None => {
-                let state = fresh_state(config, &plan);
+                let trail = Trail::start(config, &info, &data.sha256, parts.initial.sha256());
+                let state = fresh_state(config, &plan, trail);
                 parts.initial.fill_in(&mut *parts.engine, plan.initial_depth, state.course.widths)?;
                 state
             }
@@ -52,6 +57,8 @@ impl<'a> Run<'a> {
         let mut run = Run {
             name: config.name(),
             step_cost: StepCost::of(shape, &state.course),
+            step_key: StepKey::of(&state.course),
+            ahead,
             blocks_view: state.course.view(),
             logs: Logs::open(parts.folder, state.logs)?,
             unread: VecDeque::new(),
@@ -129,7 +136,7 @@ pub(super) fn initializer_state(slot: &str) -> String {
     format!("initializer-{slot}")
 }
 
-fn fresh_state(config: &RunConfig, plan: &Plan) -> RunState {
+fn fresh_state(config: &RunConfig, plan: &Plan, trail: Trail) -> RunState {
     RunState {
         step: Step(0),
         decided: false,
@@ -147,6 +154,8 @@ fn fresh_state(config: &RunConfig, plan: &Plan) -> RunState {
         evaluations: Vec::new(),
         untold: Untold::default(),
         batches_sha256: hexadecimal(Sha256::new()),
+        trail,
+        shared: None,
         logs: LogLengths::default(),
         plugins: BTreeMap::new(),
     }

@@ -53,11 +53,15 @@ pub(super) fn prepared(
 
 impl Run<'_> {
     pub(super) fn step(&mut self) -> Result<(), TrainError> {
+        if self.ahead.is_some() {
+            return self.step_ahead();
+        }
         let state = &mut self.state;
         let statistics = measured::wanted(self.measure, state.step);
         let prepared = prepared(&self.parts, &mut state.course, state.step, &mut state.costs, statistics)?;
         let Prepared { batch, rows, plan, update } = prepared;
         state.batches_sha256 = chained(&state.batches_sha256, rows.as_ref().unwrap_or(&batch));
+        state.trail.add_step(self.step_key, update.rate);
         let engine = &mut *self.parts.engine;
         timed(&mut state.costs.wall.training_seconds, || {
             engine.step(&batch, &plan)?;
@@ -100,7 +104,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn report_step(&mut self, record: StepRecord) {
+    pub(super) fn report_step(&mut self, record: StepRecord) {
         let tokens_per_second = self.speedometer.passed(self.step_cost.tokens);
         (self.parts.report)(RunEvent::Step {
             run: self.name.clone(),
@@ -132,7 +136,7 @@ fn adamw(config: &RunConfig, rate: f64, rate_factors: BTreeMap<TensorId, f64>) -
     }
 }
 
-fn check_finite(step: Step, loss: f64, gradient_norm: f64) -> Result<(), TrainError> {
+pub(super) fn check_finite(step: Step, loss: f64, gradient_norm: f64) -> Result<(), TrainError> {
     let numbers = [("loss", loss), ("gradient norm", gradient_norm)];
     match numbers.into_iter().find(|(_, value)| !value.is_finite()) {
         Some((what, value)) => Err(TrainError::NotFinite { what, step, value }),

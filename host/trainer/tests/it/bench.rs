@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use data::{Corpus, DataConfig, Needs, Order};
-use engine::{Engine, ModelShape, Recompute, ScriptedEngine, Weights};
+use engine::{Engine, ModelShape, Recompute, ScriptedEngine, Step, Weights};
 use plugin_host::api::{
     self, Actions, Claim, Event, GrowthStrategy, InitContext, Kind, LayerInitializer, MomentsRule, Plan,
     RunEvent, RunFacts, Saved, StepContext, TensorMut,
@@ -15,7 +15,7 @@ use plugin_host::{Choice, Isolation, Loaded};
 use trainer::folder::{RunFolder, read_json_lines};
 use trainer::records::{Decision, EvaluationRecord, StepRecord};
 use trainer::{
-    Audit, Budget, Checkpoints, Evaluation, InitialModel, InitialModelConfig, Optimizer, Parts, RunConfig,
+    Audit, Budget, Checkpoints, Evaluation, InitialModel, InitialModelConfig, Optimizer, Parts, Prefix, RunConfig,
     RunSummary, Schedule, ScheduleKind, TrainError, Training,
 };
 
@@ -110,6 +110,8 @@ pub(crate) struct Bench {
     pub(crate) config: RunConfig,
     pub(crate) corpus: Corpus,
     pub(crate) events: Mutex<Vec<RunEvent>>,
+    pub(crate) prefix: Option<Prefix>,
+    pub(crate) forks: BTreeSet<Step>,
 }
 
 impl Bench {
@@ -120,7 +122,8 @@ impl Bench {
         let config = config();
         let needs = Needs { context: config.model.context, vocabulary: config.model.vocabulary };
         let corpus = data::open(&config.data, temporary.path(), needs).expect("good data");
-        Bench { temporary, config, corpus, events: Mutex::default() }
+        let (prefix, forks) = (None, BTreeSet::new());
+        Bench { temporary, config, corpus, events: Mutex::default(), prefix, forks }
     }
 
     pub(crate) fn folder(&self) -> RunFolder {
@@ -165,6 +168,8 @@ impl Bench {
             folder: &self.folder(),
             report: &|event| self.events.lock().expect("no test panics while holding it").push(event),
             interrupt,
+            prefix: self.prefix.clone(),
+            forks: self.forks.clone(),
         })
     }
 

@@ -8,6 +8,8 @@ mod faults;
 mod fuzz;
 /// Growth, freezing, rejection, and what the decision log says of them.
 mod growth;
+/// Beginning as a copy of another run.
+mod prefix;
 /// Gates, rates, batches, orders and probes: what a strategy asks for beyond growth and freezing.
 mod requests;
 /// Going on from a checkpoint, as if nothing had happened.

@@ -40,7 +40,7 @@ fn growing(stop: Option<(u64, &'static AtomicBool)>) -> Told {
 }
 
 /// Everything that a finished run leaves behind and that does not depend on the clock; tensors as hashes.
-fn result(bench: &Bench) -> (String, u64, u64, String) {
+pub(crate) fn result(bench: &Bench) -> (String, u64, u64, String) {
     let newest = checkpoint::list(&bench.folder().checkpoints()).expect("a folder")[0].clone();
     let read = |name: &str| {
         let mut hash = DefaultHasher::new();

@@ -1,0 +1,184 @@
+//! Beginning as a copy of another run that has the first steps in common: nothing is computed twice.
+//!
+//! The strategy is asked before every step as always, with the other run's losses. Tensors are taken from the other's
+//! checkpoints (`forks/STEP`) wherever they are looked at or changed. Each of these holds the other's trail, and that has
+//! to be this run's: then all that the tensors have come from is the same, and so are they.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use engine::{Flops, Step};
+use plugin_host::api::LossPoint;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::saving::push_recent;
+use super::step::check_finite;
+use super::{Run, progress};
+use crate::checkpoint::{self, RunState};
+use crate::folder::{RunFolder, storage};
+use crate::records::{EvaluationRecord, StepRecord};
+use crate::{RunConfig, TrainError};
+
+/// What a run begins as a copy of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// The other run's name.
+    pub run: String,
+    /// Its folder, with a checkpoint below `forks` for every step before which this run looks at tensors.
+    pub folder: RunFolder,
+    /// The first step that is this run's own.
+    pub until: Step,
+}
+
+/// What a run took over from another one; it is charged with it as if it had trained it itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SharedPrefix {
+    /// The other run's name.
+    pub run: String,
+    /// Steps.
+    pub steps: Step,
+    /// Exact FLOPs.
+    pub flops: Flops,
+    /// Training seconds, as the other run measured them.
+    pub training_seconds: f64,
+}
+
+/// The other run's first steps, as it has written them down.
+pub(super) struct Ahead {
+    prefix: Prefix,
+    steps: BTreeMap<Step, StepRecord>,
+    /// The first before each step.
+    evaluations: BTreeMap<Step, EvaluationRecord>,
+    /// The step before which the engine's tensors are this run's.
+    tensors_before: Option<Step>,
+}
+
+impl Ahead {
+    /// Reads what the other run has written; `None` where there is no checkpoint to end at.
+    pub(super) fn open(prefix: Prefix, config: &RunConfig) -> Result<Option<Ahead>, TrainError> {
+        let fork = prefix.folder.fork(prefix.until);
+        if !fork.is_dir() {
+            return Ok(None);
+        }
+        let logs = checkpoint::load_state(&fork, &config.model)?.logs;
+        let mut evaluations = BTreeMap::new();
+        for record in lines(&prefix.folder.evaluations_file(), logs.evaluations)? {
+            let record: EvaluationRecord = record;
+            evaluations.entry(record.step).or_insert(record);
+        }
+        let steps: Vec<StepRecord> = lines(&prefix.folder.metrics_file(), logs.metrics)?;
+        let steps = steps.into_iter().map(|record| (record.step, record)).collect();
+        // The initial model is the engine's already.
+        Ok(Some(Ahead { prefix, steps, evaluations, tensors_before: Some(Step(0)) }))
+    }
+
+    fn differs(&self, step: Step, reason: &str) -> TrainError {
+        TrainError::OtherPrefix { run: self.prefix.run.clone(), step, reason: reason.into() }
+    }
+}
+
+/// The lines of a log's first `length` bytes; what the other run has added since is not of the prefix.
+fn lines<T: DeserializeOwned>(path: &Path, length: u64) -> Result<Vec<T>, TrainError> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(length).read_to_string(&mut text));
+    read.map_err(storage("read", path))?;
+    let parsed = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
+    parsed.map_err(|error| TrainError::Damaged {
+        path: path.to_path_buf(),
+        reason: format!("cannot be read: {error}"),
+    })
+}
+
+impl Run<'_> {
+    /// Makes the engine's tensors those before the coming step.
+    pub(super) fn need_tensors(&mut self) -> Result<(), TrainError> {
+        let step = self.state.step;
+        let Some(ahead) = self.ahead.as_mut().filter(|ahead| ahead.tensors_before != Some(step)) else {
+            return Ok(());
+        };
+        let fork = ahead.prefix.folder.fork(step);
+        if !fork.is_dir() {
+            return Err(ahead.differs(step, "it looks at its tensors here, and the other run has kept none"));
+        }
+        let (theirs, tensors) = checkpoint::load(&fork, &self.parts.config.model)?;
+        if !self.state.trail.is_known() || theirs.trail != self.state.trail {
+            return Err(ahead.differs(step, "their trails differ"));
+        }
+        tensors.restore(&mut *self.parts.engine)?;
+        ahead.tensors_before = Some(step);
+        take_times(&mut self.state, &theirs);
+        self.state.batches_sha256 = theirs.batches_sha256;
+        Ok(())
+    }
+
+    /// Goes on by itself where the prefix is over.
+    pub(super) fn leave_prefix(&mut self) -> Result<(), TrainError> {
+        let step = self.state.step;
+        if !self.ahead.as_ref().is_some_and(|ahead| ahead.prefix.until == step) {
+            return Ok(());
+        }
+        self.need_tensors()?;
+        let Some(ahead) = self.ahead.take() else { return Ok(()) };
+        let costs = &self.state.costs;
+        self.state.shared = Some(SharedPrefix {
+            run: ahead.prefix.run,
+            steps: step,
+            flops: costs.flops.total(),
+            training_seconds: costs.wall.training_seconds,
+        });
+        // Now, so that the other run need not keep its own any longer.
+        self.save(None)
+    }
+
+    /// The other run's evaluation before the coming step, where the engine's tensors are of another one.
+    pub(super) fn evaluated_ahead(&mut self) -> Result<Option<f64>, TrainError> {
+        let step = self.state.step;
+        let Some(ahead) = self.ahead.as_ref().filter(|ahead| ahead.tensors_before != Some(step)) else {
+            return Ok(None);
+        };
+        let record = ahead.evaluations.get(&step).ok_or_else(|| ahead.differs(step, "it is evaluated here"))?;
+        self.state.batches_sha256.clone_from(&record.batches_sha256);
+        self.state.costs.wall.training_seconds = record.wall_seconds;
+        Ok(Some(record.loss_nats_per_token))
+    }
+
+    /// Takes the coming step over from the other run.
+    pub(super) fn step_ahead(&mut self) -> Result<(), TrainError> {
+        let (step, state) = (self.state.step, &mut self.state);
+        let Some(ahead) = &mut self.ahead else { return Ok(()) };
+        let theirs = ahead.steps.get(&step).ok_or_else(|| ahead.differs(step, "it takes this step"))?;
+        let progress = progress(self.parts.config, &state.costs);
+        let learning_rate = state.course.schedule.rate(step.0, progress);
+        state.trail.add_step(self.step_key, learning_rate);
+        state.costs.add_step(&self.step_cost);
+        let record = StepRecord {
+            step,
+            tokens: state.costs.tokens,
+            flops: state.costs.flops.total(),
+            loss_nats_per_token: theirs.loss_nats_per_token,
+            gradient_norm: theirs.gradient_norm,
+            learning_rate,
+            depth: state.course.depth(),
+            phase: state.course.phase.clone(),
+        };
+        ahead.tensors_before = None;
+        state.step = step.next();
+        state.decided = false;
+        check_finite(step, record.loss_nats_per_token, record.gradient_norm)?;
+        self.logs.metrics.add(&record)?;
+        let point = LossPoint { step: step.0, loss_nats_per_token: record.loss_nats_per_token };
+        push_recent(&mut self.state.losses, point);
+        self.report_step(record);
+        Ok(())
+    }
+}
+
+/// Times are the other run's, as the work was; but a run's calls of its plugins are its own.
+fn take_times(state: &mut RunState, theirs: &RunState) {
+    let own = std::mem::replace(&mut state.costs.wall, theirs.costs.wall.clone());
+    state.costs.wall.plugin_seconds = own.plugin_seconds;
+    state.costs.wall.plugins = own.plugins;
+}

@@ -1,0 +1,196 @@
+//! Two runs that have their first steps in common: the second begins as a copy of the first.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use engine::{Fault, FaultKind, ScriptedEngine, Step};
+use plugin_host::api::{Claim, Error, Measure, OptimizerChange, OptimizerRule, Train, Which};
+use trainer::{Prefix, TrainError};
+
+use crate::bench::{Bench, Filling, Told, grow};
+use crate::resume::result;
+
+/// Grows before steps 6 and 12, asks for an evaluation before step 9, and from step `turn` on trains the newest block alone.
+/// Its phases are called `name`.
+fn growing(name: &'static str, turn: u64) -> Told {
+    Told::to(move |context, actions| {
+        if context.step == 6 || context.step == 12 {
+            let new = grow(context, actions)?;
+            actions.phase(&format!("{name} after {}", context.step))?;
+            actions.train(Train::with_shared(new))?;
+        }
+        if context.step == 9 {
+            actions.evaluate()?;
+        }
+        if context.step == turn {
+            let newest = context.blocks.last().ok_or_else(|| Error::new("there is no block"))?;
+            actions.train(Train::blocks_only(vec![newest.id]))?;
+        }
+        Ok(())
+    })
+}
+
+/// What `strategy` comes to without another run.
+fn alone(strategy: Told) -> Bench {
+    let bench = Bench::new();
+    bench.run(strategy).expect("a good run");
+    bench
+}
+
+/// A run that saves for others before these steps.
+fn leading(forks: &[u64]) -> Bench {
+    let mut bench = Bench::new();
+    bench.forks = forks.iter().copied().map(Step).collect();
+    bench.run(growing("leading", 100)).expect("a good run");
+    bench
+}
+
+/// A workbench whose run begins as a copy of that one.
+fn copying(leading: &Bench, until: u64) -> Bench {
+    let mut bench = Bench::new();
+    bench.prefix = Some(Prefix { run: "leading".into(), folder: leading.folder(), until: Step(until) });
+    bench
+}
+
+#[test]
+fn a_copy_comes_to_the_same_bits_as_a_run_by_itself() {
+    let leading = leading(&[3, 6, 9, 10, 12, 15]);
+    assert!(result(&leading) == result(&alone(growing("leading", 100))), "saving for others is no part of a run");
+    // Before the first growth, between the two and after both.
+    for turn in [3, 10, 15] {
+        let wanted = alone(growing("copy", turn));
+        let copy = copying(&leading, turn);
+        let summary = copy.run(growing("copy", turn)).expect("a good run");
+        assert!(result(&copy) == result(&wanted), "turned at {turn}: another end");
+        let shared = summary.shared.expect("it shares");
+        assert_eq!((shared.run.as_str(), shared.steps), ("leading", Step(turn)));
+        let flops = leading.steps()[turn as usize - 1].flops;
+        assert_eq!(shared.flops, flops);
+    }
+}
+
+#[test]
+fn a_copy_takes_no_step_that_is_shared() {
+    let leading = leading(&[6, 9, 10]);
+    let copy = copying(&leading, 10);
+    // Of its 20 steps ten are left, and each growth is looked at with one more.
+    let run = |bench: &Bench| {
+        let fault = Fault { at: Step(12), kind: FaultKind::Device };
+        let engine = Box::new(ScriptedEngine::failing(&bench.config.model, fault));
+        let filling = Filling(|first| first, Claim::None);
+        bench.run_with(growing("copy", 10), filling, engine, &AtomicBool::new(false))
+    };
+    run(&copy).expect("twelve steps are enough");
+    run(&Bench::new()).expect_err("by itself they are not");
+}
+
+#[test]
+fn a_copy_of_a_copy_needs_what_is_shared_with_both() {
+    let leading = leading(&[6, 9, 10]);
+    let mut second = copying(&leading, 10);
+    second.forks = BTreeSet::from([6, 9, 12, 13].map(Step));
+    second.run(growing("second", 10)).expect("a good run");
+    let third = || {
+        let mut strategy = growing("third", 10);
+        let decide = strategy.decide;
+        strategy.decide = Box::new(move |context, actions| {
+            decide(context, actions)?;
+            let all = context.blocks.iter().map(|block| block.id).collect();
+            if context.step == 13 { actions.train(Train::with_shared(all)) } else { Ok(()) }
+        });
+        strategy
+    };
+    let mut copy = copying(&second, 13);
+    copy.prefix.as_mut().expect("it copies").folder = second.folder();
+    // The phase that began before step 10 is looked at there, which the second run did not save for.
+    let missing = copy.run(third()).expect_err("there is nothing to look at");
+    assert!(matches!(&missing, TrainError::OtherPrefix { step: Step(10), .. }), "{missing}");
+    copy.prefix = None;
+    copy.run(third()).expect("a run by itself in the same folder");
+    let wanted = alone(third());
+    assert!(result(&copy) == result(&wanted), "what it had begun as a copy is left behind");
+
+    second = copying(&leading, 10);
+    second.forks = BTreeSet::from([6, 9, 10, 12, 13].map(Step));
+    second.run(growing("second", 10)).expect("a good run");
+    let copy = copying(&second, 13);
+    copy.run(third()).expect("a good run");
+    assert!(result(&copy) == result(&wanted), "another end");
+}
+
+#[test]
+fn what_was_not_the_same_after_all_is_noticed() {
+    let leading = leading(&[6, 9, 12, 15]);
+    let filling = |first: f32| first + 1.0;
+    let cases: [(&str, Told, fn(f32) -> f32, u64); 3] = [
+        ("trains less from step 3 on", growing("copy", 3), |first| first, 3),
+        ("fills new blocks in with something else", growing("copy", 15), filling, 9),
+        ("changes AdamW's state", forgetting_moments(7), |first| first, 7),
+    ];
+    for (name, strategy, filling, noticed) in cases {
+        let copy = copying(&leading, 15);
+        let ran =
+            copy.run_with(strategy, Filling(filling, Claim::None), copy.scripted(), &AtomicBool::new(false));
+        let error = ran.expect_err(name);
+        assert!(matches!(&error, TrainError::OtherPrefix { step, .. } if step.0 == noticed), "{name}: {error}");
+    }
+    let mut copy = copying(&leading, 15);
+    copy.config.optimizer.weight_decay = 0.2;
+    let error = copy.run(growing("copy", 15)).expect_err("another optimizer");
+    assert!(matches!(&error, TrainError::OtherPrefix { step: Step(6), .. }), "{error}");
+}
+
+fn forgetting_moments(at: u64) -> Told {
+    let growing = growing("copy", 15).decide;
+    Told::to(move |context, actions| {
+        if context.step == at {
+            actions.optimizer(OptimizerRule { which: Which::All, change: OptimizerChange::Reset })?;
+        }
+        growing(context, actions)
+    })
+}
+
+#[test]
+fn a_copy_goes_on_wherever_it_was_interrupted() {
+    let leading = leading(&[6, 9, 10]);
+    let wanted = alone(growing("copy", 10));
+    for stop in [0, 4, 6, 9, 10, 11, 17] {
+        let copy = copying(&leading, 10);
+        let interrupt: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
+        let mut strategy = growing("copy", 10);
+        let decide = strategy.decide;
+        strategy.decide = Box::new(move |context, actions| {
+            if context.step == stop {
+                interrupt.store(true, Ordering::Relaxed);
+            }
+            decide(context, actions)
+        });
+        let filling = Filling(|first| first, Claim::None);
+        let stopped = copy.run_with(strategy, filling, copy.scripted(), interrupt);
+        assert!(matches!(stopped, Err(TrainError::Interrupted { .. })), "{stop}: {stopped:?}");
+        copy.run(growing("copy", 10)).expect("the rest of the run");
+        assert!(result(&copy) == result(&wanted), "stopped at {stop}: another end");
+    }
+}
+
+#[test]
+fn a_strategy_that_has_steps_measured_takes_them_itself() {
+    let leading = leading(&[6, 9, 10]);
+    let measuring = || {
+        let measure = Some(Measure { every_steps: 4, tensors: true, blocks: true });
+        Told { measure, ..growing("copy", 10) }
+    };
+    let copy = copying(&leading, 10);
+    let summary = copy.run(measuring()).expect("a good run");
+    assert_eq!(summary.shared, None);
+    assert!(result(&copy) == result(&alone(measuring())), "another end");
+}
+
+#[test]
+fn without_a_checkpoint_to_end_at_a_run_is_its_own() {
+    let leading = leading(&[6]);
+    let copy = copying(&leading, 10);
+    let summary = copy.run(growing("copy", 10)).expect("a good run");
+    assert_eq!(summary.shared, None);
+    assert!(result(&copy) == result(&alone(growing("copy", 10))), "another end");
+}

@@ -73,14 +73,14 @@ fn a_copy_comes_to_the_same_bits_as_a_run_by_itself() {
 fn a_copy_takes_no_step_that_is_shared() {
     let leading = leading(&[6, 9, 10]);
     let copy = copying(&leading, 10);
-    // Of its 20 steps ten are left, and each growth is looked at with one more.
+    // Of its 20 steps ten are left, and each growth is looked at with three more.
     let run = |bench: &Bench| {
-        let fault = Fault { at: Step(12), kind: FaultKind::Device };
+        let fault = Fault { at: Step(16), kind: FaultKind::Device };
         let engine = Box::new(ScriptedEngine::failing(&bench.config.model, fault));
         let filling = Filling(|first| first, Claim::None);
         bench.run_with(growing("copy", 10), filling, engine, &AtomicBool::new(false))
     };
-    run(&copy).expect("twelve steps are enough");
+    run(&copy).expect("sixteen steps are enough");
     run(&Bench::new()).expect_err("by itself they are not");
 }
 

@@ -48,6 +48,7 @@ mod parity;
 mod plan;
 /// Whatever lies in plugins/ is found, inspected and plain safe Rust, without being named.
 mod plugins;
+mod prefixes;
 /// Standard output that somebody has closed, and one that is full.
 mod printing;
 /// Libraries that are signed, and studies that want them to be.

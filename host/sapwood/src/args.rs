@@ -133,6 +133,9 @@ pub(crate) struct StudyArgs {
     /// Runs side by side [default: as many as the cores allow]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
+    /// Train every run from its own start, also what it has in common with another: the results are the same bits
+    #[arg(long)]
+    pub(crate) no_sharing: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,21 +5,22 @@
 //!       runs/ARM/BUDGET/seed-N/                  what the trainer writes
 //! ```
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 use plugin_host::api::{RunEvent, SessionFacts};
 use plugin_host::{ReporterEnd, Reporters};
 use serde::{Deserialize, Serialize};
 use trainer::folder::{RunFolder, create_folder, write_json, write_whole};
-use trainer::{ErrorClass, Parts, RunConfig, RunFile, RunSummary, TrainError};
+use trainer::{ErrorClass, Parts, Prefix, RunConfig, RunFile, RunSummary, TrainError};
 
 use crate::StudyError;
 use crate::lab::Lab;
+use crate::prefixes::Sharing;
+use crate::queue::Queue;
 
 /// How a study is run.
 pub struct Execution<'a> {
@@ -31,6 +32,19 @@ pub struct Execution<'a> {
     pub interrupt: &'a AtomicBool,
     /// Whether standard error is a terminal, for the reporters.
     pub terminal: bool,
+    /// Which runs begin as copies of others.
+    pub sharing: &'a Sharing,
+}
+
+impl Execution<'_> {
+    /// Removes what was saved for copies that have begun by now.
+    fn tidy(&self, run: &RunConfig) {
+        let name = run.name();
+        self.sharing.tidy(self.folder, &name);
+        if let Some((model, _)) = self.sharing.begins_as(&name) {
+            self.sharing.tidy(self.folder, model);
+        }
+    }
 }
 
 /// What became of a study's runs.
@@ -87,22 +101,22 @@ pub fn execute(lab: &Lab<'_>, runs: &[RunConfig], how: &Execution<'_>) -> Result
     };
     let reporters = Reporters::start(lab.reporters()?, &session);
     let already_done = runs.len() - missing.len();
-    let queue = Mutex::new(VecDeque::from(missing));
+    let queue = Queue::new(missing);
     let outcomes = Mutex::new(Vec::new());
     let report = |event: RunEvent| reporters.send(event);
     std::thread::scope(|scope| {
         for _ in 0..how.jobs {
             scope.spawn(|| {
-                while !how.interrupt.load(Ordering::Relaxed) {
-                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                    let Some(run) = next else { break };
+                while let Some(run) = queue.next(how) {
                     let outcome = run_one(lab, &run, how, &report);
+                    queue.done(&run);
+                    how.tidy(&run);
                     outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((run.name(), outcome));
                 }
             });
         }
     });
-    let never_begun = queue.into_inner().unwrap_or_else(PoisonError::into_inner).len();
+    let never_begun = queue.never_begun();
     let mut executed = Executed {
         already_done,
         done: Vec::new(),
@@ -173,7 +187,7 @@ fn run_one(
     let work = || {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(lab.file.study.threads_per_run).build();
         let pool = pool.map_err(|error| TrainError::Internal(format!("no threads to run on: {error}")))?;
-        pool.install(|| train(lab, run, &folder, how.interrupt, report))
+        pool.install(|| train(lab, run, how, report))
     };
     let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -196,25 +210,55 @@ fn run_one(
     outcome
 }
 
+/// Trains a run: as a copy of another one to begin with where that is planned, and by itself where it was none after all.
 fn train(
     lab: &Lab<'_>,
     run: &RunConfig,
-    folder: &RunFolder,
-    interrupt: &AtomicBool,
+    how: &Execution<'_>,
     report: &(dyn Fn(RunEvent) + Sync),
 ) -> Result<RunSummary, TrainError> {
-    tracing::info!(run = run.name(), "starts");
-    let summary = trainer::run(Parts {
+    let prefix = how.sharing.prefix(how.folder, &run.name());
+    match &prefix {
+        Some(prefix) => {
+            tracing::info!(
+                run = run.name(),
+                "starts as a copy of {} until step {}",
+                prefix.run,
+                prefix.until
+            );
+        }
+        None => tracing::info!(run = run.name(), "starts"),
+    }
+    let trained = train_from(prefix, lab, run, how, report).or_else(|error| match error {
+        TrainError::OtherPrefix { .. } => {
+            tracing::info!(run = run.name(), "{error}; it is trained from its own start");
+            train_from(None, lab, run, how, report)
+        }
+        error => Err(error),
+    });
+    let summary = trained?;
+    tracing::info!(run = run.name(), loss = summary.loss_nats_per_token, "is finished");
+    Ok(summary)
+}
+
+fn train_from(
+    prefix: Option<Prefix>,
+    lab: &Lab<'_>,
+    run: &RunConfig,
+    how: &Execution<'_>,
+    report: &(dyn Fn(RunEvent) + Sync),
+) -> Result<RunSummary, TrainError> {
+    trainer::run(Parts {
         config: run,
         engine: lab.engine(run)?,
         strategy: lab.strategy(run)?,
         initializers: lab.initializers(run)?,
         initial: lab.initial_model(run)?,
         corpus: lab.corpus()?,
-        folder,
+        folder: &run_folder(how.folder, run),
         report,
-        interrupt,
-    })?;
-    tracing::info!(run = run.name(), loss = summary.loss_nats_per_token, "is finished");
-    Ok(summary)
+        interrupt: how.interrupt,
+        prefix,
+        forks: how.sharing.forks(how.folder, &run.name()),
+    })
 }

@@ -38,8 +38,10 @@ pub struct Lab<'a> {
 pub struct PlannedArm {
     /// Its name.
     pub arm: String,
-    /// What a run of it will do.
+    /// What a run of it with the longest budget will do.
     pub rehearsal: Rehearsal,
+    /// What those with shorter budgets will do, in the order of the runs.
+    pub shorter: Vec<Rehearsal>,
     /// What its phases before the last cost against the baseline; `None` where there are none.
     pub staged: Option<StagedPart>,
     /// What a run of it takes on disk.
@@ -149,27 +151,26 @@ impl<'a> Lab<'a> {
         engine: &dyn Engine,
     ) -> Result<PlannedArm, StudyError> {
         let seeds = &self.file.study.seeds;
-        let mut runs = Vec::new();
-        for budget in self.file.budgets(arm) {
-            let flops = baseline_flops.filter(|_| budget == "compute");
+        let (mut runs, budgets) = (Vec::new(), self.file.budgets(arm));
+        for budget in &budgets {
+            let flops = baseline_flops.filter(|_| *budget == "compute");
             for &seed in seeds {
                 runs.push(self.file.run(arm, seed, flops).map_err(|error| self.source.locate(error))?);
             }
         }
-        // Budgets are in order of length; the last one's dry run shows all that the others do.
+        // Budgets are in order of length.
         let longest = &runs[runs.len() - 1];
-        let slots: BTreeSet<String> = longest.initializers.keys().cloned().collect();
-        let strategy = self.strategy(longest);
-        let mut strategy =
-            strategy.map_err(|error| self.at_choice(&format!("arms.{arm}.strategy"), error))?;
         let mut initializers = Initializers::new();
         for (slot, choice) in &longest.initializers {
             let loaded = self.registry.initializer(&self.at_home(choice)).map_err(TrainError::from);
             let at_slot = |error| self.at_choice(&format!("arms.{arm}.initializers.{slot}"), error);
             initializers.insert(slot.clone(), loaded.map_err(at_slot)?);
         }
-        let rehearsal = rehearse(longest, &mut strategy, &slots, &engine.info());
-        let rehearsal = rehearsal.map_err(|error| self.in_arm(arm, error))?;
+        let mut shorter = Vec::new();
+        for of_budget in runs.chunks(seeds.len()).take(budgets.len() - 1) {
+            shorter.push(self.rehearse(arm, &of_budget[0], engine)?);
+        }
+        let rehearsal = self.rehearse(arm, longest, engine)?;
         for wanted in &rehearsal.wanted {
             if let Some(initializer) = initializers.get_mut(&wanted.slot) {
                 let tried = wanted.try_out(initializer, self.file.model.width);
@@ -177,7 +178,15 @@ impl<'a> Lab<'a> {
             }
         }
         let disk = RunDisk::of(&rehearsal, &self.file.model, &self.file.checkpoints);
-        Ok(PlannedArm { arm: arm.to_owned(), rehearsal, staged: None, disk, memory: None, runs })
+        Ok(PlannedArm { arm: arm.to_owned(), rehearsal, shorter, staged: None, disk, memory: None, runs })
+    }
+
+    fn rehearse(&self, arm: &str, run: &RunConfig, engine: &dyn Engine) -> Result<Rehearsal, StudyError> {
+        let slots: BTreeSet<String> = run.initializers.keys().cloned().collect();
+        let strategy = self.strategy(run);
+        let mut strategy =
+            strategy.map_err(|error| self.at_choice(&format!("arms.{arm}.strategy"), error))?;
+        rehearse(run, &mut strategy, &slots, &engine.info()).map_err(|error| self.in_arm(arm, error))
     }
 
     /// Every plugin that the study names, as it is found now.

@@ -14,7 +14,9 @@ mod lab;
 mod memory;
 pub mod parity;
 mod phases;
+mod prefixes;
 mod progress;
+mod queue;
 mod report;
 mod results;
 mod source;
@@ -30,6 +32,7 @@ pub use findings::{ArmFinding, Findings, findings};
 pub use foresight::{RunDisk, StagedCost, StagedPart};
 pub use lab::{BuildEngine, Lab, PlannedArm};
 pub use memory::{Auto, MicroBatch, PhaseMemory, mebibytes};
+pub use prefixes::{Saving, Sharing};
 pub use progress::{RunProgress, RunState, StudyProgress, progress};
 pub use report::{side_by_side, to_csv, to_json, to_markdown, to_terminal};
 pub use results::{Report, report_folder};
@@ -38,5 +41,6 @@ pub use statistics::{Interval, PairedStatistics, SignFlip, Summary, holm, paired
 pub use verdict::{
     Ahead, ArmJudgement, ArmPlan, ArmRole, ArmRuns, ArmVerdict, CostToReach, Crossover, Evidence, FailedRun,
     FinalPoint, Headline, JudgeError, Judgement, LedgerCosts, LedgerRatios, LeftOut, LossDifference,
-    LossPair, MeanEdit, Outcome, Reach, RunStatus, SeedCrossover, SeedLedger, SeedReach, judge,
+    LossPair, MeanEdit, Outcome, Reach, RunStatus, SeedCrossover, SeedLedger, SeedReach, Shared, SharedByArm,
+    judge,
 };

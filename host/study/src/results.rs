@@ -14,6 +14,7 @@ use crate::file::{Comparison, StudyFile};
 use crate::phases::{self, PhaseSpan};
 use crate::report::Page;
 use crate::source::Source;
+use crate::verdict::Shared;
 use crate::{
     ArmPlan, EvaluationPoint, Evidence, FailedRun, Judgement, RunCurve, RunStatus, StudyError, judge, to_csv,
     to_json, to_markdown, to_terminal,
@@ -119,6 +120,7 @@ fn judged_with_curves(file: &StudyFile, runs: &Path) -> Result<(Judgement, Vec<R
     let others = file.arms.keys().filter(|arm| *arm != baseline);
     let arms: Vec<ArmPlan> = others.map(|arm| plan_of(file, arm)).collect();
     let (mut curves, mut failed) = (Vec::new(), Vec::new());
+    let mut shared = Shared::default();
     let mut walls: BTreeMap<&str, Vec<WallTime>> = BTreeMap::new();
     let mut receipts: BTreeMap<&str, Vec<Vec<GrowthReceipt>>> = BTreeMap::new();
     let budgets = std::iter::once((baseline.as_str(), "tokens")).chain(arms.iter().flat_map(budgets_of));
@@ -128,6 +130,8 @@ fn judged_with_curves(file: &StudyFile, runs: &Path) -> Result<(Judgement, Vec<R
             if folder.is_done() {
                 curves.push(curve(&folder, arm, budget, seed)?);
                 let summary: RunSummary = read_json(&folder.done_file())?;
+                shared.add(summary.costs.flops.total(), summary.costs.wall.training_seconds);
+                summary.shared.iter().for_each(|copied| shared.add_copy(arm, budget, copied));
                 walls.entry(arm).or_default().push(summary.costs.wall);
                 receipts.entry(arm).or_default().push(edits::receipts(&folder)?);
             } else {
@@ -150,6 +154,7 @@ fn judged_with_curves(file: &StudyFile, runs: &Path) -> Result<(Judgement, Vec<R
         runs.mean_wall = walls.get(runs.arm.as_str()).and_then(|walls| WallTime::mean(walls));
         runs.edits = receipts.get(runs.arm.as_str()).map(|runs| edits::means(runs)).unwrap_or_default();
     }
+    judgement.shared = shared;
     Ok((judgement, curves))
 }
 

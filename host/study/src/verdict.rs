@@ -14,6 +14,7 @@ mod judgement;
 pub(crate) mod made_up;
 mod runs;
 mod sentence;
+mod shared;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -31,6 +32,8 @@ pub use judgement::{
     Judgement, LedgerCosts, LedgerRatios, LeftOut, LossDifference, LossPair, MeanEdit, Outcome, Reach,
     SeedCrossover, SeedLedger, SeedReach,
 };
+
+pub use shared::{Shared, SharedByArm};
 
 /// What there is to judge.
 #[derive(Clone, Copy, Debug)]
@@ -175,6 +178,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Judgement, JudgeError> {
         runs: arm_runs,
         arms,
         failed_runs: runs.without_result(),
+        shared: Shared::default(),
     })
 }
 

@@ -310,21 +310,6 @@ pub(crate) fn saved_entries(execution: &Execution) -> Option<Vec<Entry>> {
 /// # Errors
 /// A file that is missing or damaged.
 pub fn load(folder: &Path, shape: &ModelShape) -> Result<(RunState, Snapshot), TrainError> {
-    let (file, course) = load_file(folder, shape)?;
-    let tensors = load_tensors(folder, &course.shape(shape), &course.layers(), &file.updates)?;
-    Ok((file.state(course, folder)?, tensors))
-}
-
-/// All of a checkpoint but its tensors, whose files are checked all the same.
-///
-/// # Errors
-/// As for [`load`].
-pub fn load_state(folder: &Path, shape: &ModelShape) -> Result<RunState, TrainError> {
-    let (file, course) = load_file(folder, shape)?;
-    file.state(course, folder)
-}
-
-fn load_file(folder: &Path, shape: &ModelShape) -> Result<(StateFile, Course), TrainError> {
     let path = folder.join("state.json");
     let file: StateFile = read_json(&path)?;
     let damaged = |reason: &str| TrainError::Damaged { path: path.clone(), reason: reason.into() };
@@ -338,7 +323,8 @@ fn load_file(folder: &Path, shape: &ModelShape) -> Result<(StateFile, Course), T
         check_hash(&folder.join(name), hash)?;
     }
     let course = file.course(shape).ok_or_else(|| damaged("names a tensor that the model does not have"))?;
-    Ok((file, course))
+    let tensors = load_tensors(folder, &course.shape(shape), &course.layers(), &file.updates)?;
+    Ok((file.state(course, folder)?, tensors))
 }
 
 /// The weights of a checkpoint alone, by their Hugging Face names.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use engine::{
-    AdamW, Edit, Engine, EngineInfo, Execution, LayerId, LayerIndex, ScriptedEngine, Step, StepPlan,
+    AdamW, Edit, Engine, EngineInfo, Execution, Flops, LayerId, LayerIndex, ScriptedEngine, Step, StepPlan,
     TokenBatch, Trainable, Wait, Weights, Widths,
 };
 use plugin_host::Loaded;
@@ -71,6 +71,17 @@ pub struct RehearsedPhase {
     /// Whether it ends with a change of tensors, before which the host takes a copy of the model that a
     /// rejection goes back to.
     pub ends_with_a_copy: bool,
+}
+
+impl Rehearsal {
+    /// Exact FLOPs of the steps before that one, probes aside.
+    pub fn flops_until(&self, until: Step) -> Flops {
+        let of_phase = |phase: &RehearsedPhase| {
+            let steps = until.0.saturating_sub(phase.first_step.0).min(phase.steps);
+            Flops(phase.step.flops.total().0 * u128::from(steps))
+        };
+        self.phases.iter().map(of_phase).fold(Flops(0), |sum, flops| sum + flops)
+    }
 }
 
 /// Asks a strategy for its plan and checks it against what the study offers.

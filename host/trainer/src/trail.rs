@@ -5,7 +5,7 @@
 //! course and learning rate, and the tensors themselves after each change that was made to them. What the batches held
 //! follows from seed, data and position, and is in it thereby.
 
-use engine::{Entry, EngineInfo, LayerId, Widths};
+use engine::{EngineInfo, Entry, LayerId, Widths};
 use plugin_host::api::{Action, Batch, RateFactor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -33,7 +33,8 @@ impl Trail {
     ) -> Trail {
         let RunConfig { seed, model, training, optimizer, evaluation, audit, .. } = config;
         let parts = (seed, model, training, optimizer, evaluation, audit);
-        let bound = (config.budget.reference_steps, engine.engine, &engine.device, data_sha256, initial_sha256);
+        let bound =
+            (config.budget.reference_steps, engine.engine, &engine.device, data_sha256, initial_sha256);
         Trail(hexadecimal(absorb(Sha256::new(), &(parts, bound))))
     }
 

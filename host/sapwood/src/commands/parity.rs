@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use engine_native::proof::{self, Agreement};
 use study::parity::{Deviation, ExpectedRun, Tolerances, compare, expected, point_at};
-use study::{Execution, Lab, Source, execute, run_folder};
+use study::{Execution, Lab, Sharing, Source, execute, run_folder};
 use trainer::{ErrorClass, TrainError};
 
 use crate::args::{EngineName, ParityArgs};
@@ -106,7 +106,8 @@ fn replay(
     let lab = Lab::open(source, &args.plugins.plugin_path, &build)?;
     let run = lab.plan()?[0].runs[0].clone();
     let interrupt = AtomicBool::new(false);
-    let how = Execution { folder: &out.join(name), jobs: 1, interrupt: &interrupt, terminal: false };
+    let (folder, sharing) = (&out.join(name), &Sharing::default());
+    let how = Execution { folder, jobs: 1, interrupt: &interrupt, terminal: false, sharing };
     let executed = execute(&lab, std::slice::from_ref(&run), &how)?;
     if let Some((_, error)) = executed.failed.into_iter().next() {
         return Err(error.into());

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use study::speed::{self, Rate};
-use study::{BuildEngine, Lab, PhaseMemory, PlannedArm, StagedPart, mebibytes};
+use study::{BuildEngine, Lab, PhaseMemory, PlannedArm, Saving, Sharing, StagedPart, mebibytes};
 use trainer::{ErrorClass, peak_memory_bytes};
 
 use super::open_study;
@@ -20,11 +20,15 @@ pub(crate) fn plan(args: &PlanArgs) -> Outcome {
     let lab = open_study(&args.file, &build)?;
     let arms = lab.plan()?;
     let rate = if args.time { Some(measured(&lab, &build)?) } else { None };
+    let sharing = Sharing::of(&arms);
+    let saving = sharing.saving(&arms);
     if args.json {
         let arms: Vec<serde_json::Value> = arms.iter().map(as_json).collect();
         let program = peak_memory_bytes();
         let name = &lab.file.study.name;
-        let all = serde_json::json!({ "study": name, "program_bytes": program, "rate": rate, "arms": arms });
+        let all = serde_json::json!({
+            "study": name, "program_bytes": program, "rate": rate, "sharing": saving, "arms": arms
+        });
         result_line!("{all:#}");
         return Ok(ExitCode::SUCCESS);
     }
@@ -42,8 +46,9 @@ pub(crate) fn plan(args: &PlanArgs) -> Outcome {
     let baseline = arms[0].rehearsal.costs.flops.total().as_f64();
     for arm in &arms {
         print_arm(arm, baseline, rate.as_ref());
+        print_copies(arm, &sharing);
     }
-    print_all(&lab, &arms, rate.as_ref());
+    print_all(&lab, &arms, saving, rate.as_ref());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -56,7 +61,7 @@ fn measured(lab: &Lab<'_>, build: BuildEngine<'_>) -> Result<Rate, Failed> {
     Ok(pool.install(|| speed::rate(&lab.file.model, build))?)
 }
 
-fn print_all(lab: &Lab<'_>, arms: &[PlannedArm], rate: Option<&Rate>) {
+fn print_all(lab: &Lab<'_>, arms: &[PlannedArm], saving: Saving, rate: Option<&Rate>) {
     let runs: usize = arms.iter().map(|arm| arm.runs.len()).sum();
     let disk: u64 = arms.iter().map(|arm| arm.runs.len() as u64 * arm.disk.most).sum();
     result_line!(
@@ -64,8 +69,16 @@ fn print_all(lab: &Lab<'_>, arms: &[PlannedArm], rate: Option<&Rate>) {
         bytes(disk),
         beside()
     );
+    let Saving { copies, saved, sum, .. } = saving;
+    if copies > 0 {
+        result_line!(
+            "{copies} of them begin as copies of others, with which they have their first steps in common: {:.1} % of all FLOPs \
+             need not be spent a second time.",
+            100.0 * saved.as_f64() / sum.as_f64(),
+        );
+    }
     let Some(rate) = rate else { return };
-    let flops: f64 = arms.iter().map(|arm| arm.runs.len() as f64 * flops(arm)).sum();
+    let flops = saving.sum.as_f64() - saving.saved.as_f64();
     let threads = lab.file.study.threads_per_run;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = (cores / threads).clamp(1, runs.max(1));
@@ -90,6 +103,16 @@ fn bytes(count: u64) -> String {
         () if count >= 1e9 => format!("{:.2} GB", count / 1e9),
         () if count >= 1e6 => format!("{:.1} MB", count / 1e6),
         () => format!("{:.0} kB", (count / 1e3).ceil()),
+    }
+}
+
+fn print_copies(arm: &PlannedArm, sharing: &Sharing) {
+    let first = arm.runs.first().map(|run| run.seed);
+    for run in arm.runs.iter().filter(|run| Some(run.seed) == first) {
+        let name = run.name();
+        if let Some((model, until)) = sharing.begins_as(&name) {
+            result_line!("  {name} begins as a copy of {model}, and takes its own steps from {until} on");
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use plugin_host::TimeSpent;
-use study::{Executed, Execution, Lab, execute, run_folder};
+use study::{Executed, Execution, Lab, Sharing, execute, run_folder};
 use trainer::{ConfigError, ErrorClass, RunConfig};
 
 use super::open_study;
@@ -18,11 +18,13 @@ use crate::{Outcome, engines, log};
 pub(crate) fn study(args: &StudyArgs, verbose: u8) -> Outcome {
     let build = engines::builder(args.engine);
     let lab = open_study(&args.file, &build)?;
-    let runs: Vec<RunConfig> = lab.plan()?.into_iter().flat_map(|arm| arm.runs).collect();
+    let planned = lab.plan()?;
+    let sharing = if args.no_sharing { Sharing::default() } else { Sharing::of(&planned) };
+    let runs: Vec<RunConfig> = planned.into_iter().flat_map(|arm| arm.runs).collect();
     let folder = folder(args.out.clone(), &lab);
     log::into_folder(&folder, verbose)?;
     engines::log_choice(args.engine);
-    let executed = run(&lab, &runs, &folder, args.jobs.map(usize::from))?;
+    let executed = run(&lab, &runs, &folder, args.jobs.map(usize::from), &sharing)?;
     let report = study::report_folder(&folder)?;
     result_line!("{}", report.terminal);
     note_line!("report: {}", folder.join("report/report.html").display());
@@ -44,7 +46,8 @@ pub(crate) fn train(args: &TrainArgs, verbose: u8) -> Outcome {
     let folder = folder(args.out.clone(), &lab);
     log::into_folder(&folder, verbose)?;
     engines::log_choice(args.engine);
-    let executed = run(&lab, std::slice::from_ref(&run_config), &folder, Some(1))?;
+    let alone = std::slice::from_ref(&run_config);
+    let executed = run(&lab, alone, &folder, Some(1), &Sharing::default())?;
     for summary in &executed.done {
         result_line!(
             "{}: {} steps, {} tokens, {:.3e} FLOPs, validation loss {:.4} nats per token, {:.1} s of training",
@@ -90,6 +93,7 @@ fn run(
     runs: &[RunConfig],
     folder: &std::path::Path,
     jobs: Option<usize>,
+    sharing: &Sharing,
 ) -> Result<Executed, Failed> {
     static INTERRUPT: AtomicBool = AtomicBool::new(false);
     let installed = ctrlc::set_handler(|| {
@@ -107,7 +111,7 @@ fn run(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = jobs.unwrap_or((cores / lab.file.study.threads_per_run).max(1));
     let terminal = std::io::stderr().is_terminal();
-    let executed = execute(lab, runs, &Execution { folder, jobs, interrupt: &INTERRUPT, terminal })?;
+    let executed = execute(lab, runs, &Execution { folder, jobs, interrupt: &INTERRUPT, terminal, sharing })?;
     for (run, error) in &executed.failed {
         note_line!("error: {run}: {error}");
         note_line!("hint: {}", error.hint());

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::verdict::{
-    ArmRuns, ArmVerdict, CostToReach, Crossover, FailedRun, Judgement, LedgerCosts, LossDifference,
+    ArmRuns, ArmVerdict, CostToReach, Crossover, FailedRun, Judgement, LedgerCosts, LossDifference, Shared,
 };
 
 #[derive(Serialize)]
@@ -14,6 +14,7 @@ struct Report<'a> {
     comparisons: Vec<Comparisons<'a>>,
     failed_runs: &'a [FailedRun],
     costs: Vec<Costs<'a>>,
+    shared: &'a Shared,
 }
 
 #[derive(Serialize)]
@@ -83,6 +84,7 @@ pub(super) fn render(judgement: &Judgement) -> String {
             .iter()
             .filter_map(|arm| Some(Costs { arm: &arm.arm, costs: arm.costs.as_ref()? }))
             .collect(),
+        shared: &judgement.shared,
     };
     let mut text = serde_json::to_string_pretty(&report).expect("structs of numbers, texts and lists");
     text.push('\n');

@@ -7,7 +7,7 @@ use plugin_host::api::Claim;
 use crate::statistics::{FEWEST_FOR_A_VERDICT, Interval, Summary};
 use crate::verdict::{
     Ahead, ArmJudgement, ArmRole, ArmRuns, CostToReach, Crossover, Headline, Judgement, LeftOut,
-    LossDifference, MeanEdit, Outcome, RunStatus, at_most_known, nats, p_value, signed_nats,
+    LossDifference, MeanEdit, Outcome, RunStatus, SharedByArm, at_most_known, nats, p_value, signed_nats,
 };
 
 /// A part of a report.
@@ -83,6 +83,12 @@ pub(super) fn sections(judgement: &Judgement) -> Vec<Section> {
             "Mean of a finished run, part of the times above: a strategy's calls stand under strategy, growth and \
              checkpoints, an initializer's under growth and checkpoints.",
             plugin_times(judgement),
+        ),
+        section(
+            "Shared prefixes",
+            "What arms have in common was trained once, and taken over from a checkpoint: proved the same by a chained hash of all \
+             that its tensors came from. Each run is charged with it as if it had trained it itself.",
+            shared(judgement),
         ),
         section("Runs without a result", "", Content::List(failed(judgement))),
         section("Seeds left out of a comparison", "", Content::List(left_out(judgement))),
@@ -164,6 +170,38 @@ fn plugin_times(judgement: &Judgement) -> Content {
         plugins.map(row).collect::<Vec<_>>()
     };
     Content::Table { header, rows: judgement.runs.iter().flat_map(of_arm).collect() }
+}
+
+fn shared(judgement: &Judgement) -> Content {
+    let header = vec!["arm", "runs", "begin as", "until step", "exact FLOPs saved", "training s saved"];
+    let all = &judgement.shared;
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for SharedByArm { arm, budget, begins_as, runs, until, saved_flops, saved_training_seconds } in &all.arms
+    {
+        let (flops, seconds) =
+            (format!("{:.3e}", saved_flops.as_f64()), format!("{saved_training_seconds:.3}"));
+        rows.push(vec![
+            format!("{arm}/{budget}"),
+            runs.to_string(),
+            begins_as.clone(),
+            until.to_string(),
+            flops,
+            seconds,
+        ]);
+    }
+    if !rows.is_empty() {
+        let share = |saved: f64, of: f64| format!("{:.1} %", 100.0 * saved / of.max(f64::MIN_POSITIVE));
+        let copies: usize = all.arms.iter().map(|arm| arm.runs).sum();
+        rows.push(vec![
+            "of all runs".into(),
+            copies.to_string(),
+            String::new(),
+            String::new(),
+            share(all.saved_flops.as_f64(), all.flops.as_f64()),
+            share(all.saved_training_seconds, all.training_seconds),
+        ]);
+    }
+    Content::Table { header, rows }
 }
 
 fn by_arm(judgement: &Judgement) -> Vec<String> {

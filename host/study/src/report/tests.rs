@@ -247,8 +247,8 @@ fn json_keeps_its_keys() {
     let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let keys: Vec<&String> = report.as_object().expect("an object").keys().collect();
     // serde_json sorts them here; in the text they stand in the order of the module's documentation.
-    assert_eq!(keys.len(), 6);
-    let places = ["study", "arms", "verdict", "comparisons", "failed_runs", "costs"]
+    assert_eq!(keys.len(), 7);
+    let places = ["study", "arms", "verdict", "comparisons", "failed_runs", "costs", "shared"]
         .map(|key| text.find(&format!("\n  \"{key}\": ")).unwrap_or_else(|| panic!("no {key}")));
     assert!(places.is_sorted());
 }
@@ -550,7 +550,14 @@ fn json_of_one_arm() {
                 "li2024": 1.0
               }
             }
-          ]
+          ],
+          "shared": {
+            "arms": [],
+            "saved_flops": 0,
+            "flops": 0,
+            "saved_training_seconds": 0.0,
+            "training_seconds": 0.0
+          }
         }
     "#]].assert_eq(&to_json(&study.judged()));
 }

@@ -7,7 +7,7 @@ use trainer::WallTime;
 
 use crate::curve::loss_or_null;
 use crate::statistics::{Equivalence, PairedStatistics, Summary};
-use crate::verdict::FailedRun;
+use crate::verdict::{FailedRun, Shared};
 
 /// A study, judged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub struct Judgement {
     pub failed_runs: Vec<FailedRun>,
     /// The verdict on the study, one paragraph.
     pub verdict: String,
+    /// What was not trained a second time; no comparison depends on it.
+    #[serde(default)]
+    pub shared: Shared,
 }
 
 /// What became of an arm's runs.

@@ -5,8 +5,7 @@
 //! to be this run's: then all that the tensors have come from is the same, and so are they.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
+use std::fs;
 use std::path::Path;
 
 use engine::{Flops, Step};
@@ -17,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use super::saving::push_recent;
 use super::step::check_finite;
 use super::{Run, progress};
+use crate::TrainError;
 use crate::checkpoint::{self, RunState};
 use crate::folder::{RunFolder, storage};
 use crate::records::{EvaluationRecord, StepRecord};
-use crate::{RunConfig, TrainError};
 
 /// What a run begins as a copy of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,18 +57,16 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// Reads what the other run has written; `None` where there is no checkpoint to end at.
-    pub(super) fn open(prefix: Prefix, config: &RunConfig) -> Result<Option<Ahead>, TrainError> {
-        let fork = prefix.folder.fork(prefix.until);
-        if !fork.is_dir() {
+    pub(super) fn open(prefix: Prefix) -> Result<Option<Ahead>, TrainError> {
+        if !prefix.folder.fork(prefix.until).is_dir() {
             return Ok(None);
         }
-        let logs = checkpoint::load_state(&fork, &config.model)?.logs;
         let mut evaluations = BTreeMap::new();
-        for record in lines(&prefix.folder.evaluations_file(), logs.evaluations)? {
-            let record: EvaluationRecord = record;
+        for record in records::<EvaluationRecord>(&prefix.folder.evaluations_file())? {
+            // A second one before the same step was asked for, after what was decided there.
             evaluations.entry(record.step).or_insert(record);
         }
-        let steps: Vec<StepRecord> = lines(&prefix.folder.metrics_file(), logs.metrics)?;
+        let steps = records::<StepRecord>(&prefix.folder.metrics_file())?;
         let steps = steps.into_iter().map(|record| (record.step, record)).collect();
         // The initial model is the engine's already.
         Ok(Some(Ahead { prefix, steps, evaluations, tensors_before: Some(Step(0)) }))
@@ -80,12 +77,11 @@ impl Ahead {
     }
 }
 
-/// The lines of a log's first `length` bytes; what the other run has added since is not of the prefix.
-fn lines<T: DeserializeOwned>(path: &Path, length: u64) -> Result<Vec<T>, TrainError> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(length).read_to_string(&mut text));
-    read.map_err(storage("read", path))?;
-    let parsed = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
+/// All of a log that the other run may be writing to at this moment, but for a line that is not whole yet.
+fn records<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, TrainError> {
+    let text = fs::read_to_string(path).map_err(storage("read", path))?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let parsed = whole.lines().map(serde_json::from_str).collect::<Result<_, _>>();
     parsed.map_err(|error| TrainError::Damaged {
         path: path.to_path_buf(),
         reason: format!("cannot be read: {error}"),
@@ -139,7 +135,8 @@ impl Run<'_> {
         let Some(ahead) = self.ahead.as_ref().filter(|ahead| ahead.tensors_before != Some(step)) else {
             return Ok(None);
         };
-        let record = ahead.evaluations.get(&step).ok_or_else(|| ahead.differs(step, "it is evaluated here"))?;
+        let record =
+            ahead.evaluations.get(&step).ok_or_else(|| ahead.differs(step, "it is evaluated here"))?;
         self.state.batches_sha256.clone_from(&record.batches_sha256);
         self.state.costs.wall.training_seconds = record.wall_seconds;
         Ok(Some(record.loss_nats_per_token))

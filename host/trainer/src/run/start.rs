@@ -40,7 +40,7 @@ impl<'a> Run<'a> {
         let resumed = found.is_some();
         // What is measured in a step is not written down whole: such a run has to take its steps itself.
         let prefix = parts.prefix.take().filter(|_| !resumed && plan.measure.is_none());
-        let ahead = prefix.map(|prefix| Ahead::open(prefix, config)).transpose()?.flatten();
+        let ahead = prefix.map(Ahead::open).transpose()?.flatten();
         let state = match found {
             Some((state, tensors)) => {
                 tensors.restore(&mut *parts.engine)?;

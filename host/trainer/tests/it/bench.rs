@@ -15,8 +15,8 @@ use plugin_host::{Choice, Isolation, Loaded};
 use trainer::folder::{RunFolder, read_json_lines};
 use trainer::records::{Decision, EvaluationRecord, StepRecord};
 use trainer::{
-    Audit, Budget, Checkpoints, Evaluation, InitialModel, InitialModelConfig, Optimizer, Parts, Prefix, RunConfig,
-    RunSummary, Schedule, ScheduleKind, TrainError, Training,
+    Audit, Budget, Checkpoints, Evaluation, InitialModel, InitialModelConfig, Optimizer, Parts, Prefix,
+    RunConfig, RunSummary, Schedule, ScheduleKind, TrainError, Training,
 };
 
 /// What a scripted strategy does before a step.

@@ -55,7 +55,10 @@ fn copying(leading: &Bench, until: u64) -> Bench {
 #[test]
 fn a_copy_comes_to_the_same_bits_as_a_run_by_itself() {
     let leading = leading(&[3, 6, 9, 10, 12, 15]);
-    assert!(result(&leading) == result(&alone(growing("leading", 100))), "saving for others is no part of a run");
+    assert!(
+        result(&leading) == result(&alone(growing("leading", 100))),
+        "saving for others is no part of a run"
+    );
     // Before the first growth, between the two and after both.
     for turn in [3, 10, 15] {
         let wanted = alone(growing("copy", turn));
@@ -132,7 +135,10 @@ fn what_was_not_the_same_after_all_is_noticed() {
         let ran =
             copy.run_with(strategy, Filling(filling, Claim::None), copy.scripted(), &AtomicBool::new(false));
         let error = ran.expect_err(name);
-        assert!(matches!(&error, TrainError::OtherPrefix { step, .. } if step.0 == noticed), "{name}: {error}");
+        assert!(
+            matches!(&error, TrainError::OtherPrefix { step, .. } if step.0 == noticed),
+            "{name}: {error}"
+        );
     }
     let mut copy = copying(&leading, 15);
     copy.config.optimizer.weight_decay = 0.2;

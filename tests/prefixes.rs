@@ -10,7 +10,8 @@ use crate::support::{Bench, json, json_lines, root, run_folders, same_results};
 fn quickstart(bench: &Bench, out: &str, more: &[&str]) -> String {
     let file = root().join("configs/quickstart.toml").display().to_string();
     let mut args = vec!["study", &file, "--out", out];
-    for set in ["budget.steps=60", "evaluation.every_steps=5", "evaluation.sequences=16", "study.seeds=[1,2]"] {
+    for set in ["budget.steps=60", "evaluation.every_steps=5", "evaluation.sequences=16", "study.seeds=[1,2]"]
+    {
         args.extend(["--set", set]);
     }
     args.extend(more);
@@ -65,7 +66,8 @@ fn a_twin_takes_its_last_step_alone() {
     let bench = Bench::new();
     bench.add_to_study("\n[arms.twin]\nstrategy = { use = \"sapwood/baseline\" }\n");
     let planned = bench.sapwood(&["plan", "study.toml"]).good();
-    let line = "  twin/compute/seed-1 begins as a copy of whole/tokens/seed-1, and takes its own steps from 39 on";
+    let line =
+        "  twin/compute/seed-1 begins as a copy of whole/tokens/seed-1, and takes its own steps from 39 on";
     assert!(planned.lines().any(|planned| planned == line), "{planned}");
     bench.study().good();
     bench.sapwood(&["study", "study.toml", "--out", "alone", "--no-sharing"]).good();

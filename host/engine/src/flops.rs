@@ -284,4 +284,53 @@ mod tests {
         assert_eq!(terms.attention_backward.0 * 4, terms.attention_forward.0 * 2);
         assert_eq!(terms.head_weight_gradient, Flops(0));
     }
+
+    /// What `torch.utils.flop_counter` said of the same model (tests/golden/flops/make_golden.py).
+    #[test]
+    fn pytorchs_counter_counts_the_same_products_in_five_scopes() {
+        let golden = include_str!("../../../tests/golden/flops/golden.json");
+        let golden: Counted = serde_json::from_str(golden).expect("the file that the script wrote");
+        let size = |key: &str| golden.model[key];
+        let shape = ModelShape {
+            layers: size("layers"),
+            width: size("width"),
+            heads: size("heads"),
+            context: size("context"),
+            vocabulary: size("vocabulary"),
+            ..gpt2()
+        };
+        let stack = ids(0..shape.layers as u64);
+        assert_eq!(golden.scopes.len(), 5);
+        for scope in &golden.scopes {
+            let trains = |tensor: &TensorId| match tensor.layer {
+                Some(layer) => scope.blocks.contains(&layer.0),
+                None if tensor.class.0.starts_with("ln_f") => scope.final_norm,
+                None => scope.embeddings,
+            };
+            let trainable = Trainable::all(&shape, &stack).iter().filter(trains).collect();
+            let terms = step_flops(&shape, &stack, &trainable, golden.sequences, shape.context);
+            assert_eq!(terms.weight_matmul().0, scope.products, "{}", scope.name);
+            // The counter knows no mask: T * T pairs instead of the causal T (T + 1) / 2.
+            let attention = (terms.attention_forward + terms.attention_backward).0;
+            let (pairs, causal_twice) = (shape.context as u128, shape.context as u128 + 1);
+            assert_eq!(attention * 2 * pairs, scope.attention * causal_twice, "{}", scope.name);
+        }
+    }
+
+    #[derive(Deserialize)]
+    struct Counted {
+        model: std::collections::BTreeMap<String, usize>,
+        sequences: usize,
+        scopes: Vec<CountedScope>,
+    }
+
+    #[derive(Deserialize)]
+    struct CountedScope {
+        name: String,
+        blocks: Vec<u64>,
+        embeddings: bool,
+        final_norm: bool,
+        products: u128,
+        attention: u128,
+    }
 }

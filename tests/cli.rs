@@ -130,11 +130,11 @@ fn an_unknown_key_gets_the_nearest_one() {
     check(
         &[("[optimizer]", "[optimiser]")],
         expect![[r#"
-        error: unknown key `optimiser`
-          --> study.toml:36
-        hint: did you mean `optimizer`? known here: study, model, initial_model, data, training, optimizer, schedule, budget, evaluation, checkpoints, audit, arms, reporters
-        exit 3
-    "#]],
+            error: unknown key `optimiser`
+              --> study.toml:36
+            hint: did you mean `optimizer`? known here: study, model, initial_model, data, training, optimizer, schedule, budget, sweep, evaluation, checkpoints, audit, arms, reporters
+            exit 3
+        "#]],
     );
     check(
         &[("kind = \"constant\"", "kind = \"constnat\"")],

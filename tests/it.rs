@@ -48,6 +48,7 @@ mod parity;
 mod plan;
 /// Whatever lies in plugins/ is found, inspected and plain safe Rust, without being named.
 mod plugins;
+/// What arms have in common is trained once.
 mod prefixes;
 /// Standard output that somebody has closed, and one that is full.
 mod printing;
@@ -57,5 +58,7 @@ mod signature;
 mod study;
 /// What a GPU machine is lent for, in one command and one file.
 mod suite;
+/// A learning rate for each arm, looked for with equal trials.
+mod sweep;
 /// Owners and modes, private copies of libraries, plugins.lock.
 mod trust;

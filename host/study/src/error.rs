@@ -37,6 +37,12 @@ pub enum StudyError {
         /// How many are not done.
         runs: usize,
     },
+    /// An arm of a sweep came to no number with any rate.
+    #[error("the arm `{arm}` diverged with every rate of the sweep")]
+    EveryRateDiverged {
+        /// The arm.
+        arm: String,
+    },
     /// A folder without `study.toml`.
     #[error("{} holds no study: there is no study.toml in it", folder.display())]
     NoStudy {
@@ -55,6 +61,7 @@ impl StudyError {
             StudyError::Located { class, .. } => *class,
             StudyError::Train(error) => error.class(),
             StudyError::InUse { .. } => ErrorClass::Resource,
+            StudyError::EveryRateDiverged { .. } => ErrorClass::Numeric,
         }
     }
 
@@ -64,6 +71,7 @@ impl StudyError {
             StudyError::File(source) | StudyError::Located { source, .. } => Some(source.place.to_string()),
             StudyError::Train(_)
             | StudyError::InUse { .. }
+            | StudyError::EveryRateDiverged { .. }
             | StudyError::NoStudy { .. }
             | StudyError::NotFinished { .. } => None,
         }
@@ -76,6 +84,7 @@ impl StudyError {
             StudyError::Train(error) => error.hint(),
             StudyError::InUse { .. } => "wait for it, stop it, or choose another `--out`".into(),
             StudyError::NotFinished { .. } => "run `sapwood study` again: it goes on where it was".into(),
+            StudyError::EveryRateDiverged { .. } => "add lower rates to `sweep.rates`".into(),
             StudyError::NoStudy { .. } => {
                 "name a folder that `sapwood study` has written to, such as runs/quickstart".into()
             }

@@ -14,6 +14,7 @@ use trainer::{
 };
 
 use crate::memory::MicroBatch;
+use crate::sweep::SweepSection;
 
 /// See the module's text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub struct StudyFile {
     pub schedule: Schedule,
     /// What the baseline trains for.
     pub budget: BudgetSection,
+    /// The rates that every arm is tried with, before it is run with the best of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<SweepSection>,
     /// When and on what runs are judged.
     pub evaluation: Evaluation,
     /// When runs are saved.
@@ -205,6 +209,9 @@ impl StudyFile {
         if study.threads_per_run == 0 || study.threads_per_run > 1024 {
             let message = format!("`study.threads_per_run` is {}", study.threads_per_run);
             return Err(ConfigError::new("study.threads_per_run", message, "choose 1 to 1024"));
+        }
+        if let Some(sweep) = &self.sweep {
+            sweep.check(&study.seeds)?;
         }
         self.training.check()?;
         self.reference_steps().map(|_| ())

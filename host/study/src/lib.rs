@@ -7,6 +7,7 @@ mod curve;
 mod edits;
 mod error;
 mod execute;
+mod fairness;
 mod file;
 mod findings;
 mod foresight;
@@ -22,6 +23,7 @@ mod results;
 mod source;
 pub mod speed;
 mod statistics;
+pub mod sweep;
 mod verdict;
 
 pub use curve::{Cost, EvaluationPoint, RunCurve};
@@ -38,6 +40,7 @@ pub use report::{side_by_side, to_csv, to_json, to_markdown, to_terminal};
 pub use results::{Report, report_folder};
 pub use source::{Place, Source, SourceError};
 pub use statistics::{Interval, PairedStatistics, SignFlip, Summary, holm, paired, summarize};
+pub use sweep::SweepFinding;
 pub use verdict::{
     Ahead, ArmJudgement, ArmPlan, ArmRole, ArmRuns, ArmVerdict, CostToReach, Crossover, Evidence, FailedRun,
     FinalPoint, Headline, JudgeError, Judgement, LedgerCosts, LedgerRatios, LeftOut, LossDifference,

@@ -13,6 +13,8 @@
 //! | `comparisons` | for each arm `arm`, `token_matched` and `compute_matched` ([`LossDifference`](crate::LossDifference)), `cost_to_reach` ([`CostToReach`](crate::CostToReach)), `crossover` ([`Crossover`](crate::Crossover)); `null` where not planned |
 //! | `failed_runs` | every [`FailedRun`](crate::FailedRun): diverged, failed, missing |
 //! | `costs` | for each arm with an evaluation at the baseline's tokens: `arm`, `mean` and `seeds` ([`LedgerCosts`](crate::LedgerCosts)) |
+//! | `sweep` | [`SweepFinding`](crate::SweepFinding): what came of looking for a learning rate for each arm; `null` without one |
+//! | `fairness` | what is to be said of the arms' learning rates, in words |
 //! | `shared` | [`Shared`](crate::Shared): what was not trained a second time, since arms had it in common |
 
 mod json;

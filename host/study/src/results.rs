@@ -8,7 +8,6 @@ use trainer::folder::{RunFolder, create_folder, read_json, read_json_lines, writ
 use trainer::records::EvaluationRecord;
 use trainer::{RunSummary, TrainError, WallTime};
 
-use crate::edits;
 use crate::execute::Failure;
 use crate::file::{Comparison, StudyFile};
 use crate::phases::{self, PhaseSpan};
@@ -19,6 +18,7 @@ use crate::{
     ArmPlan, EvaluationPoint, Evidence, FailedRun, Judgement, RunCurve, RunStatus, StudyError, judge, to_csv,
     to_json, to_markdown, to_terminal,
 };
+use crate::{edits, fairness, sweep};
 
 /// A report in its forms; the same stand in the study's folder.
 #[derive(Clone, Debug)]
@@ -40,7 +40,9 @@ pub struct Report {
 /// A folder that is no study's, a log that cannot be read, or a disk that cannot be written.
 pub fn report_folder(folder: &Path) -> Result<Report, StudyError> {
     let (file, runs) = (study_of(folder)?, folder.join("runs"));
-    let (judgement, curves) = judged_with_curves(&file, &runs)?;
+    let (mut judgement, curves) = judged_with_curves(&file, &runs)?;
+    judgement.sweep = sweep::found(folder)?;
+    judgement.fairness = fairness::of(&file, judgement.sweep.as_ref());
     let (terminal, markdown, json) = (to_terminal(&judgement), to_markdown(&judgement), to_json(&judgement));
     let out = folder.join("report");
     create_folder(&out)?;

@@ -178,6 +178,8 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Judgement, JudgeError> {
         runs: arm_runs,
         arms,
         failed_runs: runs.without_result(),
+        sweep: None,
+        fairness: Vec::new(),
         shared: Shared::default(),
     })
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use study::speed::{self, Rate};
+use study::sweep::SweepSection;
 use study::{BuildEngine, Lab, PhaseMemory, PlannedArm, Saving, Sharing, StagedPart, mebibytes};
 use trainer::{ErrorClass, peak_memory_bytes};
 
@@ -75,6 +76,17 @@ fn print_all(lab: &Lab<'_>, arms: &[PlannedArm], saving: Saving, rate: Option<&R
             "{copies} of them begin as copies of others, with which they have their first steps in common: {:.1} % of all FLOPs \
              need not be spent a second time.",
             100.0 * saved.as_f64() / sum.as_f64(),
+        );
+    }
+    if let Some(SweepSection { rates, seeds, budget_fraction }) = &lab.file.sweep {
+        let trials = rates.len() * seeds.len();
+        let of_seed = saving.sum.as_f64() / lab.file.study.seeds.len() as f64;
+        result_line!(
+            "Before them a sweep: every run with {} rates on {} seeds of its own, {:.0} % as long, {:.3e} FLOPs in all.",
+            rates.len(),
+            seeds.len(),
+            100.0 * budget_fraction,
+            of_seed * trials as f64 * budget_fraction,
         );
     }
     let Some(rate) = rate else { return };

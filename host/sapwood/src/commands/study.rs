@@ -1,13 +1,15 @@
 //! `sapwood study` and `sapwood train`: runs what is missing, then judges.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use plugin_host::TimeSpent;
-use study::{Executed, Execution, Lab, Sharing, execute, run_folder};
-use trainer::{ConfigError, ErrorClass, RunConfig};
+use study::sweep::{choose, trials, tuned};
+use study::{Executed, Execution, Lab, PlannedArm, Sharing, execute, run_folder};
+use trainer::{ConfigError, ErrorClass, RunConfig, TrainError};
 
 use super::open_study;
 use crate::args::{StudyArgs, TrainArgs};
@@ -17,23 +19,69 @@ use crate::{Outcome, engines, log};
 
 pub(crate) fn study(args: &StudyArgs, verbose: u8) -> Outcome {
     let build = engines::builder(args.engine);
-    let lab = open_study(&args.file, &build)?;
+    let mut lab = open_study(&args.file, &build)?;
+    // What cannot work in the study itself is refused before the trials of a sweep.
     let planned = lab.plan()?;
-    let sharing = if args.no_sharing { Sharing::default() } else { Sharing::of(&planned) };
-    let runs: Vec<RunConfig> = planned.into_iter().flat_map(|arm| arm.runs).collect();
     let folder = folder(args.out.clone(), &lab);
     log::into_folder(&folder, verbose)?;
     engines::log_choice(args.engine);
-    let executed = run(&lab, &runs, &folder, args.jobs.map(usize::from), &sharing)?;
+    let planned = if lab.file.sweep.is_some() {
+        if let Some(code) = sweep(&mut lab, args, &folder)? {
+            return Ok(code);
+        }
+        lab.plan()?
+    } else {
+        planned
+    };
+    let executed = run_planned(&lab, planned, args, &folder)?;
     let report = study::report_folder(&folder)?;
     result_line!("{}", report.terminal);
     note_line!("report: {}", folder.join("report/report.html").display());
     Ok(exit_code(&executed))
 }
 
+/// Runs all of a sweep's trials, and gives every arm the rate that did best; a code where that has not come to its end.
+fn sweep(lab: &mut Lab<'_>, args: &StudyArgs, folder: &Path) -> Result<Option<ExitCode>, Failed> {
+    let file = lab.file.clone();
+    for (below, trial) in trials(&file).map_err(|error| lab.source().locate(error))? {
+        note_line!("sweep: {}", trial.study.name);
+        lab.file = trial;
+        let planned = lab.plan()?;
+        let place = folder.join(below);
+        let executed = run_planned(lab, planned, args, &place)?;
+        // That a rate is too high for an arm is what a trial finds out.
+        let is_found = |(_, error): &(String, TrainError)| error.class() == ErrorClass::Numeric;
+        if executed.interrupted > 0 || !executed.failed.iter().all(is_found) {
+            return Ok(Some(exit_code(&executed)));
+        }
+        study::report_folder(&place)?;
+    }
+    lab.file = match choose(&file, folder)? {
+        Some(finding) => tuned(&file, &finding),
+        None => file,
+    };
+    Ok(None)
+}
+
+fn run_planned(
+    lab: &Lab<'_>,
+    planned: Vec<PlannedArm>,
+    args: &StudyArgs,
+    folder: &Path,
+) -> Result<Executed, Failed> {
+    let sharing = if args.no_sharing { Sharing::default() } else { Sharing::of(&planned) };
+    let runs: Vec<RunConfig> = planned.into_iter().flat_map(|arm| arm.runs).collect();
+    run(lab, &runs, folder, args.jobs.map(usize::from), &sharing)
+}
+
 pub(crate) fn train(args: &TrainArgs, verbose: u8) -> Outcome {
     let build = engines::builder(args.engine);
     let lab = open_study(&args.file, &build)?;
+    if lab.file.sweep.is_some() {
+        let message = "a run of this study depends on what its sweep comes to";
+        let hint = "run `sapwood study`, or take [sweep] out of the file";
+        return Err(lab.source().locate(ConfigError::new("sweep", message, hint)).into());
+    }
     let arm = chosen_arm(args, &lab)?;
     let seed = args.seed.unwrap_or(lab.file.study.seeds[0]);
     // A seed that the study does not name is a run like any other.
@@ -91,23 +139,11 @@ fn folder(out: Option<PathBuf>, lab: &Lab<'_>) -> PathBuf {
 fn run(
     lab: &Lab<'_>,
     runs: &[RunConfig],
-    folder: &std::path::Path,
+    folder: &Path,
     jobs: Option<usize>,
     sharing: &Sharing,
 ) -> Result<Executed, Failed> {
-    static INTERRUPT: AtomicBool = AtomicBool::new(false);
-    let installed = ctrlc::set_handler(|| {
-        if INTERRUPT.swap(true, Ordering::Relaxed) {
-            // The second time: whatever is not saved by now is wanted less than an end.
-            plugin_host::blame::end();
-            #[allow(clippy::exit)]
-            std::process::exit(INTERRUPTED.into());
-        }
-        note_line!("saving; once more stops at once");
-    });
-    if let Err(error) = installed {
-        tracing::warn!("signals are not handled: {error}");
-    }
+    heed_signals();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = jobs.unwrap_or((cores / lab.file.study.threads_per_run).max(1));
     let terminal = std::io::stderr().is_terminal();
@@ -131,6 +167,28 @@ fn run(
         note_line!("interrupted: {} runs are to go on; run the same command again", executed.interrupted);
     }
     Ok(executed)
+}
+
+/// Set by the first signal to stop. Signals are of the whole process, so this is too.
+static INTERRUPT: AtomicBool = AtomicBool::new(false);
+
+/// From the first time on, a signal has all runs saved.
+fn heed_signals() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let installed = ctrlc::set_handler(|| {
+            if INTERRUPT.swap(true, Ordering::Relaxed) {
+                // The second time: whatever is not saved by now is wanted less than an end.
+                plugin_host::blame::end();
+                #[allow(clippy::exit)]
+                std::process::exit(INTERRUPTED.into());
+            }
+            note_line!("saving; once more stops at once");
+        });
+        if let Err(error) = installed {
+            tracing::warn!("signals are not handled: {error}");
+        }
+    });
 }
 
 fn exit_code(executed: &Executed) -> ExitCode {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::SweepFinding;
 use crate::verdict::{
     ArmRuns, ArmVerdict, CostToReach, Crossover, FailedRun, Judgement, LedgerCosts, LossDifference, Shared,
 };
@@ -14,6 +15,8 @@ struct Report<'a> {
     comparisons: Vec<Comparisons<'a>>,
     failed_runs: &'a [FailedRun],
     costs: Vec<Costs<'a>>,
+    sweep: Option<&'a SweepFinding>,
+    fairness: &'a [String],
     shared: &'a Shared,
 }
 
@@ -84,6 +87,8 @@ pub(super) fn render(judgement: &Judgement) -> String {
             .iter()
             .filter_map(|arm| Some(Costs { arm: &arm.arm, costs: arm.costs.as_ref()? }))
             .collect(),
+        sweep: judgement.sweep.as_ref(),
+        fairness: &judgement.fairness,
         shared: &judgement.shared,
     };
     let mut text = serde_json::to_string_pretty(&report).expect("structs of numbers, texts and lists");

@@ -5,6 +5,7 @@ use plugin_host::TimeSpent;
 use plugin_host::api::Claim;
 
 use crate::statistics::{FEWEST_FOR_A_VERDICT, Interval, Summary};
+use crate::sweep::{ArmSweep, Trial};
 use crate::verdict::{
     Ahead, ArmJudgement, ArmRole, ArmRuns, CostToReach, Crossover, Headline, Judgement, LeftOut,
     LossDifference, MeanEdit, Outcome, RunStatus, SharedByArm, at_most_known, nats, p_value, signed_nats,
@@ -65,6 +66,13 @@ pub(super) fn sections(judgement: &Judgement) -> Vec<Section> {
             ledgers(judgement),
         ),
         section("Arm by arm", "", Content::List(by_arm(judgement))),
+        section(
+            "Learning rates",
+            "Every arm was tried with the same rates and seeds, none of them the study's; it was then run with the one that ended \
+             lowest. No arm is charged with the trials.",
+            rates(judgement),
+        ),
+        section("Fairness", "", Content::List(judgement.fairness.clone())),
         section("Runs", "", runs(judgement)),
         section(
             "Growth",
@@ -170,6 +178,17 @@ fn plugin_times(judgement: &Judgement) -> Content {
         plugins.map(row).collect::<Vec<_>>()
     };
     Content::Table { header, rows: judgement.runs.iter().flat_map(of_arm).collect() }
+}
+
+fn rates(judgement: &Judgement) -> Content {
+    let row = |arm: &ArmSweep, trial: &Trial| {
+        let chosen = if trial.rate == arm.chosen { "chosen" } else { "" };
+        let loss = trial.mean_loss.map_or("diverged".into(), nats);
+        vec![arm.arm.clone(), format!("{:e}", trial.rate), loss, chosen.into()]
+    };
+    let arms = judgement.sweep.iter().flat_map(|sweep| &sweep.arms);
+    let rows = arms.flat_map(|arm| arm.trials.iter().map(move |trial| row(arm, trial))).collect();
+    Content::Table { header: vec!["arm", "rate", "mean final loss", ""], rows }
 }
 
 fn shared(judgement: &Judgement) -> Content {

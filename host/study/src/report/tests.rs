@@ -247,9 +247,10 @@ fn json_keeps_its_keys() {
     let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let keys: Vec<&String> = report.as_object().expect("an object").keys().collect();
     // serde_json sorts them here; in the text they stand in the order of the module's documentation.
-    assert_eq!(keys.len(), 7);
-    let places = ["study", "arms", "verdict", "comparisons", "failed_runs", "costs", "shared"]
-        .map(|key| text.find(&format!("\n  \"{key}\": ")).unwrap_or_else(|| panic!("no {key}")));
+    assert_eq!(keys.len(), 9);
+    let places =
+        ["study", "arms", "verdict", "comparisons", "failed_runs", "costs", "sweep", "fairness", "shared"]
+            .map(|key| text.find(&format!("\n  \"{key}\": ")).unwrap_or_else(|| panic!("no {key}")));
     assert!(places.is_sorted());
 }
 
@@ -551,6 +552,8 @@ fn json_of_one_arm() {
               }
             }
           ],
+          "sweep": null,
+          "fairness": [],
           "shared": {
             "arms": [],
             "saved_flops": 0,

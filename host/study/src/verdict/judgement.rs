@@ -5,6 +5,7 @@ use plugin_host::api::{Claim, Widths};
 use serde::{Deserialize, Serialize};
 use trainer::WallTime;
 
+use crate::SweepFinding;
 use crate::curve::loss_or_null;
 use crate::statistics::{Equivalence, PairedStatistics, Summary};
 use crate::verdict::{FailedRun, Shared};
@@ -26,6 +27,12 @@ pub struct Judgement {
     pub failed_runs: Vec<FailedRun>,
     /// The verdict on the study, one paragraph.
     pub verdict: String,
+    /// What came of looking for a learning rate for each arm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<SweepFinding>,
+    /// Whether arms had the same chance to find one, in words.
+    #[serde(default)]
+    pub fairness: Vec<String>,
     /// What was not trained a second time; no comparison depends on it.
     #[serde(default)]
     pub shared: Shared,

@@ -258,6 +258,7 @@ fn train_from(
         folder: &run_folder(how.folder, run),
         report,
         interrupt: how.interrupt,
+        alone: how.jobs == 1,
         prefix,
         forks: how.sharing.forks(how.folder, &run.name()),
     })

@@ -24,6 +24,12 @@ pub struct Costs {
     pub probes: ProbeCosts,
     /// Wall time by purpose, all sittings together.
     pub wall: WallTime,
+    /// Whether nothing else of the study ran beside it, in any sitting: seconds and joules are its own only then.
+    #[serde(default)]
+    pub alone: bool,
+    /// What the machine used while it trained; `None` where it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joules: Option<f64>,
 }
 
 /// What the ways to go on have cost that were tried out.
@@ -157,6 +163,13 @@ impl Costs {
         self.flops_li2024 += step.flops_li2024;
         self.probes.tokens += step.tokens;
         self.probes.flops += step.flops.total();
+    }
+
+    /// From a sitting on that is alone or not, and in which joules are counted or not.
+    pub(crate) fn sit(&mut self, is_first: bool, alone: bool, counts_joules: bool) {
+        self.alone = alone && (is_first || self.alone);
+        let before = if is_first { Some(0.0) } else { self.joules };
+        self.joules = before.filter(|_| self.alone && counts_joules);
     }
 
     /// One step more.

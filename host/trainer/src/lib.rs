@@ -10,6 +10,7 @@ pub mod checkpoint;
 mod config;
 mod costs;
 mod course;
+mod energy;
 mod error;
 pub mod folder;
 mod growth;

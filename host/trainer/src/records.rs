@@ -40,6 +40,9 @@ pub struct EvaluationRecord {
     pub flops_li2024: Flops,
     /// Seconds of training alone before it.
     pub wall_seconds: f64,
+    /// What the machine has used while it trained; `None` where that was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joules: Option<f64>,
     /// Mean loss in nats per token.
     pub loss_nats_per_token: f64,
     /// Chained hash of all batches trained on before it: equal hashes, equal data in equal order.

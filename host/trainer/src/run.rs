@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::{LogLengths, RunState, Untold};
 use crate::costs::{Costs, Speedometer, SpentFlops, StepCost, peak_memory_bytes};
 use crate::course::Rules;
+use crate::energy::EnergyCounter;
 use crate::folder::{JsonLines, RunFolder, write_json};
 use crate::growth::Initializers;
 use crate::initial::InitialModel;
@@ -68,6 +69,8 @@ pub struct Parts<'a> {
     pub report: &'a (dyn Fn(RunEvent) + Sync),
     /// Set when the run is to save and stop.
     pub interrupt: &'a AtomicBool,
+    /// Whether nothing else runs beside it, so that its seconds and joules are its own.
+    pub alone: bool,
     /// What it begins as a copy of, where it has no checkpoint of its own yet.
     pub prefix: Option<Prefix>,
     /// Steps before which it is saved for other runs that begin as its copies.
@@ -178,6 +181,7 @@ struct Run<'a> {
     /// Steps whose losses have not been read yet, oldest first.
     unread: VecDeque<StepRecord>,
     speedometer: Speedometer,
+    energy: Option<EnergyCounter>,
 }
 
 /// What the plugins saved, by file name.

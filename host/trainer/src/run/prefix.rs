@@ -139,6 +139,7 @@ impl Run<'_> {
             ahead.evaluations.get(&step).ok_or_else(|| ahead.differs(step, "it is evaluated here"))?;
         self.state.batches_sha256.clone_from(&record.batches_sha256);
         self.state.costs.wall.training_seconds = record.wall_seconds;
+        self.state.costs.joules = record.joules;
         Ok(Some(record.loss_nats_per_token))
     }
 
@@ -178,4 +179,6 @@ fn take_times(state: &mut RunState, theirs: &RunState) {
     let own = std::mem::replace(&mut state.costs.wall, theirs.costs.wall.clone());
     state.costs.wall.plugin_seconds = own.plugin_seconds;
     state.costs.wall.plugins = own.plugins;
+    state.costs.alone &= theirs.costs.alone;
+    state.costs.joules = theirs.costs.joules.filter(|_| state.costs.alone);
 }

@@ -40,6 +40,7 @@ impl Run<'_> {
             flops_weight_matmul: costs.flops.weight_matmul(),
             flops_li2024: costs.flops_li2024,
             wall_seconds: costs.wall.training_seconds,
+            joules: costs.joules,
             loss_nats_per_token: loss,
             batches_sha256: self.state.batches_sha256.clone(),
             depth: course.depth(),

@@ -13,6 +13,7 @@ use crate::binding::RunFile;
 use crate::checkpoint::{self, LogLengths, RunState, Untold};
 use crate::costs::{Costs, Speedometer, StepCost};
 use crate::course::{Course, Rules};
+use crate::energy::EnergyCounter;
 use crate::folder::{RunFolder, create_folder};
 use crate::growth::Initializers;
 use crate::records::Decision;
@@ -54,6 +55,9 @@ impl<'a> Run<'a> {
                 state
             }
         };
+        let energy = EnergyCounter::of_machine().filter(|_| parts.alone);
+        let mut state = state;
+        state.costs.sit(!resumed, parts.alone, energy.is_some());
         let mut run = Run {
             name: config.name(),
             step_cost: StepCost::of(shape, &state.course),
@@ -63,6 +67,7 @@ impl<'a> Run<'a> {
             logs: Logs::open(parts.folder, state.logs)?,
             unread: VecDeque::new(),
             speedometer: Speedometer::new(),
+            energy,
             parts,
             rules,
             measure: plan.measure,

@@ -11,6 +11,7 @@ use super::{Parts, Run, progress};
 use crate::audit::hexadecimal;
 use crate::costs::{Costs, timed};
 use crate::course::Course;
+use crate::energy::EnergyCounter;
 use crate::measured;
 use crate::records::StepRecord;
 use crate::{RunConfig, TrainError, Training};
@@ -63,10 +64,13 @@ impl Run<'_> {
         state.batches_sha256 = chained(&state.batches_sha256, rows.as_ref().unwrap_or(&batch));
         state.trail.add_step(self.step_key, update.rate);
         let engine = &mut *self.parts.engine;
+        let before = self.energy.as_mut().and_then(EnergyCounter::joules_since);
         timed(&mut state.costs.wall.training_seconds, || {
             engine.step(&batch, &plan)?;
             engine.optimize(&update)
         })?;
+        let used = before.and(self.energy.as_mut().and_then(EnergyCounter::joules_since));
+        state.costs.joules = state.costs.joules.zip(used).map(|(sum, used)| sum + used);
         state.costs.add_step(&self.step_cost);
         self.unread.push_back(StepRecord {
             step: state.step,

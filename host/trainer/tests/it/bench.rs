@@ -168,6 +168,7 @@ impl Bench {
             folder: &self.folder(),
             report: &|event| self.events.lock().expect("no test panics while holding it").push(event),
             interrupt,
+            alone: true,
             prefix: self.prefix.clone(),
             forks: self.forks.clone(),
         })

@@ -25,11 +25,18 @@ pub(crate) struct Arguments {
 const EXIT_CODES: &str = "\
 Exit codes: 0 good · 1 internal error · 2 wrong usage · 3 configuration · 4 data · 5 plugin refused · \
 6 plugin failed · 7 numbers went wrong · 8 disk, memory or device · 9 runs failed for several reasons · \
-10 parity out of tolerance · 11 a plugin ended the process · 12 a plugin did not come back · \
+10 not the same (parity, diff, replay) · 11 a plugin ended the process · 12 a plugin did not come back · \
 130 interrupted (saved; run again to go on)
 
 Environment: SAPWOOD_PLUGIN_PATH further folders with plugins · SAPWOOD_PLUGIN_TIMEOUT_SECONDS how long a call into a \
 plugin may take (60) · SAPWOOD_PLUGIN_MEMORY_MIB memory of an isolated plugin (4096) · RUST_LOG";
+
+const DIFF_HELP: &str = "\
+Example: sapwood diff runs/quickstart/runs/whole/tokens/seed-1 runs/quickstart/runs/stack/compute/seed-1
+
+Steps, evaluations, decisions and the tensors of the newest checkpoint that both have are compared bit for bit; \
+configuration, plugins and data are told, and no difference by themselves, and neither is any wall time.
+Exit codes: 0 the same results · 10 other results · 3 a folder holds no run · 8 a file cannot be read";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -51,6 +58,9 @@ pub(crate) enum Command {
     /// Watch a study at work: runs, curves, time left. Only reads its files
     #[command(after_help = "Example: sapwood watch runs/quickstart")]
     Watch(WatchArgs),
+    /// Compare two runs: what they are made of, where their logs part, what they came to
+    #[command(after_help = DIFF_HELP)]
+    Diff(DiffArgs),
     /// Write, build, validate, sign, install, list, inspect and lock plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -182,6 +192,19 @@ pub(crate) struct StatusArgs {
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
     /// Print JSON, every run's evaluations included
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// A run's folder, STUDY/runs/ARM/BUDGET/seed-N
+    #[arg(value_name = "RUN")]
+    pub(crate) old: PathBuf,
+    /// Another one
+    #[arg(value_name = "RUN")]
+    pub(crate) new: PathBuf,
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -319,6 +319,14 @@ pub fn weights(folder: &Path) -> Result<HashMap<String, Vec<f32>>, TrainError> {
     read_tensors(&folder.join("weights.safetensors"))
 }
 
+/// AdamW's moments of a checkpoint alone, by the weights' names with `.first_moment` and `.second_moment`.
+///
+/// # Errors
+/// A file that is missing or damaged.
+pub fn moments(folder: &Path) -> Result<HashMap<String, Vec<f32>>, TrainError> {
+    read_tensors(&folder.join("moments.safetensors"))
+}
+
 fn check_hash(path: &Path, hash: &str) -> Result<(), TrainError> {
     if hash_of_file(path)? == *hash {
         return Ok(());

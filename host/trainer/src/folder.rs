@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::TrainError;
+use crate::{RunFile, TrainError};
 
 /// A run's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +63,17 @@ impl RunFolder {
     /// Written by a run that failed, with the reason.
     pub fn failed_file(&self) -> PathBuf {
         self.path.join("FAILED")
+    }
+
+    /// What a run is made of and bound to.
+    ///
+    /// # Errors
+    /// A folder that holds no run, or a file that cannot be read.
+    pub fn bound_run(&self) -> Result<RunFile, TrainError> {
+        if !self.run_file().is_file() {
+            return Err(TrainError::NoRun { folder: self.path.clone() });
+        }
+        read_json(&self.run_file())
     }
 
     /// Whether the run is finished.
@@ -133,6 +144,24 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TrainError> {
 /// A file that is missing or holds a line that cannot be read.
 pub fn read_json_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, TrainError> {
     let text = fs::read_to_string(path).map_err(storage("read", path))?;
+    lines_of(path, &text)
+}
+
+/// Reads every line of a log that may be growing: a line that is being written at this moment is none yet, and neither
+/// is a log that has not been begun.
+///
+/// # Errors
+/// A whole line that cannot be read.
+pub fn read_whole_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, TrainError> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(path).map_err(storage("read", path))?;
+    let end = text.rfind('\n').map_or(0, |last| last + 1);
+    lines_of(path, &text[..end])
+}
+
+fn lines_of<T: DeserializeOwned>(path: &Path, text: &str) -> Result<Vec<T>, TrainError> {
     let lines = text.lines().enumerate().map(|(number, line)| {
         serde_json::from_str(line).map_err(|error| TrainError::Damaged {
             path: path.to_path_buf(),

@@ -209,6 +209,7 @@ fn train(
         engine: lab.engine(run)?,
         strategy: lab.strategy(run)?,
         initializers: lab.initializers(run)?,
+        shadows: lab.shadows(run)?,
         initial: lab.initial_model(run)?,
         corpus: lab.corpus()?,
         folder,

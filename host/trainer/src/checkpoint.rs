@@ -79,6 +79,14 @@ pub struct LogLengths {
     pub evaluations: u64,
     /// Of `decisions.jsonl`.
     pub decisions: u64,
+    /// Of `shadows.jsonl`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shadows: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// `state.json`.

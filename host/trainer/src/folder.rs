@@ -1,7 +1,7 @@
 //! A run's folder, and how files get into it: whole or not at all.
 //!
 //! ```text
-//! run.json  metrics.jsonl  evals.jsonl  decisions.jsonl  checkpoints/STEP[-NAME]/  DONE | FAILED
+//! run.json  metrics.jsonl  evals.jsonl  decisions.jsonl  [shadows.jsonl]  checkpoints/STEP[-NAME]/  DONE | FAILED
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -48,6 +48,11 @@ impl RunFolder {
     /// One line a decision.
     pub fn decisions_file(&self) -> PathBuf {
         self.path.join("decisions.jsonl")
+    }
+
+    /// One line for whatever a shadow strategy would have done; not there where none rides along.
+    pub fn shadows_file(&self) -> PathBuf {
+        self.path.join("shadows.jsonl")
     }
 
     /// Checkpoints, one folder each.

@@ -7,6 +7,7 @@ use plugin_host::Loaded;
 use plugin_host::api::{GrowthStrategy, Plan, RunEvent};
 use sha2::{Digest, Sha256};
 
+use super::shadows::Shadows;
 use super::{Logs, Parts, Run, SavedPlugins};
 use crate::audit::hexadecimal;
 use crate::binding::RunFile;
@@ -49,11 +50,15 @@ impl<'a> Run<'a> {
                 state
             }
         };
+        let (strategies, at) = (std::mem::take(&mut parts.shadows), (state.step, &state.plugins));
+        let mut logs = Logs::open(parts.folder, state.logs, !strategies.is_empty())?;
+        let shadows = Shadows::start(strategies, config, &info, at, &mut logs)?;
         let mut run = Run {
             name: config.name(),
             step_cost: StepCost::of(shape, &state.course),
             blocks_view: state.course.view(),
-            logs: Logs::open(parts.folder, state.logs)?,
+            shadows,
+            logs,
             unread: VecDeque::new(),
             speedometer: Speedometer::new(),
             parts,

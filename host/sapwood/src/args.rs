@@ -38,6 +38,15 @@ Steps, evaluations, decisions and the tensors of the newest checkpoint that both
 configuration, plugins and data are told, and no difference by themselves, and neither is any wall time.
 Exit codes: 0 the same results · 10 other results · 3 a folder holds no run · 8 a file cannot be read";
 
+const REPLAY_HELP: &str = "\
+Example: sapwood replay runs/quickstart/runs/stack/compute/seed-1 --strategy sapwood/late \
+--config '{\"first_layers\": 1}'
+
+Nothing is trained: the run goes on as it did, whatever the strategy asks for. Where both ask for the same edit or probe, \
+it is told what came of it. What was measured in steps is in no log, and is not told.
+Exit codes: 0 the same decisions at all steps · 10 other decisions · 3 a folder holds no run, or the strategy refuses it · \
+5 plugin refused · 6 the strategy failed · 8 a file cannot be read";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a study: all arms with all seeds, then the verdict. Run it again to go on or to add arms
@@ -61,6 +70,9 @@ pub(crate) enum Command {
     /// Compare two runs: what they are made of, where their logs part, what they came to
     #[command(after_help = DIFF_HELP)]
     Diff(DiffArgs),
+    /// Ask a strategy about a run that is on record: where it decides otherwise, and what it would ask for
+    #[command(after_help = REPLAY_HELP)]
+    Replay(ReplayArgs),
     /// Write, build, validate, sign, install, list, inspect and lock plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -207,6 +219,27 @@ pub(crate) struct DiffArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The run's folder, STUDY/runs/ARM/BUDGET/seed-N; it may be under way
+    #[arg(value_name = "RUN")]
+    pub(crate) run: PathBuf,
+    /// Which strategy [default: the run's own, as it is now]
+    #[arg(long, value_name = "ID")]
+    pub(crate) strategy: Option<String>,
+    /// Its configuration, as JSON [default: the run's for its own strategy, else {}]
+    #[arg(long, value_name = "JSON")]
+    pub(crate) config: Option<String>,
+    /// Take it from this library, instead of the search path
+    #[arg(long, value_name = "FILE")]
+    pub(crate) library: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) plugins: PluginPath,
 }
 
 #[derive(Debug, Args)]

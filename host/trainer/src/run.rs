@@ -45,7 +45,7 @@ use shadows::Shadows;
 pub use shadows::check_shadow;
 
 /// Most training losses and evaluations that a strategy is shown.
-const RECENT: usize = 1024;
+pub(crate) const RECENT: usize = 1024;
 
 /// What a run is made of.
 pub struct Parts<'a> {

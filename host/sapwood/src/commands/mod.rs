@@ -6,6 +6,7 @@ pub(crate) mod doctor;
 pub(crate) mod parity;
 pub(crate) mod plan;
 pub(crate) mod plugin;
+pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod status;
 pub(crate) mod study;

@@ -66,7 +66,9 @@ fn one_that_crashes_hangs_or_panics_is_dropped_and_the_run_goes_on() {
     };
     let mut bench = beside(&deeds.iter().map(shadow).collect::<Vec<_>>().join(", "));
     bench.set_variable("SAPWOOD_PLUGIN_TIMEOUT_SECONDS", "1");
-    bench.study().good();
+    let ran = bench.study();
+    let warning = "warning: stack/compute/seed-1: the shadow fixture/strategy#4: the strategy `fixture/strategy` failed in";
+    assert!(ran.code == Some(0) && ran.stderr.contains(warning), "{}", ran.said());
     let alone = beside("");
     alone.study().good();
     same_results(&alone.path("out"), &bench.path("out"));

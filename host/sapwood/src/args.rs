@@ -43,7 +43,8 @@ Example: sapwood replay runs/quickstart/runs/stack/compute/seed-1 --strategy sap
 --config '{\"first_layers\": 1}'
 
 Nothing is trained: the run goes on as it did, whatever the strategy asks for. Where both ask for the same edit or probe, \
-it is told what came of it. What was measured in steps is in no log, and is not told.
+it is told what came of it. What was measured in steps is in no log, and is not told. Labels of phases and numbers for \
+plots are no decisions.
 Exit codes: 0 the same decisions at all steps · 10 other decisions · 3 a folder holds no run, or the strategy refuses it · \
 5 plugin refused · 6 the strategy failed · 8 a file cannot be read";
 

@@ -151,6 +151,12 @@ pub(crate) fn probe_of(requests: &[Action]) -> Option<&Probe> {
     })
 }
 
+/// Whether both ask for the same: labels of phases and numbers for plots change nothing, and are left aside.
+pub(crate) fn same_deeds(one: &[Action], other: &[Action]) -> bool {
+    let is_deed = |request: &&Action| !matches!(request, Action::Phase(_) | Action::Metric { .. });
+    one.iter().filter(is_deed).eq(other.iter().filter(is_deed))
+}
+
 /// Whether both edit the model, and in the same way: labels, rates and numbers beside that do not matter to a receipt.
 pub(crate) fn same_edits(one: &[Action], other: &[Action]) -> bool {
     let edits = |requests: &'_ [Action]| -> Vec<Action> {

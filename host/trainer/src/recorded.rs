@@ -181,17 +181,21 @@ impl<'a> Playback<'a> {
     /// # Errors
     /// A log that does not follow from the others; so below.
     pub(crate) fn arrive(&mut self) -> Result<bool, TrainError> {
-        let at_end = self.step.0 >= self.run.steps.len() as u64;
         let decided = self.run.decided(self.step);
         // A strategy may have been asked before a step that did not come: it stopped the run, or made steps too dear.
         let was_asked = self.run.folder.is_done() && self.fits() || !decided.requests.is_empty();
-        if at_end && !was_asked {
+        if self.is_at_end() && !was_asked {
             return Ok(false);
         }
         if self.evaluation_is_due() {
             self.take_evaluation()?;
         }
         Ok(true)
+    }
+
+    /// Whether the coming step is one that the run has not taken.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.step.0 >= self.run.steps.len() as u64
     }
 
     fn fits(&self) -> bool {
@@ -244,7 +248,7 @@ impl<'a> Playback<'a> {
         Ok(())
     }
 
-    /// Does what was decided here, and takes the step where the run did.
+    /// Does what was decided here, and takes the step; not at the end.
     pub(crate) fn go_on(&mut self) -> Result<(), TrainError> {
         let decided = self.run.decided(self.step);
         if decided.probed(self.step).is_some() {
@@ -260,14 +264,12 @@ impl<'a> Playback<'a> {
             self.step_cost = StepCost::of(&self.run.config().model, &self.course);
             self.evaluate_as_asked(requests)?;
         }
-        if let Some(record) = self.run.steps.get(self.step.0 as usize) {
-            self.take_step(record)?;
-        }
-        self.step = self.step.next();
-        Ok(())
+        self.take_step()
     }
 
-    fn take_step(&mut self, record: &StepRecord) -> Result<(), TrainError> {
+    fn take_step(&mut self) -> Result<(), TrainError> {
+        let record = self.run.steps.get(self.step.0 as usize);
+        let record = record.ok_or_else(|| self.run.damaged_metrics(self.step))?;
         let progress = progress(self.run.config(), &self.costs);
         let rate = self.course.schedule.rate(self.step.0, progress);
         self.costs.add_step(&self.step_cost);
@@ -275,7 +277,11 @@ impl<'a> Playback<'a> {
             && record.learning_rate.to_bits() == rate.to_bits()
             && (record.tokens, record.flops) == (self.costs.tokens, self.costs.flops.total())
             && (record.depth, record.phase.as_str()) == (self.course.depth(), self.course.phase.as_str());
-        if same { Ok(()) } else { Err(self.run.damaged_metrics(self.step)) }
+        if !same {
+            return Err(self.run.damaged_metrics(self.step));
+        }
+        self.step = self.step.next();
+        Ok(())
     }
 
     fn evaluation_is_due(&self) -> bool {

@@ -7,7 +7,7 @@ use plugin_host::{Loaded, PluginError, Provenance};
 use serde::Serialize;
 
 use crate::TrainError;
-use crate::onlooker::{Asked, Onlooker, probe_of, same_edits};
+use crate::onlooker::{Asked, Onlooker, probe_of, same_deeds, same_edits};
 use crate::recorded::{Decided, Playback, RecordedRun};
 use crate::records::RefusedRequest;
 
@@ -41,7 +41,7 @@ pub struct Replay {
 pub struct ReplayedDecision {
     /// The coming step.
     pub step: Step,
-    /// Whether it is the same.
+    /// Whether it is the same, labels of phases and numbers for plots aside.
     pub is_same: bool,
     /// What the run asked for, after a probe's outcome included.
     pub run: Vec<Action>,
@@ -100,6 +100,9 @@ pub fn replay(run: &RecordedRun, strategy: Loaded<dyn GrowthStrategy>) -> Result
                 break;
             }
         }
+        if playback.is_at_end() {
+            break;
+        }
         playback.go_on()?;
     }
     Ok(replay)
@@ -131,13 +134,13 @@ fn answer(
     mut asked: Asked,
 ) -> Result<ReplayedDecision, PluginError> {
     let step = playback.step;
-    let mut is_same = asked.requests == decided.requests && asked.gave_up.is_none();
+    let mut is_same = same_deeds(&asked.requests, decided.requests) && asked.gave_up.is_none();
     let (mut strategy, mut refused) = (asked.requests.clone(), asked.refused.clone());
     let probed = decided.probed(step).filter(|(probe, _)| probe_of(&asked.requests) == Some(*probe));
     if let Some((_, probed)) = probed {
         let gave_up = asked.gave_up;
         asked = onlooker.tell_probed(&probed, &playback.course, playback.moment())?;
-        is_same &= asked.requests == decided.after_probe && asked.gave_up.is_none();
+        is_same &= same_deeds(&asked.requests, decided.after_probe) && asked.gave_up.is_none();
         strategy.extend(asked.requests.iter().cloned());
         refused.append(&mut asked.refused);
         asked.gave_up = gave_up.or(asked.gave_up);

@@ -84,6 +84,9 @@ pub struct RunSummary {
     pub costs: Costs,
     /// Why the strategy ended the run, if it did.
     pub stopped: Option<String>,
+    /// Shadows that have failed, and how.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped_shadows: Vec<String>,
     /// Most memory that the process held, in bytes, other runs in it included.
     pub peak_memory_bytes: Option<u64>,
     /// Most device memory held, in bytes.
@@ -265,6 +268,7 @@ impl Run<'_> {
                 .map_or(f64::NAN, |last| last.loss_nats_per_token),
             costs: self.state.costs.clone(),
             stopped: self.state.stopped.clone(),
+            dropped_shadows: self.shadows.dropped(),
             peak_memory_bytes: peak_memory_bytes(),
             device_memory_peak_bytes: self.parts.engine.info().device_memory_peak_bytes,
         };

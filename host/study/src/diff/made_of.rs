@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use plugin_host::Provenance;
 use serde::Serialize;
 use serde_json::{Value, json};
-use trainer::{RunFile, TrainError};
+use trainer::{MadeBy, RunFile, TrainError};
 
 use super::Changed;
 
@@ -14,7 +14,9 @@ pub(super) fn config(old: &RunFile, new: &RunFile) -> Result<Vec<Changed>, Train
 }
 
 pub(super) fn made_by(old: &RunFile, new: &RunFile) -> Result<Vec<Changed>, TrainError> {
-    changes(&old.made_by, &new.made_by)
+    // What was found of plugins differs where they do, and that is told already.
+    let without_plugins = |file: &RunFile| MadeBy { examined: BTreeMap::new(), ..file.made_by.clone() };
+    changes(&without_plugins(old), &without_plugins(new))
 }
 
 pub(super) fn bound_to(old: &RunFile, new: &RunFile) -> Result<Vec<Changed>, TrainError> {

@@ -173,6 +173,15 @@ impl Shadows {
         self.0.iter_mut().map(of).collect()
     }
 
+    /// Those that have failed, and how.
+    pub(super) fn dropped(&self) -> Vec<String> {
+        let told = |shadow: &Shadow| match &shadow.standing {
+            Standing::Dropped(reason) => Some(format!("the shadow {}: {reason}", shadow.name)),
+            Standing::Rides(_) => None,
+        };
+        self.0.iter().filter_map(told).collect()
+    }
+
     fn each(
         &mut self,
         step: Step,

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use plugin_host::api::{self, Actions, Error, Event, LayerId, Probe, StepContext, Train};
+use plugin_host::api::{self, Actions, Error, Event, LayerId, Measure, Probe, StepContext, Train};
 use trainer::checkpoint;
 use trainer::records::{ShadowRecord, ShadowSaid};
 
@@ -220,4 +220,25 @@ fn a_probe_is_told_to_those_that_asked_for_it() {
     let asks = |what: &str| format!("4: asks [\"{what}\"], refused [], None");
     assert_eq!(said(&bench, "test/shadow")[1..], [asks("Probe("), asks("Phase(")]);
     assert_eq!(said(&bench, "test/shadow#2")[1..], [asks("Probe(")]);
+}
+
+/// What the run measures for its own strategy is told to those that want any; nothing is measured for a shadow's sake.
+#[test]
+fn what_was_measured_is_told_to_those_that_want_it() {
+    let measuring = |every_steps: Option<u64>| {
+        let mut told = Told::to(silent);
+        told.measure = every_steps.map(|every_steps| Measure { every_steps, tensors: true, blocks: false });
+        told.react = Box::new(|event, actions| match event {
+            Event::Measured(measured) => actions.phase(&format!("measured {}", measured.step)),
+            _ => Ok(()),
+        });
+        told
+    };
+    let bench = Bench::new();
+    let shadows = vec![measuring(Some(5)), measuring(None)];
+    let summary = bench.run_beside(measuring(Some(8)), shadows, &AtomicBool::new(false));
+    summary.expect("a good run");
+    let asks = |step| format!("{step}: asks [\"Phase(\"], refused [], None");
+    assert_eq!(said(&bench, "test/shadow")[1..], [asks(2), asks(10), asks(18)]);
+    assert_eq!(said(&bench, "test/shadow#2").len(), 1, "it wants none");
 }

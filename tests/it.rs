@@ -22,6 +22,8 @@ mod compat;
 mod configs;
 /// The conformance suite: every plugin passes, every fault is found by name.
 mod conformance;
+/// Two runs compared: bit for bit the same, or where they part.
+mod diff;
 /// Strategies that choose what runs in a step.
 mod execution;
 /// The guide for authors, followed word by word.
@@ -52,6 +54,10 @@ mod plugins;
 mod prefixes;
 /// Standard output that somebody has closed, and one that is full.
 mod printing;
+/// A strategy that is asked about a run which is on record.
+mod replay;
+/// Strategies that ride along: no bit of a run is theirs, and none takes it along.
+mod shadows;
 /// Libraries that are signed, and studies that want them to be.
 mod signature;
 /// A study from its first step to its verdict, and again.

@@ -23,6 +23,8 @@ mod orders;
 mod pairs;
 /// What the host's audit tells of growth.
 mod receipts;
+/// Every strategy, asked once more about its own run.
+mod replayed;
 /// Strategies gone on from checkpoints.
 mod resume;
 /// Doubling that keeps the dynamics of training.

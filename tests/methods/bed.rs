@@ -181,6 +181,7 @@ impl Bed {
             engine: engine_native::build(self.shape(), Device::Cpu { threads: None })?,
             strategy: Loaded::built_in(Kind::Strategy, "test/planting", strategy),
             initializers: BTreeMap::from([(slot, initializer)]),
+            shadows: Vec::new(),
             initial: InitialModel::of_seed(self.shape(), self.config.seed),
             corpus: &data::open(&self.config.data, temporary, needs)?,
             folder,

@@ -25,11 +25,28 @@ pub(crate) struct Arguments {
 const EXIT_CODES: &str = "\
 Exit codes: 0 good · 1 internal error · 2 wrong usage · 3 configuration · 4 data · 5 plugin refused · \
 6 plugin failed · 7 numbers went wrong · 8 disk, memory or device · 9 runs failed for several reasons · \
-10 parity out of tolerance · 11 a plugin ended the process · 12 a plugin did not come back · \
+10 not the same (parity, diff, replay) · 11 a plugin ended the process · 12 a plugin did not come back · \
 130 interrupted (saved; run again to go on)
 
 Environment: SAPWOOD_PLUGIN_PATH further folders with plugins · SAPWOOD_PLUGIN_TIMEOUT_SECONDS how long a call into a \
 plugin may take (60) · SAPWOOD_PLUGIN_MEMORY_MIB memory of an isolated plugin (4096) · RUST_LOG";
+
+const DIFF_HELP: &str = "\
+Example: sapwood diff runs/quickstart/runs/whole/tokens/seed-1 runs/quickstart/runs/stack/compute/seed-1
+
+Steps, evaluations, decisions and the tensors of the newest checkpoint that both have are compared bit for bit; \
+configuration, plugins and data are told, and no difference by themselves, and neither is any wall time.
+Exit codes: 0 the same results · 10 other results · 3 a folder holds no run · 8 a file cannot be read";
+
+const REPLAY_HELP: &str = "\
+Example: sapwood replay runs/quickstart/runs/stack/compute/seed-1 --strategy sapwood/late \
+--config '{\"first_layers\": 1}'
+
+Nothing is trained: the run goes on as it did, whatever the strategy asks for. Where both ask for the same edit or probe, \
+it is told what came of it. What was measured in steps is in no log, and is not told. Labels of phases and numbers for \
+plots are no decisions.
+Exit codes: 0 the same decisions at all steps · 10 other decisions · 3 a folder holds no run, or the strategy refuses it · \
+5 plugin refused · 6 the strategy failed · 8 a file cannot be read";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -51,6 +68,12 @@ pub(crate) enum Command {
     /// Watch a study at work: runs, curves, time left. Only reads its files
     #[command(after_help = "Example: sapwood watch runs/quickstart")]
     Watch(WatchArgs),
+    /// Compare two runs: what they are made of, where their logs part, what they came to
+    #[command(after_help = DIFF_HELP)]
+    Diff(DiffArgs),
+    /// Ask a strategy about a run that is on record: where it decides otherwise, and what it would ask for
+    #[command(after_help = REPLAY_HELP)]
+    Replay(ReplayArgs),
     /// Write, build, validate, sign, install, list, inspect and lock plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -187,6 +210,40 @@ pub(crate) struct StatusArgs {
     /// Print JSON, every run's evaluations included
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// A run's folder, STUDY/runs/ARM/BUDGET/seed-N
+    #[arg(value_name = "RUN")]
+    pub(crate) old: PathBuf,
+    /// Another one
+    #[arg(value_name = "RUN")]
+    pub(crate) new: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The run's folder, STUDY/runs/ARM/BUDGET/seed-N; it may be under way
+    #[arg(value_name = "RUN")]
+    pub(crate) run: PathBuf,
+    /// Which strategy [default: the run's own, as it is now]
+    #[arg(long, value_name = "ID")]
+    pub(crate) strategy: Option<String>,
+    /// Its configuration, as JSON [default: the run's for its own strategy, else {}]
+    #[arg(long, value_name = "JSON")]
+    pub(crate) config: Option<String>,
+    /// Take it from this library, instead of the search path
+    #[arg(long, value_name = "FILE")]
+    pub(crate) library: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) plugins: PluginPath,
 }
 
 #[derive(Debug, Args)]

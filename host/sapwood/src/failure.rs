@@ -22,6 +22,8 @@ pub(crate) struct Failed {
 pub(crate) const SEVERAL: u8 = 9;
 /// Numbers differ from the reference.
 pub(crate) const OUT_OF_TOLERANCE: u8 = 10;
+/// Two runs came to different results, or a strategy decides differently.
+pub(crate) const NOT_THE_SAME: u8 = OUT_OF_TOLERANCE;
 /// Somebody asked to stop.
 pub(crate) const INTERRUPTED: u8 = 130;
 

@@ -9,6 +9,7 @@ mod engines;
 mod failure;
 mod log;
 mod output;
+mod requests;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,8 @@ fn run(arguments: Arguments) -> Outcome {
         Command::PluginHost => commands::plugin::host(),
         Command::PluginQuestion(args) => commands::plugin::validate::question(&args),
         Command::Status(args) => commands::status::status(&args),
+        Command::Diff(args) => commands::diff::diff(&args),
+        Command::Replay(args) => commands::replay::replay(&args),
         Command::Watch(args) => commands::watch::watch(&args),
         Command::Parity(args) => commands::parity::parity(&args, verbose),
         Command::Bench(args) => commands::bench::bench(&args),
@@ -73,6 +76,7 @@ fn calls_plugins(command: &Command) -> bool {
         Command::Study(_)
             | Command::Train(_)
             | Command::Plan(_)
+            | Command::Replay(_)
             | Command::Parity(_)
             | Command::Plugin(PluginCommand::Inspect(_))
     )

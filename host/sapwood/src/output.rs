@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
+use serde::Serialize;
 use trainer::ErrorClass;
 
 use crate::failure::Failed;
@@ -67,6 +68,23 @@ fn remember(written: io::Result<()>) {
             LOST.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }
         _ => {}
+    }
+}
+
+/// A value as JSON for people and programs.
+///
+/// # Errors
+/// None that a user can cause.
+pub(crate) fn json_of(value: &impl Serialize) -> Result<String, Failed> {
+    serde_json::to_string_pretty(value)
+        .map_err(|error| Failed::new(ErrorClass::Internal, error, "please report this"))
+}
+
+/// A text of so many characters at most.
+pub(crate) fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

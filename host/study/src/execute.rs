@@ -253,6 +253,7 @@ fn train_from(
         engine: lab.engine(run)?,
         strategy: lab.strategy(run)?,
         initializers: lab.initializers(run)?,
+        shadows: lab.shadows(run)?,
         initial: lab.initial_model(run)?,
         corpus: lab.corpus()?,
         folder: &run_folder(how.folder, run),

@@ -154,6 +154,9 @@ pub struct Arm {
     /// The arm's own learning rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// Strategies that ride along in the arm's runs: asked as its own is, never obeyed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shadows: Vec<Choice>,
 }
 
 impl StudyFile {
@@ -288,6 +291,7 @@ impl StudyFile {
             audit: self.audit.clone(),
             strategy: found.strategy.clone(),
             initializers: found.initializers.clone(),
+            shadows: found.shadows.clone(),
         };
         config.check().map_err(|error| ConfigError { key: in_arm(arm, found, error.key), ..error })?;
         Ok(config)
@@ -297,8 +301,8 @@ impl StudyFile {
 /// Where a run's key stands in the study's file.
 pub(crate) fn in_arm(name: &str, arm: &Arm, key: String) -> String {
     let first = key.split('.').next().unwrap_or_default();
-    let own =
-        first == "strategy" || first == "initializers" || (first == "schedule" && arm.schedule.is_some());
+    let own = ["strategy", "initializers", "shadows"].contains(&first)
+        || (first == "schedule" && arm.schedule.is_some());
     if own { format!("arms.{name}.{key}") } else { key }
 }
 

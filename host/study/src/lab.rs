@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use data::{Corpus, Needs};
-use engine::{Engine, EngineError, Flops, ModelShape, Tokens};
+use engine::{Engine, EngineError, EngineInfo, Flops, ModelShape, Tokens};
 use plugin_host::api::{GrowthStrategy, Kind, MetricReporter};
 use plugin_host::signature::TrustedKey;
-use plugin_host::{Choice, Loaded, PluginError, PluginLock, Registry, SearchPath};
+use plugin_host::{Choice, Isolation, Loaded, PluginError, PluginLock, Registry, SearchPath};
 use trainer::{
-    ConfigError, InitialModel, Initializers, Rehearsal, RehearsedPhase, RunConfig, TrainError, rehearse,
+    ConfigError, InitialModel, Initializers, Rehearsal, RehearsedPhase, RunConfig, TrainError, check_shadow,
+    rehearse,
 };
 
 use crate::StudyError;
@@ -177,6 +178,7 @@ impl<'a> Lab<'a> {
                 tried.map_err(|error| self.in_arm(arm, error))?;
             }
         }
+        self.check_shadows(arm, longest, &engine.info())?;
         let disk = RunDisk::of(&rehearsal, &self.file.model, &self.file.checkpoints);
         Ok(PlannedArm { arm: arm.to_owned(), rehearsal, shorter, staged: None, disk, memory: None, runs })
     }
@@ -187,6 +189,16 @@ impl<'a> Lab<'a> {
         let mut strategy =
             strategy.map_err(|error| self.at_choice(&format!("arms.{arm}.strategy"), error))?;
         rehearse(run, &mut strategy, &slots, &engine.info()).map_err(|error| self.in_arm(arm, error))
+    }
+
+    /// A shadow that cannot ride along is told of before anything is trained, as all that a study names is.
+    fn check_shadows(&self, arm: &str, run: &RunConfig, engine: &EngineInfo) -> Result<(), StudyError> {
+        for (index, choice) in run.shadows.iter().enumerate() {
+            let loaded = self.shadow(choice);
+            let checked = loaded.and_then(|shadow| check_shadow(shadow, run, engine));
+            checked.map_err(|error| self.at_choice(&format!("arms.{arm}.shadows[{index}]"), error))?;
+        }
+        Ok(())
     }
 
     /// Every plugin that the study names, as it is found now.
@@ -204,6 +216,9 @@ impl<'a> Lab<'a> {
             find(Kind::Strategy, format!("arms.{name}.strategy"), &arm.strategy)?;
             for (slot, choice) in &arm.initializers {
                 find(Kind::Initializer, format!("arms.{name}.initializers.{slot}"), choice)?;
+            }
+            for (index, choice) in arm.shadows.iter().enumerate() {
+                find(Kind::Strategy, format!("arms.{name}.shadows[{index}]"), choice)?;
             }
         }
         for (index, choice) in self.file.reporters.iter().enumerate() {
@@ -234,6 +249,20 @@ impl<'a> Lab<'a> {
             Ok((slot.clone(), self.registry.initializer(&self.at_home(choice))?))
         };
         run.initializers.iter().map(load).collect()
+    }
+
+    /// The strategies that ride along in a run.
+    ///
+    /// # Errors
+    /// As for [`strategy`](Lab::strategy).
+    pub fn shadows(&self, run: &RunConfig) -> Result<Vec<Loaded<dyn GrowthStrategy>>, TrainError> {
+        run.shadows.iter().map(|choice| self.shadow(choice)).collect()
+    }
+
+    /// Always in a process of its own: one that crashes, hangs or ends its process must not take the run along.
+    fn shadow(&self, choice: &Choice) -> Result<Loaded<dyn GrowthStrategy>, TrainError> {
+        let apart = Choice { isolation: Isolation::Process, ..self.at_home(choice) };
+        Ok(self.registry.strategy(&apart)?)
     }
 
     /// The reporters of the study.

@@ -4,6 +4,7 @@
 //! of pure functions: no files, no clocks, no training.
 
 mod curve;
+mod diff;
 mod edits;
 mod error;
 mod execute;
@@ -27,6 +28,9 @@ pub mod sweep;
 mod verdict;
 
 pub use curve::{Cost, EvaluationPoint, RunCurve};
+pub use diff::{
+    Changed, CheckpointsDiff, DecisionsDiff, FirstDifference, LogDiff, OtherTensor, RunDiff, diff,
+};
 pub use error::StudyError;
 pub use execute::{Executed, Execution, Failure, execute, run_folder};
 pub use file::{Arm, BudgetSection, Comparison, StudyFile, StudySection, TrainingSection};

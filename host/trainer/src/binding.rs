@@ -121,13 +121,15 @@ impl RunFile {
     fn rebuilt_plugin<'a>(&'a self, present: &'a RunFile) -> Option<(&'a Provenance, &'a Provenance)> {
         let mut pairs = present.bound_to.plugins.iter().zip(&self.bound_to.plugins);
         let rebuilt = pairs.find(|(old, new)| old.id == new.id && old.sha256 != new.sha256);
-        rebuilt.filter(|_| self.config == present.config)
+        let without_shadows = |file: &RunFile| RunConfig { shadows: Vec::new(), ..file.config.clone() };
+        rebuilt.filter(|_| without_shadows(self) == without_shadows(present))
     }
 
     fn first_difference(&self, present: &RunFile) -> Option<String> {
         let value = |file: &RunFile| {
             let mut config = serde_json::to_value(&file.config).ok()?;
             forget_isolation(&mut config);
+            forget_shadows(&mut config);
             Some((config, serde_json::to_value(&file.bound_to).ok()?))
         };
         let ((config, bound), (old_config, old_bound)) = (value(self)?, value(present)?);
@@ -143,6 +145,11 @@ fn forget_isolation(config: &mut Value) {
         choice.as_object_mut().map(|choice| choice.remove("isolation"));
     }
     config["strategy"].as_object_mut().map(|choice| choice.remove("isolation"));
+}
+
+/// What rides along changes no bit either: shadows may come and go.
+fn forget_shadows(config: &mut Value) {
+    config.as_object_mut().map(|config| config.remove("shadows"));
 }
 
 /// The first place at which two values differ, in words.
@@ -183,6 +190,13 @@ mod tests {
         forget_isolation(&mut config);
         let bare = json!({"strategy": {"use": "a/b"}, "initializers": {"new_blocks": {"use": "a/c"}}});
         assert_eq!(config, bare);
+    }
+
+    #[test]
+    fn what_rides_along_binds_nothing() {
+        let mut config = json!({"arm": "a", "shadows": [{"use": "a/b"}]});
+        forget_shadows(&mut config);
+        assert_eq!(config, json!({"arm": "a"}));
     }
 
     #[test]

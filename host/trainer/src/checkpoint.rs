@@ -85,6 +85,14 @@ pub struct LogLengths {
     pub evaluations: u64,
     /// Of `decisions.jsonl`.
     pub decisions: u64,
+    /// Of `shadows.jsonl`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shadows: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// `state.json`.
@@ -333,6 +341,14 @@ pub fn load(folder: &Path, shape: &ModelShape) -> Result<(RunState, Snapshot), T
 /// A file that is missing or damaged.
 pub fn weights(folder: &Path) -> Result<HashMap<String, Vec<f32>>, TrainError> {
     read_tensors(&folder.join("weights.safetensors"))
+}
+
+/// AdamW's moments of a checkpoint alone, by the weights' names with `.first_moment` and `.second_moment`.
+///
+/// # Errors
+/// A file that is missing or damaged.
+pub fn moments(folder: &Path) -> Result<HashMap<String, Vec<f32>>, TrainError> {
+    read_tensors(&folder.join("moments.safetensors"))
 }
 
 fn check_hash(path: &Path, hash: &str) -> Result<(), TrainError> {

@@ -48,6 +48,9 @@ pub struct RunConfig {
     pub strategy: Choice,
     /// Fill in new blocks, by the role that the strategy gives them.
     pub initializers: BTreeMap<String, Choice>,
+    /// Strategies that ride along: asked as the strategy is, never obeyed. No result depends on them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shadows: Vec<Choice>,
 }
 
 /// Where the initial weights come from.

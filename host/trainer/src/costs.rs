@@ -59,7 +59,7 @@ pub struct WallTime {
     pub plugin_seconds: f64,
     /// Checkpoints.
     pub checkpoint_seconds: f64,
-    /// What the calls of each plugin took of all that, by its id.
+    /// What the calls of each plugin took of all that, by its id; and beside it, under `ID (shadow)`, what shadows took.
     #[serde(default)]
     pub plugins: BTreeMap<String, TimeSpent>,
 }

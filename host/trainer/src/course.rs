@@ -24,6 +24,8 @@ pub struct Rules {
     pub deepest: usize,
     /// Initializers that the study has filled in.
     pub slots: BTreeSet<String>,
+    /// Those that the plan announced and the study has not, where the strategy only looks on.
+    pub unfilled: BTreeSet<String>,
     /// Tokens of a step, as the study has it.
     pub tokens_per_step: u64,
     /// Whether the strategy may choose what runs in a step.
@@ -58,6 +60,7 @@ impl Rules {
         Ok(Rules {
             shape: shape.clone(),
             deepest: plan.deepest,
+            unfilled: plan.slots.iter().filter(|slot| !slots.contains(*slot)).cloned().collect(),
             slots,
             tokens_per_step: config.tokens_per_step().0,
             executes: plan.executes,
@@ -471,6 +474,9 @@ fn check_executes(rules: &Rules) -> Result<()> {
 fn check_slot(slot: &str, rules: &Rules) -> Result<()> {
     if rules.slots.contains(slot) {
         return Ok(());
+    }
+    if rules.unfilled.contains(slot) {
+        return Err(Error::new(format!("the arm names no initializer for the slot `{slot}`")));
     }
     Err(Error::new(format!("the plan announced no initializer slot `{slot}`")))
 }

@@ -51,6 +51,12 @@ pub enum TrainError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A folder without `run.json`.
+    #[error("{} holds no run: there is no run.json in it", folder.display())]
+    NoRun {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The folder holds a run of another configuration.
     #[error("{} holds a run of another configuration: {difference}", folder.display())]
     OtherRun {
@@ -120,9 +126,10 @@ impl TrainError {
     /// Its class.
     pub fn class(&self) -> ErrorClass {
         match self {
-            TrainError::Config(_) | TrainError::OtherRun { .. } | TrainError::OtherPlugin { .. } => {
-                ErrorClass::Config
-            }
+            TrainError::Config(_)
+            | TrainError::NoRun { .. }
+            | TrainError::OtherRun { .. }
+            | TrainError::OtherPlugin { .. } => ErrorClass::Config,
             TrainError::Plugin(
                 PluginError::BadConfig { .. } | PluginError::Lock { .. } | PluginError::Signature { .. },
             ) => ErrorClass::Config,
@@ -160,6 +167,10 @@ impl TrainError {
             }
             TrainError::Storage { .. } => "check the path and its permissions, then run the same command again".into(),
             TrainError::Damaged { .. } => "restore the file, or delete the run's folder to start it over".into(),
+            TrainError::NoRun { .. } => {
+                "name a run's folder, STUDY/runs/ARM/BUDGET/seed-N, such as runs/quickstart/runs/stack/compute/seed-1"
+                    .into()
+            }
             TrainError::OtherRun { .. } => "choose another `--out`, or delete the folder".into(),
             TrainError::OtherPlugin { .. } => {
                 "bring that build back (built in the same way, the same source gives the same bits), choose \

@@ -1,7 +1,8 @@
 //! A run's folder, and how files get into it: whole or not at all.
 //!
 //! ```text
-//! run.json  metrics.jsonl  evals.jsonl  decisions.jsonl  checkpoints/STEP[-NAME]/  forks/STEP/  DONE | FAILED
+//! run.json  metrics.jsonl  evals.jsonl  decisions.jsonl  [shadows.jsonl]  checkpoints/STEP[-NAME]/  forks/STEP/
+//! DONE | FAILED
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -12,7 +13,7 @@ use engine::Step;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::TrainError;
+use crate::{RunFile, TrainError};
 
 /// A run's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,11 @@ impl RunFolder {
         self.path.join("decisions.jsonl")
     }
 
+    /// One line for whatever a shadow strategy would have done; not there where none rides along.
+    pub fn shadows_file(&self) -> PathBuf {
+        self.path.join("shadows.jsonl")
+    }
+
     /// Checkpoints, one folder each.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
@@ -74,6 +80,17 @@ impl RunFolder {
     /// Written by a run that failed, with the reason.
     pub fn failed_file(&self) -> PathBuf {
         self.path.join("FAILED")
+    }
+
+    /// What a run is made of and bound to.
+    ///
+    /// # Errors
+    /// A folder that holds no run, or a file that cannot be read.
+    pub fn bound_run(&self) -> Result<RunFile, TrainError> {
+        if !self.run_file().is_file() {
+            return Err(TrainError::NoRun { folder: self.path.clone() });
+        }
+        read_json(&self.run_file())
     }
 
     /// Whether the run is finished.
@@ -144,6 +161,24 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TrainError> {
 /// A file that is missing or holds a line that cannot be read.
 pub fn read_json_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, TrainError> {
     let text = fs::read_to_string(path).map_err(storage("read", path))?;
+    lines_of(path, &text)
+}
+
+/// Reads every line of a log that may be growing: a line that is being written at this moment is none yet, and neither
+/// is a log that has not been begun.
+///
+/// # Errors
+/// A whole line that cannot be read.
+pub fn read_whole_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, TrainError> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(path).map_err(storage("read", path))?;
+    let end = text.rfind('\n').map_or(0, |last| last + 1);
+    lines_of(path, &text[..end])
+}
+
+fn lines_of<T: DeserializeOwned>(path: &Path, text: &str) -> Result<Vec<T>, TrainError> {
     let lines = text.lines().enumerate().map(|(number, line)| {
         serde_json::from_str(line).map_err(|error| TrainError::Damaged {
             path: path.to_path_buf(),

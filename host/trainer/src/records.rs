@@ -1,4 +1,4 @@
-//! The lines of a run's logs, one JSON object each: `metrics.jsonl`, `evals.jsonl`, `decisions.jsonl`.
+//! The lines of a run's logs, one JSON object each: `metrics.jsonl`, `evals.jsonl`, `decisions.jsonl`, `shadows.jsonl`.
 
 use engine::{Flops, Step, Tokens};
 use plugin_host::api::{Action, GrowthReceipt, Plan};
@@ -121,6 +121,65 @@ pub enum Decision {
         /// The step that did not come.
         step: Step,
         /// Why.
+        reason: String,
+    },
+}
+
+/// A request that is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedRequest {
+    /// The request in words, cut where it is long.
+    pub request: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a shadow strategy does: nothing of it is ever carried out. One that is silent leaves no line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShadowRecord {
+    /// The coming step.
+    pub step: Step,
+    /// Its id; `#2` behind it for the second of that id, and so on.
+    pub shadow: String,
+    /// What it does.
+    #[serde(flatten)]
+    pub said: ShadowSaid,
+}
+
+/// What a shadow strategy does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "said", rename_all = "kebab-case")]
+pub enum ShadowSaid {
+    /// It rides along from here on.
+    Began {
+        /// Its version.
+        version: String,
+        /// Hash of its library.
+        sha256: String,
+        /// Its configuration.
+        config: serde_json::Value,
+        /// What its own run would look like.
+        plan: Plan,
+    },
+    /// It would ask for something.
+    Asked {
+        /// What the run would take, in order.
+        requests: Vec<Action>,
+        /// What it would refuse.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        refused: Vec<RefusedRequest>,
+        /// What it answers where it insists on what is refused: its own run would end here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gave_up: Option<String>,
+    },
+    /// It was shown the receipt of an edit that it had asked for too.
+    Judged {
+        /// Why it would take the edit back; `None` where it would keep it.
+        rejected: Option<String>,
+    },
+    /// It has failed, and rides along no longer.
+    Dropped {
+        /// How.
         reason: String,
     },
 }

@@ -6,6 +6,7 @@
 //!     evaluate if it is due                     -> evals.jsonl, event
 //!     save if it is due                         -> checkpoints/, forks/
 //!     ask the strategy                          -> requests, decisions.jsonl
+//!     ask the shadows, to no effect             -> shadows.jsonl
 //!     try out candidates, if it asks to         -> event, and it may ask again; all as before
 //!     carry the requests out                    -> receipt, event; rolled back if rejected
 //!     forward, backward, update                 -> metrics.jsonl, event
@@ -20,6 +21,7 @@ mod phases;
 mod prefix;
 mod probing;
 mod saving;
+mod shadows;
 mod start;
 mod step;
 
@@ -42,12 +44,14 @@ use crate::initial::InitialModel;
 use crate::records::StepRecord;
 use crate::trail::StepKey;
 use crate::{RunConfig, TrainError};
+use shadows::Shadows;
+pub use shadows::check_shadow;
 
 use prefix::Ahead;
 pub use prefix::{Prefix, SharedPrefix};
 
 /// Most training losses and evaluations that a strategy is shown.
-const RECENT: usize = 1024;
+pub(crate) const RECENT: usize = 1024;
 
 /// What a run is made of.
 pub struct Parts<'a> {
@@ -59,6 +63,8 @@ pub struct Parts<'a> {
     pub strategy: Loaded<dyn GrowthStrategy>,
     /// Fill in new blocks, by slot.
     pub initializers: Initializers,
+    /// Ride along, in the order of the configuration: asked as the strategy is, never obeyed.
+    pub shadows: Vec<Loaded<dyn GrowthStrategy>>,
     /// The model that baseline and grown runs share.
     pub initial: InitialModel,
     /// What is read.
@@ -90,6 +96,9 @@ pub struct RunSummary {
     pub costs: Costs,
     /// Why the strategy ended the run, if it did.
     pub stopped: Option<String>,
+    /// Shadows that have failed, and how.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped_shadows: Vec<String>,
     /// Most memory that the process held, in bytes, other runs in it included.
     pub peak_memory_bytes: Option<u64>,
     /// Most device memory held, in bytes.
@@ -133,8 +142,13 @@ pub(crate) fn run_facts(config: &RunConfig) -> RunFacts {
             flops: config.budget.flops.map(Flops::as_f64),
         },
         constant_rate: config.schedule.is_constant(),
-        key: Key::of_seed(config.seed).named("strategy").named(&config.strategy.id),
+        key: strategy_key(config, &config.strategy.id),
     }
+}
+
+/// The key of a strategy's own random streams.
+pub(crate) fn strategy_key(config: &RunConfig, id: &str) -> Key {
+    Key::of_seed(config.seed).named("strategy").named(id)
 }
 
 /// FLOPs that are left after these costs, where the budget is in FLOPs.
@@ -171,6 +185,7 @@ struct Run<'a> {
     /// The other run that it is still a copy of.
     ahead: Option<Ahead>,
     blocks_view: Vec<plugin_host::api::Block>,
+    shadows: Shadows,
     logs: Logs,
     validation: Vec<TokenBatch>,
     /// Batches that a model is looked at with before and after an edit.
@@ -191,6 +206,7 @@ type SavedPlugins = BTreeMap<String, plugin_host::api::Saved>;
 struct BeforeAsking {
     plugins: SavedPlugins,
     decisions_length: u64,
+    shadows_length: u64,
     untold: Untold,
     spent_flops: SpentFlops,
 }
@@ -199,11 +215,16 @@ struct Logs {
     metrics: JsonLines,
     evaluations: JsonLines,
     decisions: JsonLines,
+    /// `None` where nothing rides along, or ever did.
+    shadows: Option<JsonLines>,
 }
 
 impl Logs {
-    fn open(folder: &RunFolder, lengths: LogLengths) -> Result<Logs, TrainError> {
+    fn open(folder: &RunFolder, lengths: LogLengths, shadows: bool) -> Result<Logs, TrainError> {
+        let path = folder.shadows_file();
+        let shadows = (shadows || path.exists()).then(|| JsonLines::open(&path, lengths.shadows));
         Ok(Logs {
+            shadows: shadows.transpose()?,
             metrics: JsonLines::open(&folder.metrics_file(), lengths.metrics)?,
             evaluations: JsonLines::open(&folder.evaluations_file(), lengths.evaluations)?,
             decisions: JsonLines::open(&folder.decisions_file(), lengths.decisions)?,
@@ -215,6 +236,7 @@ impl Logs {
             metrics: self.metrics.sync()?,
             evaluations: self.evaluations.sync()?,
             decisions: self.decisions.sync()?,
+            shadows: self.shadows.as_mut().map_or(Ok(0), JsonLines::sync)?,
         })
     }
 }
@@ -269,6 +291,7 @@ impl Run<'_> {
                 .map_or(f64::NAN, |last| last.loss_nats_per_token),
             costs: self.state.costs.clone(),
             stopped: self.state.stopped.clone(),
+            dropped_shadows: self.shadows.dropped(),
             peak_memory_bytes: peak_memory_bytes(),
             device_memory_peak_bytes: self.parts.engine.info().device_memory_peak_bytes,
             shared: self.state.shared.clone(),

@@ -1,10 +1,12 @@
 //! One file a command.
 
 pub(crate) mod bench;
+pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod parity;
 pub(crate) mod plan;
 pub(crate) mod plugin;
+pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod status;
 pub(crate) mod study;

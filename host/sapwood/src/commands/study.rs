@@ -152,6 +152,11 @@ fn run(
         note_line!("error: {run}: {error}");
         note_line!("hint: {}", error.hint());
     }
+    for summary in &executed.done {
+        for shadow in &summary.dropped_shadows {
+            note_line!("warning: {}: {shadow}; the run went on without it", summary.run);
+        }
+    }
     for reporter in &executed.reporters {
         if let Some(TimeSpent { calls, seconds }) = reporter.spent {
             tracing::info!("the reporter {}: {calls} calls, {seconds:.3} s beside training", reporter.id);

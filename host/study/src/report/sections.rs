@@ -88,8 +88,14 @@ pub(super) fn sections(judgement: &Judgement) -> Vec<Section> {
         ),
         section(
             "Time in plugins",
-            "Mean of a finished run, part of the times above: a strategy's calls stand under strategy, growth and \
-             checkpoints, an initializer's under growth and checkpoints.",
+            if has_shadows(judgement) {
+                "Mean of a finished run, part of the times above: a strategy's calls stand under strategy, growth and \
+                 checkpoints, an initializer's under growth and checkpoints. A shadow's are no part of them: it rides along, \
+                 and is charged to nobody."
+            } else {
+                "Mean of a finished run, part of the times above: a strategy's calls stand under strategy, growth and \
+                 checkpoints, an initializer's under growth and checkpoints."
+            },
             plugin_times(judgement),
         ),
         section(
@@ -164,6 +170,11 @@ fn wall_times(judgement: &Judgement) -> Content {
         Some(std::iter::once(runs.arm.clone()).chain(cells).collect())
     });
     Content::Table { header, rows: rows.collect() }
+}
+
+fn has_shadows(judgement: &Judgement) -> bool {
+    let mut ids = judgement.runs.iter().flat_map(|runs| &runs.mean_wall).flat_map(|wall| wall.plugins.keys());
+    ids.any(|id| id.ends_with("(shadow)"))
 }
 
 fn plugin_times(judgement: &Judgement) -> Content {

@@ -16,6 +16,7 @@ fn course() -> (Course, Rules) {
         decay_fraction: None,
     };
     let rules = Rules {
+        unfilled: BTreeSet::new(),
         shape: shape.clone(),
         deepest: 3,
         slots: BTreeSet::from(["new_blocks".to_owned()]),

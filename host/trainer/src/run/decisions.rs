@@ -1,31 +1,30 @@
 //! What a strategy is asked before a step, and how what it requests is carried out.
 
 use engine::{Snapshot, Step, Wait};
-use plugin_host::api::{Action, Actions, Event, Key, Measured, Probe, RunEvent, StepContext};
+use plugin_host::api::{Action, Actions, Block, Event, Key, Measured, Probe, RunEvent, StepContext};
 
 use super::saving::newest;
 use super::{BeforeAsking, Run, flops_left, progress};
-use crate::TrainError;
 use crate::boundary::{Boundary, Judgement, Moment};
 use crate::checkpoint::RunState;
 use crate::costs::{StepCost, timed};
 use crate::course::Course;
+use crate::folder::JsonLines;
 use crate::growth::{self, Gardener, Grown, Looks};
 use crate::looking::{seen, without_gradient};
 use crate::records::Decision;
 use crate::trail::StepKey;
+use crate::{RunConfig, TrainError};
 
 impl Run<'_> {
     /// Asks the strategy, and carries out what it requests.
     pub(super) fn decide(&mut self) -> Result<(), TrainError> {
-        let decisions_length = self.logs.decisions.length();
-        let (plugins, untold) = (self.saved_plugins()?, self.state.untold.clone());
-        let spent_flops = self.state.costs.spent_flops();
-        self.before_asking = Some(BeforeAsking { plugins, decisions_length, untold, spent_flops });
-        let rules = self.rules.clone();
+        self.before_asking = Some(self.before_asking()?);
+        let (rules, events) = (self.rules.clone(), self.events_to_tell());
         let mut boundary = Boundary::new(&self.state.course, &rules, self.moment(false));
-        let asked = self.ask(&mut boundary);
+        let asked = self.ask(&events, &mut boundary);
         self.settle_asking(&mut boundary, asked)?;
+        self.ask_shadows(&events)?;
         // Now, so that an evaluation which is requested here is told before the next step.
         self.state.untold.evaluation = false;
         let told = tellable(&self.state.untold.measured, self.state.step);
@@ -41,6 +40,39 @@ impl Run<'_> {
         self.before_asking = None;
         self.resumed = false;
         Ok(())
+    }
+
+    fn before_asking(&mut self) -> Result<BeforeAsking, TrainError> {
+        // First the plugins: a shadow that fails in this leaves a line.
+        let plugins = self.saved_plugins()?;
+        Ok(BeforeAsking {
+            plugins,
+            decisions_length: self.logs.decisions.length(),
+            shadows_length: self.logs.shadows.as_ref().map_or(0, JsonLines::length),
+            untold: self.state.untold.clone(),
+            spent_flops: self.state.costs.spent_flops(),
+        })
+    }
+
+    /// What the strategy has not been told of yet, oldest first.
+    fn events_to_tell(&self) -> Vec<Event> {
+        let state = &self.state;
+        let mut events = Vec::new();
+        if self.resumed {
+            events.push(Event::Resumed { step: state.step.0 });
+        }
+        let measured = &state.untold.measured[..tellable(&state.untold.measured, state.step)];
+        events.extend(measured.iter().cloned().map(Event::Measured));
+        if let Some(last) = state.evaluations.last().filter(|_| state.untold.evaluation) {
+            events.push(Event::Evaluated { step: last.step, loss_nats_per_token: last.loss_nats_per_token });
+        }
+        events
+    }
+
+    fn ask_shadows(&mut self, events: &[Event]) -> Result<(), TrainError> {
+        let moment = self.moment(false);
+        let context = context(self.parts.config, &self.state, &self.blocks_view);
+        self.shadows.ask(&context, events, &self.state.course, moment, &mut self.logs)
     }
 
     fn moment(&self, after_probe: bool) -> Moment {
@@ -66,9 +98,12 @@ impl Run<'_> {
     fn decide_by_probe(&mut self, requests: Vec<Action>, probe: &Probe) -> Result<(), TrainError> {
         self.log_requests(&requests)?;
         let probed = match self.probe(probe) {
-            Ok(probed) => Event::Probed(probed),
+            Ok(probed) => probed,
             Err(fault) => return self.saved_before(fault),
         };
+        let (moment, course) = (self.moment(true), &self.state.course);
+        self.shadows.tell_probed(&probed, &requests, course, moment, &mut self.logs)?;
+        let probed = Event::Probed(probed);
         self.do_errands(requests)?;
         let rules = self.rules.clone();
         let mut boundary = Boundary::new(&self.state.course, &rules, self.moment(true));
@@ -100,43 +135,18 @@ impl Run<'_> {
         Err(fault)
     }
 
-    fn ask(&mut self, boundary: &mut Boundary<'_>) -> Result<(), TrainError> {
-        let progress = progress(self.parts.config, &self.state.costs);
-        let state = &mut self.state;
-        // Losses are complete to the step before the last one on every engine; none is shown earlier on a
-        // faster one, so that all decide alike.
-        let known = state.losses.partition_point(|loss| loss.step + 2 <= state.step.0);
-        let flops = state.costs.flops.total();
-        let context = StepContext {
-            step: state.step.0,
-            tokens: state.costs.tokens.0,
-            flops: flops.as_f64(),
-            learning_rate: state.course.schedule.clone().rate(state.step.0, progress),
-            progress,
-            phase: &state.course.phase,
-            blocks: &self.blocks_view,
-            losses: newest(&state.losses[..known]),
-            evaluations: newest(&state.evaluations),
-        };
-        let mut events = Vec::new();
-        if self.resumed {
-            events.push(Event::Resumed { step: state.step.0 });
-        }
-        let measured = &state.untold.measured[..tellable(&state.untold.measured, state.step)];
-        events.extend(measured.iter().cloned().map(Event::Measured));
-        if let Some(last) = state.evaluations.last().filter(|_| state.untold.evaluation) {
-            events.push(Event::Evaluated { step: last.step, loss_nats_per_token: last.loss_nats_per_token });
-        }
+    fn ask(&mut self, events: &[Event], boundary: &mut Boundary<'_>) -> Result<(), TrainError> {
+        let context = context(self.parts.config, &self.state, &self.blocks_view);
         let strategy = &mut self.parts.strategy;
         let mut actions = Actions::new(boundary);
         let mut seconds = 0.0;
         let asked = timed(&mut seconds, || {
-            for event in &events {
+            for event in events {
                 strategy.ask("on_event", |strategy| strategy.on_event(event, &mut actions))?;
             }
             strategy.ask("before_step", |strategy| strategy.before_step(&context, &mut actions))
         });
-        state.costs.wall.plugin_seconds += seconds;
+        self.state.costs.wall.plugin_seconds += seconds;
         Ok(asked?)
     }
 
@@ -239,9 +249,11 @@ impl Run<'_> {
         }
         (self.parts.report)(RunEvent::Edited { run: self.name.clone(), receipt: receipt.clone() });
         let mut judgement = Judgement::default();
-        self.parts.strategy.ask("on_event", |strategy| {
-            strategy.on_event(&Event::Edited(receipt), &mut Actions::new(&mut judgement))
-        })?;
+        let edited = Event::Edited(receipt.clone());
+        self.parts
+            .strategy
+            .ask("on_event", |strategy| strategy.on_event(&edited, &mut Actions::new(&mut judgement)))?;
+        self.shadows.tell_edited(&receipt, requests, &mut self.logs)?;
         for (key, value) in judgement.metrics {
             self.report_metric(key, value);
         }
@@ -299,6 +311,25 @@ impl Run<'_> {
     fn report_metric(&self, key: String, value: f64) {
         let (run, step) = (self.name.clone(), self.state.step.0);
         (self.parts.report)(RunEvent::Metric { run, step, key, value });
+    }
+}
+
+/// What a strategy is shown before the coming step.
+fn context<'a>(config: &RunConfig, state: &'a RunState, blocks: &'a [Block]) -> StepContext<'a> {
+    let progress = progress(config, &state.costs);
+    // Losses are complete to the step before the last one on every engine; none is shown earlier on a
+    // faster one, so that all decide alike.
+    let known = state.losses.partition_point(|loss| loss.step + 2 <= state.step.0);
+    StepContext {
+        step: state.step.0,
+        tokens: state.costs.tokens.0,
+        flops: state.costs.flops.total().as_f64(),
+        learning_rate: state.course.schedule.clone().rate(state.step.0, progress),
+        progress,
+        phase: &state.course.phase,
+        blocks,
+        losses: newest(&state.losses[..known]),
+        evaluations: newest(&state.evaluations),
     }
 }
 

@@ -106,18 +106,21 @@ impl Run<'_> {
     fn save_into(&mut self, folder: &Path, name: &str) -> Result<(), TrainError> {
         self.need_tensors()?;
         self.read_outcomes(Wait::ForAll)?;
+        let is_asking = self.before_asking.is_some() && !self.state.decided;
+        if !is_asking {
+            // Before the logs: a shadow that fails in this leaves a line.
+            self.state.plugins = self.saved_plugins()?;
+        }
         self.state.logs = self.logs.sync()?;
         let (untold, spent_flops) = (self.state.untold.clone(), self.state.costs.spent_flops());
-        match &self.before_asking {
+        if let Some(before) = self.before_asking.as_ref().filter(|_| is_asking) {
             // Beside that, a plugin that has panicked can say no more what its state is.
-            Some(before) if !self.state.decided => {
-                self.state.plugins = before.plugins.clone();
-                self.state.logs.decisions = before.decisions_length;
-                self.state.untold = before.untold.clone();
-                // A probe that did not come to its end is done again, and paid then.
-                self.state.costs.set_spent_flops(before.spent_flops);
-            }
-            _ => self.state.plugins = self.saved_plugins()?,
+            self.state.plugins = before.plugins.clone();
+            self.state.logs.decisions = before.decisions_length;
+            self.state.logs.shadows = before.shadows_length;
+            self.state.untold = before.untold.clone();
+            // A probe that did not come to its end is done again, and paid then.
+            self.state.costs.set_spent_flops(before.spent_flops);
         }
         self.enter_plugin_times();
         let (engine, state, shape) = (&*self.parts.engine, &self.state, &self.parts.config.model);
@@ -133,6 +136,7 @@ impl Run<'_> {
         let saved = self.parts.strategy.ask("save", |strategy| strategy.save())?;
         let mut all = self.saved_initializers()?;
         all.insert("strategy".to_owned(), saved);
+        all.extend(self.shadows.saved(self.state.step, &mut self.logs)?);
         Ok(all)
     }
 
@@ -150,6 +154,9 @@ impl Run<'_> {
         let ledger = &mut self.state.costs.wall.plugins;
         enter_time(ledger, strategy);
         initializers.values_mut().for_each(|initializer| enter_time(ledger, initializer));
+        for (name, spent) in self.shadows.take_times_spent() {
+            *ledger.entry(name).or_default() += spent;
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use plugin_host::Loaded;
 use plugin_host::api::{GrowthStrategy, Plan, RunEvent};
 use sha2::{Digest, Sha256};
 
+use super::shadows::Shadows;
 use super::{Ahead, Logs, Parts, Run, SavedPlugins};
 use crate::audit::hexadecimal;
 use crate::binding::RunFile;
@@ -42,7 +43,7 @@ impl<'a> Run<'a> {
         // What is measured in a step is not written down whole: such a run has to take its steps itself.
         let prefix = parts.prefix.take().filter(|_| !resumed && plan.measure.is_none());
         let ahead = prefix.map(Ahead::open).transpose()?.flatten();
-        let state = match found {
+        let mut state = match found {
             Some((state, tensors)) => {
                 tensors.restore(&mut *parts.engine)?;
                 restore_plugins(&mut parts, &state)?;
@@ -56,15 +57,18 @@ impl<'a> Run<'a> {
             }
         };
         let energy = EnergyCounter::of_machine().filter(|_| parts.alone);
-        let mut state = state;
         state.costs.sit(!resumed, parts.alone, energy.is_some());
+        let (strategies, at) = (std::mem::take(&mut parts.shadows), (state.step, &state.plugins));
+        let mut logs = Logs::open(parts.folder, state.logs, !strategies.is_empty())?;
+        let shadows = Shadows::start(strategies, config, &info, at, &mut logs)?;
         let mut run = Run {
             name: config.name(),
             step_cost: StepCost::of(shape, &state.course),
             step_key: StepKey::of(&state.course),
             ahead,
             blocks_view: state.course.view(),
-            logs: Logs::open(parts.folder, state.logs)?,
+            shadows,
+            logs,
             unread: VecDeque::new(),
             speedometer: Speedometer::new(),
             energy,

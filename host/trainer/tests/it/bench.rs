@@ -13,7 +13,7 @@ use plugin_host::api::{
 };
 use plugin_host::{Choice, Isolation, Loaded};
 use trainer::folder::{RunFolder, read_json_lines};
-use trainer::records::{Decision, EvaluationRecord, StepRecord};
+use trainer::records::{Decision, EvaluationRecord, ShadowRecord, StepRecord};
 use trainer::{
     Audit, Budget, Checkpoints, Evaluation, InitialModel, InitialModelConfig, Optimizer, Parts, Prefix,
     RunConfig, RunSummary, Schedule, ScheduleKind, TrainError, Training,
@@ -32,6 +32,7 @@ pub(crate) struct Told {
     pub(crate) react: React,
     pub(crate) measure: Option<api::Measure>,
     pub(crate) widths: Option<api::Widths>,
+    pub(crate) slot: &'static str,
     pub(crate) calls: u64,
 }
 
@@ -47,6 +48,7 @@ impl Told {
             react,
             measure: None,
             widths: None,
+            slot: "new",
             calls: 0,
         }
     }
@@ -54,7 +56,7 @@ impl Told {
 
 impl GrowthStrategy for Told {
     fn plan(&mut self, _: &RunFacts) -> api::Result<Plan> {
-        let slots = vec!["new".into()];
+        let slots = vec![self.slot.into()];
         let depths = Plan::fixed_depth(self.initial_depth, self.deepest);
         Ok(Plan { slots, executes: true, measure: self.measure, widths: self.widths, ..depths })
     }
@@ -156,6 +158,31 @@ impl Bench {
         engine: Box<dyn Engine>,
         interrupt: &AtomicBool,
     ) -> Result<RunSummary, TrainError> {
+        self.run_parts(strategy, initializer, Vec::new(), engine, interrupt)
+    }
+
+    /// With these riding along.
+    pub(crate) fn run_beside(
+        &self,
+        strategy: Told,
+        shadows: Vec<Told>,
+        interrupt: &AtomicBool,
+    ) -> Result<RunSummary, TrainError> {
+        let filling = Box::new(Filling(|first| first, Claim::None));
+        self.run_parts(strategy, filling, shadows, self.scripted(), interrupt)
+    }
+
+    fn run_parts(
+        &self,
+        strategy: Told,
+        initializer: Box<dyn LayerInitializer>,
+        shadows: Vec<Told>,
+        engine: Box<dyn Engine>,
+        interrupt: &AtomicBool,
+    ) -> Result<RunSummary, TrainError> {
+        let shadow = |told: Told| -> Loaded<dyn GrowthStrategy> {
+            Loaded::built_in(Kind::Strategy, "test/shadow", Box::new(told))
+        };
         let loaded: Loaded<dyn LayerInitializer> =
             Loaded::built_in(Kind::Initializer, "test/filling", initializer);
         trainer::run(Parts {
@@ -163,6 +190,7 @@ impl Bench {
             engine,
             strategy: Loaded::built_in(Kind::Strategy, "test/told", Box::new(strategy)),
             initializers: BTreeMap::from([("new".to_owned(), loaded)]),
+            shadows: shadows.into_iter().map(shadow).collect(),
             initial: InitialModel::of_seed(&self.config.model, self.config.seed),
             corpus: &self.corpus,
             folder: &self.folder(),
@@ -184,6 +212,10 @@ impl Bench {
 
     pub(crate) fn evaluations(&self) -> Vec<EvaluationRecord> {
         read_json_lines(&self.folder().evaluations_file()).expect("a whole log")
+    }
+
+    pub(crate) fn shadows(&self) -> Vec<ShadowRecord> {
+        read_json_lines(&self.folder().shadows_file()).expect("a whole log")
     }
 
     /// Names of what is in the folder, temporary files included.
@@ -234,6 +266,7 @@ fn config() -> RunConfig {
         audit: Audit { probe_sequences: 2 },
         strategy: choice("test/told"),
         initializers: BTreeMap::from([("new".to_owned(), choice("test/filling"))]),
+        shadows: Vec::new(),
     }
 }
 

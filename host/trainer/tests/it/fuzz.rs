@@ -8,13 +8,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use engine::{Engine, ScriptedEngine, Weights};
+use plugin_host::Loaded;
 use plugin_host::api::{
-    Above, Action, Actions, Batch, Claim, Gate, Insert, Key, LayerId, Measure, MomentsRule, OptimizerChange,
-    OptimizerRule, Pass, Probe, Random, RateFactor, Replace, ScheduleChange, ScheduleShape, StepContext,
-    Train, Which,
+    Above, Action, Actions, Batch, Claim, Gate, Insert, Key, Kind, LayerId, Measure, MomentsRule,
+    OptimizerChange, OptimizerRule, Pass, Probe, Random, RateFactor, Replace, ScheduleChange, ScheduleShape,
+    StepContext, Train, Which,
 };
 use trainer::records::Decision;
-use trainer::{ErrorClass, RunSummary, TrainError};
+use trainer::{ErrorClass, RecordedRun, RunSummary, TrainError};
 
 use crate::bench::{Bench, Filling, Told};
 
@@ -262,8 +263,22 @@ fn check(seed: u64) {
     if bench.folder().decisions_file().exists() {
         assert!(bench.decisions().iter().all(intact), "seed {seed}: what was frozen has changed");
     }
+    replays(&bench, seed);
     let left: Vec<String> = bench.files().into_iter().filter(|name| name.contains(".tmp")).collect();
     assert!(left.is_empty(), "seed {seed} leaves {left:?}");
+}
+
+/// Whatever was decided, the log says enough to go through it all once more.
+fn replays(bench: &Bench, seed: u64) {
+    if !bench.folder().decisions_file().exists() {
+        return;
+    }
+    let run = RecordedRun::read(bench.folder());
+    let run = run.unwrap_or_else(|error| panic!("seed {seed} leaves what cannot be read: {error}"));
+    let strategy = Box::new(Told { initial_depth: 0, ..Told::to(|_, _| Ok(())) });
+    let replayed = trainer::replay(&run, Loaded::built_in(Kind::Strategy, "test/told", strategy));
+    let replay = replayed.unwrap_or_else(|error| panic!("seed {seed} is not replayed: {error}"));
+    assert!(replay.failed.is_none() && replay.asked >= bench.steps().len() as u64, "seed {seed}: {replay:?}");
 }
 
 fn from_environment(name: &str) -> Option<u64> {

@@ -14,5 +14,7 @@ mod prefix;
 mod requests;
 /// Going on from a checkpoint, as if nothing had happened.
 mod resume;
+/// Strategies that ride along, and change nothing.
+mod shadows;
 /// Models that become wider.
 mod widening;

@@ -63,7 +63,7 @@ fn keep(certificate: &Certificate) {
     }
 }
 
-fn parse_config(text: &str) -> Result<serde_json::Value, Failed> {
+pub(crate) fn parse_config(text: &str) -> Result<serde_json::Value, Failed> {
     let parsed = serde_json::from_str::<serde_json::Value>(text);
     parsed.ok().filter(serde_json::Value::is_object).ok_or_else(|| {
         let message = format!("`--config {text}` is no JSON object");

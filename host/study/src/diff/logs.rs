@@ -1,0 +1,114 @@
+//! Where two runs' logs part, and in what.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use trainer::TrainError;
+use trainer::folder::{RunFolder, read_whole_lines};
+use trainer::records::{Decision, EvaluationRecord, StepRecord};
+
+/// How many decisions of each run are shown from the first difference on.
+const SHOWN: usize = 4;
+
+/// Two logs with one record a step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LogDiff {
+    /// Records of each.
+    pub counts: [usize; 2],
+    /// For each thing in which they differ the first record that does, the earliest first.
+    pub first_differences: Vec<FirstDifference>,
+}
+
+/// The first record of two logs that differs in something.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FirstDifference {
+    /// In what: `loss`, `gradient norm` …
+    pub what: &'static str,
+    /// The old run's step.
+    pub step: u64,
+    /// What it is there.
+    pub old: Value,
+    /// What it is in the new run.
+    pub new: Value,
+}
+
+/// Two decision logs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DecisionsDiff {
+    /// Entries of each.
+    pub counts: [usize; 2],
+    /// How many of them are the same, from the beginning.
+    pub same: usize,
+    /// The next few entries of each, from the first difference on.
+    pub then: [Vec<Decision>; 2],
+}
+
+impl LogDiff {
+    /// Whether nothing differs.
+    pub fn is_same(&self) -> bool {
+        self.counts[0] == self.counts[1] && self.first_differences.is_empty()
+    }
+}
+
+impl DecisionsDiff {
+    /// Whether nothing differs.
+    pub fn is_same(&self) -> bool {
+        self.counts == [self.same; 2]
+    }
+}
+
+/// What of a record is compared: its name, and how it is read.
+type Part<T> = (&'static str, fn(&T) -> Value);
+
+const OF_STEPS: [Part<StepRecord>; 8] = [
+    ("step", |step| json!(step.step)),
+    ("loss", |step| json!(step.loss_nats_per_token)),
+    ("gradient norm", |step| json!(step.gradient_norm)),
+    ("learning rate", |step| json!(step.learning_rate)),
+    ("depth", |step| json!(step.depth)),
+    ("phase", |step| json!(step.phase)),
+    ("tokens", |step| json!(step.tokens)),
+    ("FLOPs", |step| json!(step.flops)),
+];
+
+const OF_EVALUATIONS: [Part<EvaluationRecord>; 8] = [
+    ("step", |at| json!(at.step)),
+    ("loss", |at| json!(at.loss_nats_per_token)),
+    ("batches hash", |at| json!(at.batches_sha256)),
+    ("depth", |at| json!(at.depth)),
+    ("phase", |at| json!(at.phase)),
+    ("tokens", |at| json!(at.tokens)),
+    ("FLOPs", |at| json!(at.flops)),
+    ("FLOPs by li2024", |at| json!(at.flops_li2024)),
+];
+
+pub(super) fn steps(runs: &[RunFolder; 2]) -> Result<LogDiff, TrainError> {
+    let [old, new] = runs;
+    let (old, new) = (read_whole_lines(&old.metrics_file())?, read_whole_lines(&new.metrics_file())?);
+    Ok(parted(&old, &new, &OF_STEPS, |record| record.step.0))
+}
+
+pub(super) fn evaluations(runs: &[RunFolder; 2]) -> Result<LogDiff, TrainError> {
+    let [old, new] = runs;
+    let (old, new) = (read_whole_lines(&old.evaluations_file())?, read_whole_lines(&new.evaluations_file())?);
+    Ok(parted(&old, &new, &OF_EVALUATIONS, |record| record.step.0))
+}
+
+fn parted<T>(old: &[T], new: &[T], parts: &[Part<T>], step: fn(&T) -> u64) -> LogDiff {
+    let first = |(what, read): &Part<T>| {
+        let (one, other) = old.iter().zip(new).find(|(one, other)| read(one) != read(other))?;
+        Some(FirstDifference { what, step: step(one), old: read(one), new: read(other) })
+    };
+    let mut first_differences: Vec<FirstDifference> = parts.iter().filter_map(first).collect();
+    first_differences.sort_by_key(|difference| difference.step);
+    LogDiff { counts: [old.len(), new.len()], first_differences }
+}
+
+pub(super) fn decisions(runs: &[RunFolder; 2]) -> Result<DecisionsDiff, TrainError> {
+    let [old, new] = runs;
+    let old: Vec<Decision> = read_whole_lines(&old.decisions_file())?;
+    let new: Vec<Decision> = read_whole_lines(&new.decisions_file())?;
+    let same = old.iter().zip(&new).take_while(|(one, other)| one == other).count();
+    let counts = [old.len(), new.len()];
+    let then = [old, new].map(|log| log.into_iter().skip(same).take(SHOWN).collect());
+    Ok(DecisionsDiff { counts, same, then })
+}

@@ -238,7 +238,9 @@ pub(crate) fn results(run: &Path) -> Vec<(String, Vec<u8>)> {
         ["metrics.jsonl", "decisions.jsonl"].map(|name| (name.to_owned(), read(&run.join(name)))).into();
     let mut evaluations = json_lines(&run.join("evals.jsonl"));
     for evaluation in &mut evaluations {
-        evaluation.as_object_mut().expect("an evaluation has fields").remove("wall_seconds");
+        let fields = evaluation.as_object_mut().expect("an evaluation has fields");
+        fields.remove("wall_seconds");
+        fields.remove("joules");
     }
     results.push(("evals.jsonl".into(), format!("{evaluations:?}").into_bytes()));
     let steps = json(&run.join("DONE"))["steps"].as_u64().expect("a finished run says its steps");

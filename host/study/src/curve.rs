@@ -30,8 +30,11 @@ pub struct EvaluationPoint {
     pub flops_weight_matmul: Flops,
     /// The `li2024` ledger.
     pub flops_li2024: Flops,
-    /// Training time. Not compared here: only runs measured alone could be.
+    /// Training time.
     pub wall_seconds: f64,
+    /// What the machine has used in that time; `None` where it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joules: Option<f64>,
     /// Validation loss; not finite where the run diverged (`null` in JSON).
     #[serde(with = "loss_or_null")]
     pub loss_nats_per_token: f64,
@@ -48,6 +51,12 @@ pub struct RunCurve {
     pub budget: String,
     /// Its seed.
     pub seed: u64,
+    /// Whether nothing ran beside it: its seconds and joules are compared only then.
+    #[serde(default)]
+    pub alone: bool,
+    /// The step from which on it trained what it trains in the end; `None` where nothing ever changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_phase_at: Option<Step>,
     /// Its evaluations, tokens and costs ascending.
     pub points: Vec<EvaluationPoint>,
 }
@@ -59,6 +68,10 @@ pub enum Cost {
     ExactFlops,
     /// Tokens trained on.
     Tokens,
+    /// Training time, of runs that were alone.
+    Seconds,
+    /// What the machine used, likewise.
+    Joules,
 }
 
 impl EvaluationPoint {
@@ -67,11 +80,22 @@ impl EvaluationPoint {
         match cost {
             Cost::ExactFlops => self.flops.as_f64(),
             Cost::Tokens => self.tokens.0 as f64,
+            Cost::Seconds => self.wall_seconds,
+            Cost::Joules => self.joules.unwrap_or(f64::NAN),
         }
     }
 }
 
 impl RunCurve {
+    /// Whether that cost was measured, and is the run's own.
+    pub fn knows(&self, cost: Cost) -> bool {
+        match cost {
+            Cost::ExactFlops | Cost::Tokens => true,
+            Cost::Seconds => self.alone,
+            Cost::Joules => self.alone && self.points.iter().all(|point| point.joules.is_some()),
+        }
+    }
+
     /// The last evaluation.
     pub fn last(&self) -> Option<&EvaluationPoint> {
         self.points.last()
@@ -147,6 +171,7 @@ mod tests {
             flops_weight_matmul: Flops(0),
             flops_li2024: Flops(0),
             wall_seconds: 0.0,
+            joules: None,
             loss_nats_per_token: loss,
             batches_sha256: String::new(),
         };
@@ -154,6 +179,8 @@ mod tests {
             arm: "arm".into(),
             budget: "tokens".into(),
             seed: 0,
+            alone: false,
+            last_phase_at: None,
             points: losses.iter().enumerate().map(point).collect(),
         }
     }

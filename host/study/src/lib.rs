@@ -46,8 +46,8 @@ pub use source::{Place, Source, SourceError};
 pub use statistics::{Interval, PairedStatistics, SignFlip, Summary, holm, paired, summarize};
 pub use sweep::SweepFinding;
 pub use verdict::{
-    Ahead, ArmJudgement, ArmPlan, ArmRole, ArmRuns, ArmVerdict, CostToReach, Crossover, Evidence, FailedRun,
-    FinalPoint, Headline, JudgeError, Judgement, LedgerCosts, LedgerRatios, LeftOut, LossDifference,
-    LossPair, MeanEdit, Outcome, Reach, RunStatus, SeedCrossover, SeedLedger, SeedReach, Shared, SharedByArm,
-    judge,
+    Ahead, ArmJudgement, ArmPlan, ArmRole, ArmRuns, ArmVerdict, Continual, CostToReach, Crossover, Evidence,
+    FailedRun, FinalPoint, Headline, JudgeError, Judgement, LedgerCosts, LedgerRatios, LedgerSteps, LeftOut,
+    LossDifference, LossPair, MeanEdit, Outcome, Reach, RunStatus, SeedContinual, SeedCrossover, SeedLedger,
+    SeedReach, Shared, SharedByArm, judge,
 };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use engine::Step;
 use plugin_host::api::GrowthReceipt;
 use trainer::folder::{RunFolder, create_folder, read_json, read_json_lines, write_whole};
 use trainer::records::EvaluationRecord;
@@ -130,8 +131,8 @@ fn judged_with_curves(file: &StudyFile, runs: &Path) -> Result<(Judgement, Vec<R
         for &seed in &file.study.seeds {
             let folder = RunFolder::at(runs.join(arm).join(budget).join(format!("seed-{seed}")));
             if folder.is_done() {
-                curves.push(curve(&folder, arm, budget, seed)?);
                 let summary: RunSummary = read_json(&folder.done_file())?;
+                curves.push(curve(&folder, arm, budget, seed, summary.costs.alone)?);
                 shared.add(summary.costs.flops.total(), summary.costs.wall.training_seconds);
                 summary.shared.iter().for_each(|copied| shared.add_copy(arm, budget, copied));
                 walls.entry(arm).or_default().push(summary.costs.wall);
@@ -190,7 +191,13 @@ fn budgets_of(plan: &ArmPlan) -> impl Iterator<Item = (&str, &str)> {
     budgets.into_iter().map(|budget| (plan.arm.as_str(), budget))
 }
 
-fn curve(folder: &RunFolder, arm: &str, budget: &str, seed: u64) -> Result<RunCurve, StudyError> {
+fn curve(
+    folder: &RunFolder,
+    arm: &str,
+    budget: &str,
+    seed: u64,
+    alone: bool,
+) -> Result<RunCurve, StudyError> {
     let records: Vec<EvaluationRecord> = read_json_lines(&folder.evaluations_file())?;
     let mut points: Vec<EvaluationPoint> = Vec::new();
     for record in records {
@@ -200,7 +207,17 @@ fn curve(folder: &RunFolder, arm: &str, budget: &str, seed: u64) -> Result<RunCu
         }
         points.push(point(record));
     }
-    Ok(RunCurve { arm: arm.into(), budget: budget.into(), seed, points })
+    let steps = points.last().map_or(0, |point| point.step.0);
+    let phases = phases::of(folder, steps)?;
+    let last_phase_at = phases.split_last().filter(|(_, before)| !before.is_empty());
+    Ok(RunCurve {
+        arm: arm.into(),
+        budget: budget.into(),
+        seed,
+        alone,
+        last_phase_at: last_phase_at.map(|(last, _)| Step(last.first_step)),
+        points,
+    })
 }
 
 fn point(record: EvaluationRecord) -> EvaluationPoint {
@@ -211,6 +228,7 @@ fn point(record: EvaluationRecord) -> EvaluationPoint {
         flops_weight_matmul: record.flops_weight_matmul,
         flops_li2024: record.flops_li2024,
         wall_seconds: record.wall_seconds,
+        joules: record.joules,
         loss_nats_per_token: record.loss_nats_per_token,
         batches_sha256: record.batches_sha256,
     }

@@ -7,6 +7,7 @@
 //! extrapolated.
 
 mod compare;
+mod continual;
 mod crossover;
 mod figures;
 mod judgement;
@@ -33,6 +34,7 @@ pub use judgement::{
     SeedCrossover, SeedLedger, SeedReach,
 };
 
+pub use continual::{Continual, LedgerSteps, SeedContinual};
 pub use shared::{Shared, SharedByArm};
 
 /// What there is to judge.

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::SweepFinding;
 use crate::verdict::{
-    ArmRuns, ArmVerdict, CostToReach, Crossover, FailedRun, Judgement, LedgerCosts, LossDifference, Shared,
+    ArmRuns, ArmVerdict, Continual, CostToReach, Crossover, FailedRun, Judgement, LedgerCosts,
+    LossDifference, Shared,
 };
 
 #[derive(Serialize)]
@@ -48,6 +49,7 @@ struct Comparisons<'a> {
     compute_matched: Option<&'a LossDifference>,
     cost_to_reach: Option<&'a CostToReach>,
     crossover: Option<&'a Crossover>,
+    continual: Option<&'a Continual>,
 }
 
 #[derive(Serialize)]
@@ -79,6 +81,7 @@ pub(super) fn render(judgement: &Judgement) -> String {
                 compute_matched: arm.compute_matched.as_ref(),
                 cost_to_reach: arm.cost_to_reach.as_ref(),
                 crossover: arm.crossover.as_ref(),
+                continual: arm.continual.as_ref(),
             })
             .collect(),
         failed_runs: &judgement.failed_runs,

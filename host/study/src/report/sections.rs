@@ -7,7 +7,7 @@ use plugin_host::api::Claim;
 use crate::statistics::{FEWEST_FOR_A_VERDICT, Interval, Summary};
 use crate::sweep::{ArmSweep, Trial};
 use crate::verdict::{
-    Ahead, ArmJudgement, ArmRole, ArmRuns, CostToReach, Crossover, Headline, Judgement, LeftOut,
+    Ahead, ArmJudgement, ArmRole, ArmRuns, Continual, CostToReach, Crossover, Headline, Judgement, LeftOut,
     LossDifference, MeanEdit, Outcome, RunStatus, SharedByArm, at_most_known, nats, p_value, signed_nats,
 };
 
@@ -51,8 +51,15 @@ pub(super) fn sections(judgement: &Judgement) -> Vec<Section> {
         ),
         section(
             "Cost to reach the baseline's final loss",
-            "As a ratio to the baseline's own, first crossing to first crossing. Nothing is extrapolated.",
+            "As a ratio to the baseline's own, first crossing to first crossing. Nothing is extrapolated. Seconds and joules are \
+             compared where every run was measured alone (`--jobs 1`), joules where the machine counts them.",
             costs_to_reach(judgement),
+        ),
+        section(
+            "Continual training",
+            "Steps after an arm's last change, each as long as the baseline's: how many the baseline's whole cost pays for, by each ledger \
+             (li2024 is the paper's T_cont), and after how many the baseline's final loss was reached.",
+            continual(judgement),
         ),
         section(
             "Ahead after the same exact FLOPs",
@@ -328,17 +335,49 @@ fn outcome(difference: &LossDifference) -> String {
 }
 
 fn costs_to_reach(judgement: &Judgement) -> Content {
-    let header = vec!["arm", "reached", "exact FLOPs", "tokens"];
+    let costs = || judgement.arms.iter().filter_map(|arm| arm.cost_to_reach.as_ref());
+    let [seconds, joules] = [
+        costs().any(|cost| cost.seconds_ratio.is_some() || cost.not_within_seconds.is_some()),
+        costs().any(|cost| cost.joules_ratio.is_some() || cost.not_within_joules.is_some()),
+    ];
+    let mut header = vec!["arm", "reached", "exact FLOPs", "tokens"];
+    header.extend(seconds.then_some("training seconds"));
+    header.extend(joules.then_some("joules"));
     let planned = judgement.seeds.len();
     let row = |arm: &str, cost: &CostToReach| {
-        vec![
+        let mut cells = vec![
             arm.into(),
             format!("{}/{planned}", cost.reached),
             reach_cell(cost.flops_ratio.as_ref(), cost.not_within_flops),
             reach_cell(cost.tokens_ratio.as_ref(), cost.not_within_tokens),
-        ]
+        ];
+        cells.extend(seconds.then(|| reach_cell(cost.seconds_ratio.as_ref(), cost.not_within_seconds)));
+        cells.extend(joules.then(|| reach_cell(cost.joules_ratio.as_ref(), cost.not_within_joules)));
+        cells
     };
     let rows = judgement.arms.iter().filter_map(|arm| Some(row(&arm.arm, arm.cost_to_reach.as_ref()?)));
+    Content::Table { header, rows: rows.collect() }
+}
+
+fn continual(judgement: &Judgement) -> Content {
+    let header = vec!["arm", "steps before", "li2024", "weight_matmul", "exact", "measured"];
+    let row = |arm: &str, continual: &Continual| {
+        let Continual { seeds, predicted, measured, not_within } = continual;
+        let before = seeds.iter().map(|seed| seed.staged_steps).sum::<f64>() / seeds.len() as f64;
+        let steps = [before, predicted.li2024, predicted.weight_matmul, predicted.exact];
+        let mut cells = vec![arm.to_owned()];
+        cells.extend(steps.map(|steps| format!("{steps:.1}")));
+        cells.push(match (measured, not_within) {
+            (Some(Summary { mean, interval_95: Some(Interval { low, high }), .. }), _) => {
+                format!("{mean:.1} [{low:.1}, {high:.1}]")
+            }
+            (Some(Summary { mean, .. }), _) => format!("{mean:.1}"),
+            (None, Some(steps)) => format!("not within {steps:.0}"),
+            (None, None) => "-".into(),
+        });
+        cells
+    };
+    let rows = judgement.arms.iter().filter_map(|arm| Some(row(&arm.arm, arm.continual.as_ref()?)));
     Content::Table { header, rows: rows.collect() }
 }
 

@@ -39,7 +39,8 @@ fn terminal() {
         grow-twice          tokens   2/5    +1.1895 [+1.1831, +1.1959]  ±0.0064  0.5000  0.5000   1.0000  few seeds
 
         COST TO REACH THE BASELINE'S FINAL LOSS
-        As a ratio to the baseline's own, first crossing to first crossing. Nothing is extrapolated.
+        As a ratio to the baseline's own, first crossing to first crossing. Nothing is extrapolated. Seconds and
+        joules are compared where every run was measured alone (`--jobs 1`), joules where the machine counts them.
         arm                         reached  exact FLOPs            tokens
         grow-early                  5/5      0.996× [0.996, 0.997]  1.594× [1.593, 1.595]
         grow-late                   0/5      not within 1.00×       not within 1.10×
@@ -167,7 +168,7 @@ fn markdown() {
 
         ## Cost to reach the baseline's final loss
 
-        As a ratio to the baseline's own, first crossing to first crossing. Nothing is extrapolated.
+        As a ratio to the baseline's own, first crossing to first crossing. Nothing is extrapolated. Seconds and joules are compared where every run was measured alone (`--jobs 1`), joules where the machine counts them.
 
         | arm | reached | exact FLOPs | tokens |
         | --- | --- | --- | --- |
@@ -509,7 +510,8 @@ fn json_of_one_arm() {
                   }
                 ],
                 "share_of_baseline": null
-              }
+              },
+              "continual": null
             }
           ],
           "failed_runs": [],
@@ -583,7 +585,8 @@ fn a_study_without_results_is_reported_too() {
         grow  tokens   0/2    -           -        -  -        -     not compared
 
         COST TO REACH THE BASELINE'S FINAL LOSS
-        As a ratio to the baseline's own, first crossing to first crossing. Nothing is extrapolated.
+        As a ratio to the baseline's own, first crossing to first crossing. Nothing is extrapolated. Seconds and
+        joules are compared where every run was measured alone (`--jobs 1`), joules where the machine counts them.
         arm   reached  exact FLOPs  tokens
         grow  0/2      -            -
 

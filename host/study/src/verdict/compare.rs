@@ -8,7 +8,7 @@ use super::judgement::{
     SeedLedger, SeedReach,
 };
 use super::runs::{Run, Runs};
-use super::{ArmPlan, crossover, figures};
+use super::{ArmPlan, Continual, continual, crossover, figures};
 use crate::curve::{Cost, EvaluationPoint, RunCurve};
 use crate::statistics::{
     Equivalence, FEWEST_FOR_A_VERDICT, PairedStatistics, equivalence, paired, summarize,
@@ -25,6 +25,7 @@ pub(super) struct Compared {
     pub(super) cost_to_reach: Option<CostToReach>,
     pub(super) costs: Option<LedgerCosts>,
     pub(super) crossover: Option<Crossover>,
+    pub(super) continual: Option<Continual>,
     /// Runs of the arm that have no result, of all that it was to have.
     pub(super) without_result: (usize, usize),
 }
@@ -57,6 +58,7 @@ pub(super) fn arm(runs: &Runs<'_>, plan: &ArmPlan, margin_nats: Option<f64>) -> 
         cost_to_reach: plan.cost_to_reach.as_ref().map(|budget| cost_to_reach(runs, plan, budget)),
         costs: ledger_costs(runs, plan),
         crossover: crossover(runs, plan),
+        continual: continual(runs, plan),
         without_result: own.map_or((0, 0), |own| (own.planned - own.finished, own.planned)),
     }
 }
@@ -208,19 +210,25 @@ fn cost_to_reach(runs: &Runs<'_>, plan: &ArmPlan, budget: &str) -> CostToReach {
     }
     let reached = seeds.iter().filter(|seed| seed.reach == Reach::Reached).count();
     let all = reached == seeds.len() && diverged_seeds.is_empty();
-    let summary = |ratio: fn(&SeedReach) -> f64| {
-        all.then(|| summarize(&seeds.iter().map(ratio).collect::<Vec<f64>>())).flatten()
+    let summary = |ratio: fn(&SeedReach) -> Option<f64>| {
+        let ratios: Option<Vec<f64>> = seeds.iter().map(ratio).collect();
+        ratios.filter(|_| all).and_then(|ratios| summarize(&ratios))
     };
     // What holds for all seeds that did not get there is the smallest of their bounds.
-    let bound = |ratio: fn(&SeedReach) -> f64| {
-        seeds.iter().filter(|seed| seed.reach == Reach::NotReached).map(ratio).reduce(f64::min)
+    let bound = |ratio: fn(&SeedReach) -> Option<f64>| {
+        let open = seeds.iter().filter(|seed| seed.reach == Reach::NotReached);
+        open.map(ratio).collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::min)
     };
     CostToReach {
         reached,
-        flops_ratio: summary(|seed| seed.flops_ratio),
-        tokens_ratio: summary(|seed| seed.tokens_ratio),
-        not_within_flops: bound(|seed| seed.flops_ratio),
-        not_within_tokens: bound(|seed| seed.tokens_ratio),
+        flops_ratio: summary(|seed| Some(seed.flops_ratio)),
+        tokens_ratio: summary(|seed| Some(seed.tokens_ratio)),
+        seconds_ratio: summary(|seed| seed.seconds_ratio),
+        joules_ratio: summary(|seed| seed.joules_ratio),
+        not_within_flops: bound(|seed| Some(seed.flops_ratio)),
+        not_within_tokens: bound(|seed| Some(seed.tokens_ratio)),
+        not_within_seconds: bound(|seed| seed.seconds_ratio),
+        not_within_joules: bound(|seed| seed.joules_ratio),
         seeds,
         diverged_seeds,
         left_out,
@@ -230,28 +238,29 @@ fn cost_to_reach(runs: &Runs<'_>, plan: &ArmPlan, budget: &str) -> CostToReach {
 fn reach(pair: &Pair<'_>) -> Result<SeedReach, NoPair> {
     pair.same_batches()?;
     let loss = pair.goal.loss_nats_per_token;
-    let cost_of = |curve: &RunCurve, cost| curve.first_crossing(loss, cost);
+    let is_reached = pair.arm.first_crossing(loss, Cost::Tokens).is_some();
+    if !is_reached && pair.arm.divergence().is_some() {
+        return Err(NoPair::ArmDiverged);
+    }
     // The baseline's own first crossing, not its end: a noisy curve may have been there before, and the
     // arm is asked for its first crossing too.
-    let own = |cost| cost_of(pair.baseline, cost).filter(|&own| own > 0.0);
-    let (Some(own_flops), Some(own_tokens)) = (own(Cost::ExactFlops), own(Cost::Tokens)) else {
-        return Err(NoPair::LeftOut("the baseline's final loss is no lower than its first".into()));
+    let ratio = |cost| {
+        let own = pair.baseline.first_crossing(loss, cost).filter(|&own| own > 0.0)?;
+        let end = || pair.arm.last().map(|end| end.cost(cost));
+        Some(pair.arm.first_crossing(loss, cost).or_else(end)? / own)
     };
-    let (reach, flops, tokens) = match (cost_of(pair.arm, Cost::ExactFlops), cost_of(pair.arm, Cost::Tokens))
-    {
-        (Some(flops), Some(tokens)) => (Reach::Reached, flops, tokens),
-        _ if pair.arm.divergence().is_some() => return Err(NoPair::ArmDiverged),
-        _ => {
-            let end = pair.arm.last().expect("a curve without a point counts as absent");
-            (Reach::NotReached, end.cost(Cost::ExactFlops), end.cost(Cost::Tokens))
-        }
+    let known = |cost| if pair.baseline.knows(cost) && pair.arm.knows(cost) { ratio(cost) } else { None };
+    let (Some(flops_ratio), Some(tokens_ratio)) = (ratio(Cost::ExactFlops), ratio(Cost::Tokens)) else {
+        return Err(NoPair::LeftOut("the baseline's final loss is no lower than its first".into()));
     };
     Ok(SeedReach {
         seed: pair.seed,
         loss_nats_per_token: loss,
-        reach,
-        flops_ratio: flops / own_flops,
-        tokens_ratio: tokens / own_tokens,
+        reach: if is_reached { Reach::Reached } else { Reach::NotReached },
+        flops_ratio,
+        tokens_ratio,
+        seconds_ratio: known(Cost::Seconds),
+        joules_ratio: known(Cost::Joules),
     })
 }
 
@@ -269,6 +278,17 @@ fn crossover(runs: &Runs<'_>, plan: &ArmPlan) -> Option<Crossover> {
         crossover::of_seed(seed, pair.baseline, pair.arm, Cost::ExactFlops)
     };
     crossover::of(runs.seeds().iter().filter_map(of_seed).collect())
+}
+
+/// By the runs that go furthest.
+fn continual(runs: &Runs<'_>, plan: &ArmPlan) -> Option<Continual> {
+    let budget = plan.cost_to_reach.as_ref()?;
+    let of_seed = |&seed: &u64| {
+        let pair = pair(runs, plan, budget, seed).ok()?;
+        pair.same_batches().ok()?;
+        continual::of_seed(seed, pair.baseline, pair.arm)
+    };
+    continual::of(runs.seeds().iter().filter_map(of_seed).collect())
 }
 
 /// Costs do not depend on losses, so a pair whose data differ is compared here too.

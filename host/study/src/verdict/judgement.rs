@@ -8,7 +8,7 @@ use trainer::WallTime;
 use crate::SweepFinding;
 use crate::curve::loss_or_null;
 use crate::statistics::{Equivalence, PairedStatistics, Summary};
-use crate::verdict::{FailedRun, Shared};
+use crate::verdict::{Continual, FailedRun, Shared};
 
 /// A study, judged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,6 +139,9 @@ pub struct ArmJudgement {
     /// Until when it is ahead after the same exact FLOPs; `None` where nothing is in common.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crossover: Option<Crossover>,
+    /// Training after its last change, where there was one.
+    #[serde(default)]
+    pub continual: Option<Continual>,
 }
 
 /// Until when an arm is ahead of the baseline after the same exact FLOPs.
@@ -288,10 +291,22 @@ pub struct CostToReach {
     pub flops_ratio: Option<Summary>,
     /// Tokens, likewise.
     pub tokens_ratio: Option<Summary>,
+    /// Training seconds, likewise; `None` unless all of these runs were measured alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_ratio: Option<Summary>,
+    /// Joules, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joules_ratio: Option<Summary>,
     /// Where it is not reached in every seed: it is not within this ratio in any of those others.
     pub not_within_flops: Option<f64>,
     /// The same of tokens.
     pub not_within_tokens: Option<f64>,
+    /// The same of training seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_within_seconds: Option<f64>,
+    /// The same of joules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_within_joules: Option<f64>,
     /// Seeds in which the arm diverged before it got there.
     pub diverged_seeds: Vec<u64>,
     /// Seeds that could not be compared, each with the reason.
@@ -311,6 +326,12 @@ pub struct SeedReach {
     pub flops_ratio: f64,
     /// Tokens, likewise.
     pub tokens_ratio: f64,
+    /// Training seconds, likewise; `None` unless both runs were measured alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_ratio: Option<f64>,
+    /// Joules, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joules_ratio: Option<f64>,
 }
 
 /// Whether a loss is reached.

@@ -28,11 +28,19 @@ pub(crate) fn curve(arm: &str, seed: u64, evaluations: u64, cost: f64, offset: f
             flops_weight_matmul: flops(cost - 0.1),
             flops_li2024: flops(cost - 0.2),
             wall_seconds: tokens as f64,
+            joules: None,
             loss_nats_per_token: 5.0 - 0.2 * i as f64 + if i > 0 { offset } else { 0.0 },
             batches_sha256: format!("{seed:04}-{tokens:06}"),
         }
     };
-    RunCurve { arm: arm.into(), budget: "main".into(), seed, points: (0..=evaluations).map(point).collect() }
+    RunCurve {
+        arm: arm.into(),
+        budget: "main".into(),
+        seed,
+        alone: false,
+        last_phase_at: None,
+        points: (0..=evaluations).map(point).collect(),
+    }
 }
 
 /// An arm whose one run serves all comparisons.

@@ -11,8 +11,16 @@ use crate::statistics::{FEWEST_FOR_A_VERDICT, Interval, Summary};
 
 /// Adds the words. `planned` seeds were to be compared.
 pub(super) fn judged(compared: Compared, planned: usize) -> ArmJudgement {
-    let Compared { plan, token_matched, compute_matched, cost_to_reach, costs, crossover, without_result } =
-        compared;
+    let Compared {
+        plan,
+        token_matched,
+        compute_matched,
+        cost_to_reach,
+        costs,
+        crossover,
+        continual,
+        without_result,
+    } = compared;
     let headline = headline(compute_matched.as_ref(), token_matched.as_ref());
     let outcome = match headline {
         Some(Headline::ComputeMatched) => compute_matched.as_ref(),
@@ -35,7 +43,16 @@ pub(super) fn judged(compared: Compared, planned: usize) -> ArmJudgement {
     };
     let outcome = outcome.map_or(Outcome::NotCompared, |difference| difference.outcome);
     let verdict = ArmVerdict { outcome, headline, sentence };
-    ArmJudgement { arm: plan.arm, verdict, token_matched, compute_matched, cost_to_reach, costs, crossover }
+    ArmJudgement {
+        arm: plan.arm,
+        verdict,
+        token_matched,
+        compute_matched,
+        cost_to_reach,
+        costs,
+        crossover,
+        continual,
+    }
 }
 
 /// Equal compute is the question; equal tokens answer where nothing was compared at equal compute.

@@ -223,6 +223,31 @@ fn a_loss_never_reached_has_a_bound_and_a_mixture_has_both() {
     );
 }
 
+/// An offset of -0.2 is one evaluation's fall: the arm is there after 900 of 1000 tokens.
+#[test]
+fn seconds_and_joules_are_compared_where_every_run_was_alone() {
+    let mut study = Study::with_baseline(3).arm("grow", 10, 1.0, &[-0.2, -0.2, -0.2]);
+    let cost = |study: &Study| only(study).cost_to_reach.expect("it is planned");
+    let side_by_side = cost(&study);
+    assert_eq!((side_by_side.seconds_ratio, side_by_side.joules_ratio), (None, None));
+    for run in &mut study.runs {
+        run.alone = true;
+        // Ten joules a second, for what grows twice as many.
+        let watts = if run.arm == "grow" { 20.0 } else { 10.0 };
+        run.points.iter_mut().for_each(|point| point.joules = Some(watts * point.wall_seconds));
+    }
+    let near = |ratio: Option<crate::Summary>, wanted: f64| {
+        ratio.is_some_and(|ratio| (ratio.mean - wanted).abs() < 1e-12)
+    };
+    let alone = cost(&study);
+    assert!(near(alone.seconds_ratio, 0.9) && near(alone.joules_ratio, 1.8), "{alone:?}");
+    study.run("grow", 2).points[3].joules = None;
+    let without = cost(&study);
+    assert!(near(without.seconds_ratio, 0.9) && without.joules_ratio.is_none(), "{without:?}");
+    study.run("whole", 2).alone = false;
+    assert_eq!(cost(&study).seconds_ratio, None, "a mean over some would be no mean");
+}
+
 #[test]
 fn a_decaying_rate_has_a_run_for_each_comparison() {
     let mut study = Study::with_baseline(3);

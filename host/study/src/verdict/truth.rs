@@ -31,11 +31,19 @@ fn curve(arm: &str, seed: u64, budgets: f64, flops: f64, loss: &dyn Fn(f64) -> f
             flops_weight_matmul: flops,
             flops_li2024: flops,
             wall_seconds: 0.0,
+            joules: None,
             loss_nats_per_token: loss(spent),
             batches_sha256: format!("{seed}-{tokens}"),
         }
     };
-    RunCurve { arm: arm.into(), budget: "main".into(), seed, points: (0..=evaluations).map(point).collect() }
+    RunCurve {
+        arm: arm.into(),
+        budget: "main".into(),
+        seed,
+        alone: false,
+        last_phase_at: None,
+        points: (0..=evaluations).map(point).collect(),
+    }
 }
 
 /// Three seeds, which differ in both runs by the same amount: pairing takes it out.

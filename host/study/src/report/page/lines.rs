@@ -11,6 +11,8 @@ const MOST_POINTS: usize = 400;
 pub(super) struct Line {
     pub(super) arm: String,
     pub(super) is_baseline: bool,
+    /// Whether its runs were measured alone, so that its seconds and joules are its own.
+    pub(super) alone: bool,
     pub(super) points: Vec<LinePoint>,
     /// Where it grew, between two points of the line.
     pub(super) marks: Vec<LinePoint>,
@@ -22,6 +24,8 @@ pub(super) struct LinePoint {
     pub(super) tokens: f64,
     pub(super) flops: f64,
     pub(super) seconds: f64,
+    /// Not a number where it was not measured.
+    pub(super) joules: f64,
     pub(super) loss: f64,
     pub(super) low: f64,
     pub(super) high: f64,
@@ -34,7 +38,9 @@ pub(super) fn of(judgement: &Judgement, curves: &[RunCurve]) -> Vec<Line> {
         let points = mean(&curves);
         let marks = runs.edits.iter().filter_map(|edit| mark(&points, edit)).collect();
         let points = thinned(points);
-        (!points.is_empty()).then(|| Line { arm: runs.arm.clone(), is_baseline: number == 0, points, marks })
+        let (arm, is_baseline) = (runs.arm.clone(), number == 0);
+        let alone = curves.iter().all(|curve| curve.alone);
+        (!points.is_empty()).then_some(Line { arm, is_baseline, alone, points, marks })
     };
     judgement.runs.iter().enumerate().filter_map(line).collect()
 }
@@ -65,6 +71,7 @@ fn mean(curves: &[&RunCurve]) -> Vec<LinePoint> {
             tokens: point.tokens.0 as f64,
             flops: all.iter().map(|point| point.flops.as_f64()).sum::<f64>() / n,
             seconds: all.iter().map(|point| point.wall_seconds).sum::<f64>() / n,
+            joules: all.iter().map(|point| point.joules.unwrap_or(f64::NAN)).sum::<f64>() / n,
             loss: losses().sum::<f64>() / n,
             low: losses().fold(f64::INFINITY, f64::min),
             high: losses().fold(f64::NEG_INFINITY, f64::max),
@@ -85,6 +92,7 @@ fn mark(points: &[LinePoint], edit: &MeanEdit) -> Option<LinePoint> {
         tokens: between(|point| point.tokens),
         flops: between(|point| point.flops),
         seconds: between(|point| point.seconds),
+        joules: between(|point| point.joules),
         loss: between(|point| point.loss),
         low: between(|point| point.low),
         high: between(|point| point.high),

@@ -23,15 +23,22 @@ struct Axis {
     of: fn(&LinePoint) -> f64,
 }
 
-const AXES: [Axis; 3] = [
-    Axis { id: "tokens", words: "tokens", of: |point| point.tokens },
-    Axis { id: "flops", words: "exact FLOPs", of: |point| point.flops },
-    Axis {
-        id: "seconds",
-        words: "seconds of training, runs side by side: not comparable",
-        of: |point| point.seconds,
-    },
-];
+const TOKENS: Axis = Axis { id: "tokens", words: "tokens", of: |point| point.tokens };
+const FLOPS: Axis = Axis { id: "flops", words: "exact FLOPs", of: |point| point.flops };
+const SECONDS: Axis = Axis { id: "seconds", words: "seconds of training", of: |point| point.seconds };
+const SECONDS_SIDE_BY_SIDE: Axis =
+    Axis { words: "seconds of training, runs side by side: not comparable", ..SECONDS };
+const JOULES: Axis = Axis { id: "joules", words: "joules of the machine", of: |point| point.joules };
+
+/// What was measured of all of these.
+fn axes(lines: &[Line]) -> Vec<Axis> {
+    let alone = lines.iter().all(|line| line.alone);
+    let mut points = lines.iter().flat_map(|line| &line.points);
+    let joules = alone && points.all(|point| point.joules.is_finite());
+    let mut axes = vec![TOKENS, FLOPS, if alone { SECONDS } else { SECONDS_SIDE_BY_SIDE }];
+    axes.extend(joules.then_some(JOULES));
+    axes
+}
 
 /// All plots, of which one is shown, with what chooses axes and arms.
 pub(super) fn all(lines: &[Line]) -> String {
@@ -43,7 +50,8 @@ pub(super) fn all(lines: &[Line]) -> String {
         let words = axis.words.split(',').next().unwrap_or(axis.words);
         format!("<label><input type=\"radio\" name=\"axis\" value=\"{}\"{checked}> {words}</label>", axis.id)
     };
-    let choices: String = AXES.iter().enumerate().map(choice).collect();
+    let axes = axes(lines);
+    let choices: String = axes.iter().enumerate().map(choice).collect();
     let arm = |(number, line): (usize, &Line)| {
         format!(
             "<label style=\"{}\"><input type=\"checkbox\" data-arm=\"{number}\" checked> <i class=\"key\"></i>{}</label>",
@@ -52,10 +60,11 @@ pub(super) fn all(lines: &[Line]) -> String {
         )
     };
     let arms: String = lines.iter().enumerate().map(arm).collect();
-    let plots: String = AXES.iter().map(|axis| plot(lines, axis)).collect();
+    let plots: String = axes.iter().map(|axis| plot(lines, axis)).collect();
+    let joules = if axes.iter().any(|axis| axis.id == "joules") { "" } else { " Joules were not measured." };
     format!(
         "<section class=\"plots\"><h2>Validation loss</h2><p class=\"note\">Mean over seeds, between the lowest and the highest; a dot \
-         is where an arm grew. Joules were not measured.</p><div class=\"choices\"><fieldset><legend>against</legend>{choices}</fieldset>\
+         is where an arm grew.{joules}</p><div class=\"choices\"><fieldset><legend>against</legend>{choices}</fieldset>\
          <fieldset class=\"arms\"><legend>arms</legend>{arms}</fieldset></div>{plots}<div class=\"tip\" hidden></div></section>\n"
     )
 }
@@ -140,7 +149,7 @@ pub(super) fn figure(lines: &[Line]) -> String {
     let inside = match lines.is_empty() {
         true => String::new(),
         false => {
-            drawn(lines, &AXES[1], &|content, number, line| content.replace("var(--c)", &own(number, line))).0
+            drawn(lines, &FLOPS, &|content, number, line| content.replace("var(--c)", &own(number, line))).0
         }
     };
     let key = |(number, line): (usize, &Line)| {
@@ -263,18 +272,19 @@ fn trimmed(number: f64) -> String {
     text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
 }
 
-/// What the script points at: for each arm its points as tokens, FLOPs, seconds, loss, lowest, highest.
+/// What the script points at: for each arm its points as what was paid by each axis, loss, lowest, highest.
 pub(super) fn data(lines: &[Line]) -> String {
+    let axes = axes(lines);
     let digits =
         |number: f64, digits: usize| -> f64 { format!("{number:.digits$e}").parse().unwrap_or(number) };
     let point = |point: &LinePoint| {
-        let paid = [point.tokens, point.flops, point.seconds].map(|number| digits(number, 5));
-        let losses = [point.loss, point.low, point.high].map(|number| digits(number, 5));
-        [paid, losses].concat()
+        let paid = axes.iter().map(|axis| (axis.of)(point));
+        paid.chain([point.loss, point.low, point.high]).map(|number| digits(number, 5)).collect::<Vec<f64>>()
     };
     let arm = |line: &Line| {
         let points: Vec<Vec<f64>> = line.points.iter().map(point).collect();
         json!({ "arm": line.arm, "points": points })
     };
-    json!({ "axes": AXES.map(|axis| axis.id), "arms": lines.iter().map(arm).collect::<Vec<_>>() }).to_string()
+    let names: Vec<&str> = axes.iter().map(|axis| axis.id).collect();
+    json!({ "axes": names, "arms": lines.iter().map(arm).collect::<Vec<_>>() }).to_string()
 }

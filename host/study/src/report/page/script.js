@@ -29,6 +29,9 @@ function nearest(points, axis, x) {
   return x - points[low][axis] < points[high][axis] - x ? points[low] : points[high];
 }
 
+// A point is what was paid by each axis, then the mean loss, the lowest and the highest.
+const loss = axes.length;
+
 function row(values) {
   const line = document.createElement("tr");
   for (const value of values) line.appendChild(document.createElement("td")).textContent = value;
@@ -54,8 +57,8 @@ for (const plot of document.querySelectorAll(".plot")) {
     const table = document.createElement("table");
     table.appendChild(row([words(x), "loss", "of all seeds"]));
     const shown = arms.filter((arm, number) => lit[number] && arm.points.length && arm.points.at(-1)[axis] >= x * 0.98);
-    const found = shown.map((arm) => [arm.arm, nearest(arm.points, axis, x)]).sort((a, b) => a[1][3] - b[1][3]);
-    for (const [arm, point] of found.slice(0, 14)) table.appendChild(row([arm, point[3].toFixed(4), `${point[4].toFixed(3)} to ${point[5].toFixed(3)}`]));
+    const found = shown.map((arm) => [arm.arm, nearest(arm.points, axis, x)]).sort((a, b) => a[1][loss] - b[1][loss]);
+    for (const [arm, point] of found.slice(0, 14)) table.appendChild(row([arm, point[loss].toFixed(4), `${point[loss + 1].toFixed(3)} to ${point[loss + 2].toFixed(3)}`]));
     tip.replaceChildren(table);
     const around = tip.parentElement.getBoundingClientRect();
     const side = event.clientX - around.left;

@@ -93,7 +93,7 @@ fn the_table_of_curves_has_a_line_for_each_evaluation() {
     let table = crate::to_csv(&study.runs);
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines.len(), 1 + 2 * 11);
-    assert_eq!(lines[2], "whole,main,1,10,100,100000000,90000000,80000000,100,4.8");
+    assert_eq!(lines[2], "whole,main,1,10,100,100000000,90000000,80000000,100,,4.8");
 }
 
 /// Reasons and files are text: none of it becomes markup, nor ends the script that holds the data.

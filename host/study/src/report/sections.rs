@@ -90,7 +90,7 @@ pub(super) fn sections(judgement: &Judgement) -> Vec<Section> {
         ),
         section(
             "Wall time by purpose",
-            "Mean seconds of a finished run. Runs go side by side: not comparable between arms.",
+            "Mean seconds of a finished run: those of different arms may be compared where nothing ran beside them (`--jobs 1`).",
             wall_times(judgement),
         ),
         section(

@@ -387,7 +387,7 @@ fn what_goes_wrong_in_the_rehearsal_is_refused_before_the_first_step() {
     check(
         "panics-in-new",
         expect![[r#"
-            error: the strategy `fixture/strategy` failed in `new`: panicked at src/lib.rs:106:42: no moon tonight
+            error: the strategy `fixture/strategy` failed in `new`: panicked at src/lib.rs:108:42: no moon tonight
               --> study.toml:68
             hint: report this to the author of `fixture/strategy`, or use another plugin; what was trained so far is saved
             exit 6
@@ -405,7 +405,7 @@ fn what_goes_wrong_in_the_rehearsal_is_refused_before_the_first_step() {
     check(
         "panics-in-plan",
         expect![[r#"
-            error: the strategy `fixture/strategy` failed in `plan`: panicked at src/lib.rs:117:43: no moon tonight
+            error: the strategy `fixture/strategy` failed in `plan`: panicked at src/lib.rs:119:43: no moon tonight
               --> study.toml:68
             hint: report this to the author of `fixture/strategy`, or use another plugin; what was trained so far is saved
             exit 6
@@ -475,7 +475,7 @@ fn what_goes_wrong_in_a_run_is_named_and_saved_and_spares_the_others() {
     let known: Vec<String> = errors.iter().map(|error| moved(error)).collect();
     expect![[r#"
         error: strategy-errs/tokens/seed-1: the strategy `fixture/strategy` failed in `before_step`: the moon is not right
-        error: strategy-panics/tokens/seed-1: the strategy `fixture/strategy` failed in `before_step`: panicked at src/lib.rs:141:37: the moon is not right
+        error: strategy-panics/tokens/seed-1: the strategy `fixture/strategy` failed in `before_step`: panicked at src/lib.rs:147:37: the moon is not right
         error: strategy-grows-by-a-billion/tokens/seed-1: the strategy `fixture/strategy` failed in `before_step`: 1000000000 more blocks on 2 exceed the 3 that the plan announced
         error: strategy-names-an-unknown-slot/tokens/seed-1: the strategy `fixture/strategy` failed in `before_step`: the plan announced no initializer slot `old_blocks`
         error: strategy-names-an-unknown-layer/tokens/seed-1: the strategy `fixture/strategy` failed in `before_step`: there is no block 77
@@ -485,7 +485,7 @@ fn what_goes_wrong_in_a_run_is_named_and_saved_and_spares_the_others() {
         error: strategy-measures-nan/tokens/seed-1: the strategy `fixture/strategy` failed in `before_step`: the metric `moon` is NaN
         error: strategy-asks-too-much/tokens/seed-1: the strategy `fixture/strategy` failed in `before_step`: more than 4096 requests before one step
         error: initializer-errs/tokens/seed-1: the initializer `fixture/initializer` failed in `init`: the moon is not right
-        error: initializer-panics/tokens/seed-1: the initializer `fixture/initializer` failed in `init`: panicked at src/lib.rs:227:40: the moon is not right
+        error: initializer-panics/tokens/seed-1: the initializer `fixture/initializer` failed in `init`: panicked at src/lib.rs:233:40: the moon is not right
         error: initializer-writes-nan/tokens/seed-1: the initializer `fixture/initializer` failed in `init`: mlp.c_proj.bias of block 1 is not finite or not written at element 3
         error: initializer-leaves-a-tensor/tokens/seed-1: the initializer `fixture/initializer` failed in `init`: mlp.c_proj.bias of block 1 is not finite or not written at element 0
         error: initializer-claims-exactness/tokens/seed-1: the initializer `fixture/initializer` failed in `init`: it claims to leave the model's function as it is, but a token's loss
@@ -536,7 +536,7 @@ fn a_strategy_that_cannot_be_saved_is_named() {
     let bench = misbehaving_study(&["panics-in-save"], &[], When::Running);
     let ran = bench.study();
     expect![[r#"
-        error: strategy-panics-in-save/tokens/seed-1: the strategy `fixture/strategy` failed in `save`: panicked at src/lib.rs:167:13: the moon is not right
+        error: strategy-panics-in-save/tokens/seed-1: the strategy `fixture/strategy` failed in `save`: panicked at src/lib.rs:173:13: the moon is not right
         hint: report this to the author of `fixture/strategy`, or use another plugin; the last checkpoint is intact
         report: out/report/report.html
     "#]].assert_eq(&ran.stderr);
@@ -575,14 +575,14 @@ fn a_reporter_that_fails_leaves_and_the_study_goes_on() {
     check(
         "panics-in-start",
         expect![[r#"
-            warning: the reporter `fixture/reporter` failed in `start`: panicked at src/lib.rs:276:9: no paper left; the study went on without it
+            warning: the reporter `fixture/reporter` failed in `start`: panicked at src/lib.rs:282:9: no paper left; the study went on without it
             report: out/report/report.html
         "#]],
     );
     check(
         "panics-in-event",
         expect![[r#"
-            warning: the reporter `fixture/reporter` failed in `event`: panicked at src/lib.rs:283:61: no paper left; the study went on without it
+            warning: the reporter `fixture/reporter` failed in `event`: panicked at src/lib.rs:289:61: no paper left; the study went on without it
             report: out/report/report.html
         "#]],
     );

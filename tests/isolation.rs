@@ -78,20 +78,20 @@ fn a_configuration_is_refused_in_the_same_words() {
     check(
         "panics-in-new",
         expect![[r#"
-        error: the strategy `fixture/strategy` failed in `new`: panicked at src/lib.rs:106:42: no moon tonight
-          --> study.toml:68
-        hint: report this to the author of `fixture/strategy`, or use another plugin; what was trained so far is saved
-        exit 6
-    "#]],
+            error: the strategy `fixture/strategy` failed in `new`: panicked at src/lib.rs:108:42: no moon tonight
+              --> study.toml:68
+            hint: report this to the author of `fixture/strategy`, or use another plugin; what was trained so far is saved
+            exit 6
+        "#]],
     );
     check(
         "panics",
         expect![[r#"
-        error: the strategy `fixture/strategy` failed in `before_step`: panicked at src/lib.rs:141:37: the moon is not right
-          --> study.toml:68
-        hint: report this to the author of `fixture/strategy`, or use another plugin; what was trained so far is saved
-        exit 6
-    "#]],
+            error: the strategy `fixture/strategy` failed in `before_step`: panicked at src/lib.rs:147:37: the moon is not right
+              --> study.toml:68
+            hint: report this to the author of `fixture/strategy`, or use another plugin; what was trained so far is saved
+            exit 6
+        "#]],
     );
 }
 

@@ -68,3 +68,5 @@ mod suite;
 mod sweep;
 /// Owners and modes, private copies of libraries, plugins.lock.
 mod trust;
+/// Stopped again and again, a run ends in the same bytes.
+mod verify_resume;

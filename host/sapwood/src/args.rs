@@ -74,6 +74,12 @@ pub(crate) enum Command {
     /// Ask a strategy about a run that is on record: where it decides otherwise, and what it would ask for
     #[command(after_help = REPLAY_HELP)]
     Replay(ReplayArgs),
+    /// Prove that stopping costs nothing: train each arm undisturbed and stopped again and again, and compare every byte
+    #[command(
+        after_help = "Example: sapwood verify-resume configs/quickstart.toml --arm stack --set budget.steps=60\n\n\
+                      Exit codes: 0 every byte is the same · 10 one is not"
+    )]
+    VerifyResume(VerifyResumeArgs),
     /// Write, build, validate, sign, install, list, inspect and lock plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -188,6 +194,23 @@ pub(crate) struct TrainArgs {
     #[arg(long)]
     pub(crate) seed: Option<u64>,
     /// Where results go [default: runs/NAME]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyResumeArgs {
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// Only this arm, with the study's first seed; may be given several times [default: all]
+    #[arg(long)]
+    pub(crate) arm: Vec<String>,
+    /// Stops before steps drawn by chance, beside those at the start, around every change and after an evaluation
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) stops: u32,
+    /// Keep all runs in this folder [default: a temporary one, kept where something differs]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 }

@@ -63,6 +63,7 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Diff(args) => commands::diff::diff(&args),
         Command::Replay(args) => commands::replay::replay(&args),
         Command::Watch(args) => commands::watch::watch(&args),
+        Command::VerifyResume(args) => commands::verify_resume::verify_resume(&args),
         Command::Parity(args) => commands::parity::parity(&args, verbose),
         Command::Bench(args) => commands::bench::bench(&args),
         Command::Doctor(args) => commands::doctor::doctor(&args),
@@ -76,6 +77,7 @@ fn calls_plugins(command: &Command) -> bool {
         Command::Study(_)
             | Command::Train(_)
             | Command::Plan(_)
+            | Command::VerifyResume(_)
             | Command::Replay(_)
             | Command::Parity(_)
             | Command::Plugin(PluginCommand::Inspect(_))

@@ -241,7 +241,7 @@ fn train(
     Ok(summary)
 }
 
-fn train_from(
+pub(crate) fn train_from(
     prefix: Option<Prefix>,
     lab: &Lab<'_>,
     run: &RunConfig,

@@ -21,6 +21,7 @@ mod progress;
 mod queue;
 mod report;
 mod results;
+pub mod resumption;
 mod source;
 pub mod speed;
 mod statistics;

@@ -10,6 +10,7 @@ pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod status;
 pub(crate) mod study;
+pub(crate) mod verify_resume;
 pub(crate) mod watch;
 
 use ::study::{BuildEngine, Lab, Source};

@@ -129,7 +129,10 @@ impl Run<'_> {
 
     /// The state of the coming step is whole: it is saved, then the fault goes up.
     fn saved_before<T>(&mut self, fault: TrainError) -> Result<T, TrainError> {
-        if let Err(second) = self.save_unless_ahead() {
+        if let Some(other) = self.fault_ahead(&fault) {
+            return Err(other);
+        }
+        if let Err(second) = self.save(None) {
             tracing::warn!(run = self.name, "the run could not be saved after a fault: {second}");
         }
         Err(fault)

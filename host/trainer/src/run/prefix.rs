@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use super::saving::push_recent;
 use super::step::check_finite;
 use super::{Run, progress};
-use crate::TrainError;
 use crate::checkpoint::{self, RunState};
 use crate::folder::{RunFolder, storage};
 use crate::records::{EvaluationRecord, StepRecord};
+use crate::{ErrorClass, TrainError};
 
 /// What a run begins as a copy of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +108,12 @@ impl Run<'_> {
         take_times(&mut self.state, &theirs);
         self.state.batches_sha256 = theirs.batches_sha256;
         Ok(())
+    }
+
+    /// Where a run that is still a copy has a fault, there is no state of it to save: by itself it has.
+    pub(super) fn fault_ahead(&self, fault: &TrainError) -> Option<TrainError> {
+        let ahead = self.ahead.as_ref().filter(|_| fault.class() != ErrorClass::Interrupted)?;
+        Some(ahead.differs(self.state.step, &fault.to_string()))
     }
 
     /// Goes on by itself where the prefix is over.

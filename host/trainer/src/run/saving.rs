@@ -89,7 +89,7 @@ impl Run<'_> {
         self.save_into(&forks, &name)
     }
 
-    /// Saves, unless the run is still another's copy: then nothing is lost with it.
+    /// Saves, unless the run is still another's copy: going on, it begins as one again.
     pub(super) fn save_unless_ahead(&mut self) -> Result<(), TrainError> {
         if self.ahead.is_some() { Ok(()) } else { self.save(None) }
     }

@@ -125,10 +125,11 @@ fn a_copy_of_a_copy_needs_what_is_shared_with_both() {
 fn what_was_not_the_same_after_all_is_noticed() {
     let leading = leading(&[6, 9, 12, 15]);
     let filling = |first: f32| first + 1.0;
-    let cases: [(&str, Told, fn(f32) -> f32, u64); 3] = [
+    let cases: [(&str, Told, fn(f32) -> f32, u64); 4] = [
         ("trains less from step 3 on", growing("copy", 3), |first| first, 3),
         ("fills new blocks in with something else", growing("copy", 15), filling, 9),
         ("changes AdamW's state", forgetting_moments(7), |first| first, 7),
+        ("fails, so that there is something to save", failing(4), |first| first, 4),
     ];
     for (name, strategy, filling, noticed) in cases {
         let copy = copying(&leading, 15);
@@ -144,6 +145,14 @@ fn what_was_not_the_same_after_all_is_noticed() {
     copy.config.optimizer.weight_decay = 0.2;
     let error = copy.run(growing("copy", 15)).expect_err("another optimizer");
     assert!(matches!(&error, TrainError::OtherPrefix { step: Step(6), .. }), "{error}");
+}
+
+fn failing(at: u64) -> Told {
+    let growing = growing("copy", 15).decide;
+    Told::to(move |context, actions| match context.step {
+        step if step == at => Err(Error::new("the moon is not right")),
+        _ => growing(context, actions),
+    })
 }
 
 fn forgetting_moments(at: u64) -> Told {

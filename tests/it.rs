@@ -12,6 +12,8 @@ mod bad_plugins;
 mod blame;
 /// The table of what plugins may do wrong.
 mod cases;
+/// Checkpoints listed, verified, pruned.
+mod checkpoints;
 /// Help and errors word by word: what, where, what to do, and the exit code.
 mod cli;
 /// A strategy that is a program, in any language.

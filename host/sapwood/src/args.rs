@@ -74,6 +74,9 @@ pub(crate) enum Command {
     /// Ask a strategy about a run that is on record: where it decides otherwise, and what it would ask for
     #[command(after_help = REPLAY_HELP)]
     Replay(ReplayArgs),
+    /// List, verify and prune the checkpoints of a run or of a whole study
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
     /// Prove that stopping costs nothing: train each arm undisturbed and stopped again and again, and compare every byte
     #[command(
         after_help = "Example: sapwood verify-resume configs/quickstart.toml --arm stack --set budget.steps=60\n\n\
@@ -277,6 +280,39 @@ pub(crate) struct WatchArgs {
     /// Seconds between two looks
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) every: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckpointCommand {
+    /// Which there are, newest first, and what they take on disk
+    #[command(after_help = "Example: sapwood checkpoint list runs/quickstart")]
+    List(CheckpointArgs),
+    /// Hold every file against its hash, as going on does
+    #[command(after_help = "Example: sapwood checkpoint verify runs/quickstart\n\n\
+                      Exit codes: 0 all are whole · 8 one is damaged")]
+    Verify(CheckpointArgs),
+    /// Remove all but the newest of each run; those with a name stay
+    #[command(after_help = "Example: sapwood checkpoint prune runs/quickstart --keep 1")]
+    Prune(PruneArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckpointArgs {
+    /// A run's folder, or a study's
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    #[command(flatten)]
+    pub(crate) of: CheckpointArgs,
+    /// How many of each run's newest stay
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) keep: u16,
 }
 
 #[derive(Debug, Subcommand)]

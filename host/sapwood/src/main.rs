@@ -63,6 +63,7 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Diff(args) => commands::diff::diff(&args),
         Command::Replay(args) => commands::replay::replay(&args),
         Command::Watch(args) => commands::watch::watch(&args),
+        Command::Checkpoint(command) => commands::checkpoint::checkpoint(&command),
         Command::VerifyResume(args) => commands::verify_resume::verify_resume(&args),
         Command::Parity(args) => commands::parity::parity(&args, verbose),
         Command::Bench(args) => commands::bench::bench(&args),

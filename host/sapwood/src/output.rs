@@ -98,3 +98,13 @@ pub(crate) fn duration(seconds: f64) -> String {
         () => format!("{:.1} days", seconds / day),
     }
 }
+
+/// A size for people.
+pub(crate) fn bytes(count: u64) -> String {
+    let count = count as f64;
+    match () {
+        () if count >= 1e9 => format!("{:.2} GB", count / 1e9),
+        () if count >= 1e6 => format!("{:.1} MB", count / 1e6),
+        () => format!("{:.0} kB", (count / 1e3).ceil()),
+    }
+}

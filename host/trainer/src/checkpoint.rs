@@ -424,6 +424,19 @@ pub fn prune(checkpoints: &Path, keep: usize) -> Result<(), TrainError> {
     Ok(())
 }
 
+/// Bytes that a checkpoint takes on disk.
+///
+/// # Errors
+/// What the system says.
+pub fn size_in_bytes(folder: &Path) -> Result<u64, TrainError> {
+    let mut size = 0;
+    for entry in fs::read_dir(folder).map_err(storage("read", folder))?.flatten() {
+        let facts = entry.metadata().map_err(storage("read", &entry.path()))?;
+        size += if facts.is_dir() { size_in_bytes(&entry.path())? } else { facts.len() };
+    }
+    Ok(size)
+}
+
 /// The step in `STEP` or `STEP-NAME`; `None` for what is half written.
 fn step_of(name: &str) -> Option<u64> {
     if name.ends_with(".tmp") {

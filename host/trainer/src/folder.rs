@@ -99,6 +99,22 @@ impl RunFolder {
     }
 }
 
+/// The runs that a folder holds: itself, or those of a study, in order of their names.
+pub fn runs_below(folder: &Path) -> Vec<RunFolder> {
+    let itself = RunFolder::at(folder);
+    if itself.run_file().is_file() {
+        return vec![itself];
+    }
+    let entries = |folder: PathBuf| {
+        let mut found: Vec<PathBuf> =
+            fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        found.sort();
+        found
+    };
+    let seeds = entries(folder.join("runs")).into_iter().flat_map(entries).flat_map(entries);
+    seeds.map(RunFolder::at).filter(|run| run.run_file().is_file()).collect()
+}
+
 /// Creates a folder and all above it.
 ///
 /// # Errors

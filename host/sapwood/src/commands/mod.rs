@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod bench;
+pub(crate) mod checkpoint;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod parity;

@@ -11,7 +11,7 @@ use super::open_study;
 use crate::args::{EngineArgs, EngineName, PlanArgs};
 use crate::device::DeviceName;
 use crate::failure::Failed;
-use crate::output::{duration, result_line};
+use crate::output::{bytes, duration, result_line};
 use crate::{Outcome, engines};
 
 pub(crate) fn plan(args: &PlanArgs) -> Outcome {
@@ -107,15 +107,6 @@ fn print_all(lab: &Lab<'_>, arms: &[PlannedArm], saving: Saving, rate: Option<&R
 /// Exact FLOPs of a run.
 fn flops(arm: &PlannedArm) -> f64 {
     arm.rehearsal.costs.flops.total().as_f64()
-}
-
-fn bytes(count: u64) -> String {
-    let count = count as f64;
-    match () {
-        () if count >= 1e9 => format!("{:.2} GB", count / 1e9),
-        () if count >= 1e6 => format!("{:.1} MB", count / 1e6),
-        () => format!("{:.0} kB", (count / 1e3).ceil()),
-    }
 }
 
 fn print_copies(arm: &PlannedArm, sharing: &Sharing) {

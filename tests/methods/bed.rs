@@ -186,6 +186,7 @@ impl Bed {
             folder,
             report: &|_| {},
             interrupt: &AtomicBool::new(false),
+            owner: &trainer::Alone,
         })?;
         Ok(())
     }

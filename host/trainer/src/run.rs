@@ -37,6 +37,7 @@ use crate::course::Rules;
 use crate::folder::{JsonLines, RunFolder, write_json};
 use crate::growth::Initializers;
 use crate::initial::InitialModel;
+use crate::owner::Owner;
 use crate::records::StepRecord;
 use crate::{RunConfig, TrainError};
 
@@ -63,6 +64,8 @@ pub struct Parts<'a> {
     pub report: &'a (dyn Fn(RunEvent) + Sync),
     /// Set when the run is to save and stop.
     pub interrupt: &'a AtomicBool,
+    /// Whether the folder is still this run's to write into.
+    pub owner: &'a dyn Owner,
 }
 
 /// What a finished run came to; also the content of `DONE`.
@@ -88,7 +91,7 @@ pub struct RunSummary {
 ///
 /// # Errors
 /// Whatever ends the run before its time. Where the state of the coming step is still whole (a plugin's
-/// fault, an interruption) it is saved first.
+/// fault, an interruption) it is saved first; where the folder is somebody else's by now, nothing is written any more.
 pub fn run(parts: Parts<'_>) -> Result<RunSummary, TrainError> {
     let mut run = Run::start(parts)?;
     let outcome = run.train_until_done();
@@ -204,6 +207,9 @@ impl Run<'_> {
     fn train_until_done(&mut self) -> Result<RunSummary, TrainError> {
         while self.state.stopped.is_none() && step_fits(self.parts.config, &self.state.costs, &self.step_cost)
         {
+            if self.parts.owner.has_lost() {
+                return Err(self.taken_over());
+            }
             if self.evaluation_is_due() {
                 self.evaluate()?;
             }
@@ -249,6 +255,7 @@ impl Run<'_> {
             peak_memory_bytes: peak_memory_bytes(),
             device_memory_peak_bytes: self.parts.engine.info().device_memory_peak_bytes,
         };
+        self.check_owner()?;
         write_json(&self.parts.folder.done_file(), &summary)?;
         (self.parts.report)(RunEvent::RunFinished {
             run: self.name.clone(),

@@ -6,6 +6,7 @@ pub(crate) mod parity;
 pub(crate) mod plan;
 pub(crate) mod plugin;
 pub(crate) mod report;
+pub(crate) mod slurm;
 pub(crate) mod status;
 pub(crate) mod study;
 pub(crate) mod watch;

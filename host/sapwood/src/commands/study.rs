@@ -1,32 +1,84 @@
 //! `sapwood study` and `sapwood train`: runs what is missing, then judges.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use plugin_host::TimeSpent;
-use study::{Executed, Execution, Lab, execute, run_folder};
+use study::{BuildEngine, Executed, Execution, Lab, Packing, PlannedArm, Scope, execute, run_folder};
 use trainer::{ConfigError, ErrorClass, RunConfig};
 
-use super::open_study;
-use crate::args::{StudyArgs, TrainArgs};
+use super::{open_study, slurm};
+use crate::args::{Executor, Jobs, StudyArgs, TrainArgs};
 use crate::failure::{Failed, INTERRUPTED, SEVERAL, code_of};
-use crate::output::{note_line, result_line};
+use crate::output::{note_line, result_line, usage};
 use crate::{Outcome, engines, log};
 
 pub(crate) fn study(args: &StudyArgs, verbose: u8) -> Outcome {
-    let build = engines::builder(args.engine);
-    let lab = open_study(&args.file, &build)?;
-    let runs: Vec<RunConfig> = lab.plan()?.into_iter().flat_map(|arm| arm.runs).collect();
+    if let Some(contradiction) = args.contradiction() {
+        return Ok(usage(&contradiction));
+    }
+    match (&args.only, args.executor) {
+        (Some(run), _) => only(args, run, verbose),
+        (None, Executor::Slurm) => slurm::study(args, verbose),
+        (None, Executor::Local) => local(args, verbose),
+    }
+}
+
+fn local(args: &StudyArgs, verbose: u8) -> Outcome {
+    let builders = engines::builders(args.engine, &args.devices);
+    let engines: Vec<BuildEngine<'_>> = builders.iter().map(|build| build as BuildEngine<'_>).collect();
+    let lab = open_study(&args.file, engines[0])?;
+    let arms = lab.plan()?;
     let folder = folder(args.out.clone(), &lab);
     log::into_folder(&folder, verbose)?;
-    engines::log_choice(args.engine);
-    let executed = run(&lab, &runs, &folder, args.jobs.map(usize::from))?;
+    engines::log_choice(args.engine, &args.devices);
+    let jobs = jobs(args, &lab, &arms);
+    let runs: Vec<RunConfig> = arms.into_iter().flat_map(|arm| arm.runs).collect();
+    let executed = run(&lab, &runs, &folder, &Lanes { jobs, engines: &engines, scope: Scope::Study })?;
+    if !executed.elsewhere.is_empty() {
+        let (runs, folder) = (executed.elsewhere.len(), folder.display());
+        note_line!("no verdict yet: {runs} runs are others' to finish");
+        note_line!(
+            "hint: `sapwood status {folder}` tells how far they are, `sapwood report {folder}` what they came to"
+        );
+        return Ok(exit_code(&executed));
+    }
     let report = study::report_folder(&folder)?;
     result_line!("{}", report.terminal);
     note_line!("report: {}", folder.join("report/report.html").display());
     Ok(exit_code(&executed))
+}
+
+/// How many side by side, with a line in the log where the machine has decided.
+fn jobs(args: &StudyArgs, lab: &Lab<'_>, arms: &[PlannedArm]) -> usize {
+    match args.jobs {
+        Jobs::Number(number) => number.into(),
+        Jobs::Auto if !args.devices.is_empty() => args.devices.len(),
+        Jobs::Auto => {
+            let room = engines::room(args.engine);
+            let Packing { jobs, reason } = study::pack(arms, lab.file.study.threads_per_run, &room);
+            tracing::info!("{jobs} runs side by side, chosen by `--jobs auto`: {reason}");
+            jobs
+        }
+    }
+}
+
+/// One run of a study that others work on, too. Its log lies beside it: not every shared file system lets several
+/// machines add to one file.
+fn only(args: &StudyArgs, name: &str, verbose: u8) -> Outcome {
+    let build = engines::builder(args.engine);
+    let lab = open_study(&args.file, &build)?;
+    let mut runs = lab.plan()?.into_iter().flat_map(|arm| arm.runs);
+    let Some(run_config) = runs.find(|run| run.name() == name) else {
+        let hint = "runs are named ARM/BUDGET/seed-N; `sapwood plan FILE --json` lists them";
+        return Err(Failed::new(ErrorClass::Config, format!("the study has no run `{name}`"), hint));
+    };
+    let folder = folder(args.out.clone(), &lab);
+    log::into_folder(run_folder(&folder, &run_config).path(), verbose)?;
+    engines::log_choice(args.engine, &[]);
+    one(&lab, &run_config, &folder, Scope::TheseRuns)
 }
 
 pub(crate) fn train(args: &TrainArgs, verbose: u8) -> Outcome {
@@ -43,8 +95,14 @@ pub(crate) fn train(args: &TrainArgs, verbose: u8) -> Outcome {
     run_config.seed = seed;
     let folder = folder(args.out.clone(), &lab);
     log::into_folder(&folder, verbose)?;
-    engines::log_choice(args.engine);
-    let executed = run(&lab, std::slice::from_ref(&run_config), &folder, Some(1))?;
+    engines::log_choice(args.engine, &[]);
+    one(&lab, &run_config, &folder, Scope::Study)
+}
+
+/// One run, and what it came to.
+fn one(lab: &Lab<'_>, run_config: &RunConfig, folder: &Path, scope: Scope) -> Outcome {
+    let executed =
+        run(lab, std::slice::from_ref(run_config), folder, &Lanes { jobs: 1, engines: &[], scope })?;
     for summary in &executed.done {
         result_line!(
             "{}: {} steps, {} tokens, {:.3e} FLOPs, validation loss {:.4} nats per token, {:.1} s of training",
@@ -57,7 +115,7 @@ pub(crate) fn train(args: &TrainArgs, verbose: u8) -> Outcome {
         );
     }
     if executed.already_done > 0 {
-        let place = run_folder(&folder, &run_config);
+        let place = run_folder(folder, run_config);
         let (run, place) = (run_config.name(), place.path().display());
         result_line!("{run}: finished before; delete {place} to run it again");
     }
@@ -81,16 +139,31 @@ fn chosen_arm(args: &TrainArgs, lab: &Lab<'_>) -> Result<String, Failed> {
     }
 }
 
-fn folder(out: Option<PathBuf>, lab: &Lab<'_>) -> PathBuf {
+pub(super) fn folder(out: Option<PathBuf>, lab: &Lab<'_>) -> PathBuf {
     out.unwrap_or_else(|| PathBuf::from("runs").join(&lab.file.study.name))
+}
+
+/// Where runs compute side by side, and which they are.
+struct Lanes<'a> {
+    jobs: usize,
+    engines: &'a [BuildEngine<'a>],
+    scope: Scope,
 }
 
 fn run(
     lab: &Lab<'_>,
     runs: &[RunConfig],
-    folder: &std::path::Path,
-    jobs: Option<usize>,
+    folder: &Path,
+    &Lanes { jobs, engines, scope }: &Lanes<'_>,
 ) -> Result<Executed, Failed> {
+    let (interrupt, terminal) = (interrupts(), std::io::stderr().is_terminal());
+    let executed = execute(lab, runs, &Execution { folder, jobs, engines, scope, interrupt, terminal })?;
+    tell(&executed);
+    Ok(executed)
+}
+
+/// Set when somebody wants all runs saved and stopped.
+fn interrupts() -> &'static AtomicBool {
     static INTERRUPT: AtomicBool = AtomicBool::new(false);
     let installed = ctrlc::set_handler(|| {
         if INTERRUPT.swap(true, Ordering::Relaxed) {
@@ -104,10 +177,11 @@ fn run(
     if let Err(error) = installed {
         tracing::warn!("signals are not handled: {error}");
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let jobs = jobs.unwrap_or((cores / lab.file.study.threads_per_run).max(1));
-    let terminal = std::io::stderr().is_terminal();
-    let executed = execute(lab, runs, &Execution { folder, jobs, interrupt: &INTERRUPT, terminal })?;
+    &INTERRUPT
+}
+
+/// What did not go as it should.
+fn tell(executed: &Executed) {
     for (run, error) in &executed.failed {
         note_line!("error: {run}: {error}");
         note_line!("hint: {}", error.hint());
@@ -126,7 +200,9 @@ fn run(
     if executed.interrupted > 0 {
         note_line!("interrupted: {} runs are to go on; run the same command again", executed.interrupted);
     }
-    Ok(executed)
+    for (run, holder) in &executed.elsewhere {
+        note_line!("left alone: {run}, which {holder} works on");
+    }
 }
 
 fn exit_code(executed: &Executed) -> ExitCode {
@@ -134,6 +210,9 @@ fn exit_code(executed: &Executed) -> ExitCode {
         return ExitCode::from(INTERRUPTED);
     }
     let mut codes: Vec<u8> = executed.failed.iter().map(|(_, error)| code_of(error.class())).collect();
+    if codes.is_empty() && !executed.elsewhere.is_empty() {
+        codes.push(code_of(ErrorClass::Resource));
+    }
     codes.dedup();
     match codes[..] {
         [] => ExitCode::SUCCESS,

@@ -63,6 +63,7 @@ impl Run<'_> {
 
     /// Saves under the step's number, and a name where it is to be kept.
     pub(super) fn save(&mut self, name: Option<&str>) -> Result<(), TrainError> {
+        self.check_owner()?;
         self.read_outcomes(Wait::ForAll)?;
         self.state.logs = self.logs.sync()?;
         let (untold, spent_flops) = (self.state.untold.clone(), self.state.costs.spent_flops());
@@ -92,6 +93,15 @@ impl Run<'_> {
         self.state.costs.wall.checkpoint_seconds += seconds;
         self.state.untold = untold;
         Ok(())
+    }
+
+    /// Looks whether the folder is still this run's, before it gets what cannot be taken back.
+    pub(super) fn check_owner(&self) -> Result<(), TrainError> {
+        if self.parts.owner.has_lost_now() { Err(self.taken_over()) } else { Ok(()) }
+    }
+
+    pub(super) fn taken_over(&self) -> TrainError {
+        TrainError::TakenOver { step: self.state.step }
     }
 
     pub(super) fn saved_plugins(&mut self) -> Result<SavedPlugins, TrainError> {

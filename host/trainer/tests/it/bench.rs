@@ -15,8 +15,8 @@ use plugin_host::{Choice, Isolation, Loaded};
 use trainer::folder::{RunFolder, read_json_lines};
 use trainer::records::{Decision, EvaluationRecord, StepRecord};
 use trainer::{
-    Audit, Budget, Checkpoints, Evaluation, InitialModel, InitialModelConfig, Optimizer, Parts, RunConfig,
-    RunSummary, Schedule, ScheduleKind, TrainError, Training,
+    Alone, Audit, Budget, Checkpoints, Evaluation, InitialModel, InitialModelConfig, Optimizer, Owner, Parts,
+    RunConfig, RunSummary, Schedule, ScheduleKind, TrainError, Training,
 };
 
 /// What a scripted strategy does before a step.
@@ -110,6 +110,7 @@ pub(crate) struct Bench {
     pub(crate) config: RunConfig,
     pub(crate) corpus: Corpus,
     pub(crate) events: Mutex<Vec<RunEvent>>,
+    pub(crate) owner: Box<dyn Owner>,
 }
 
 impl Bench {
@@ -120,7 +121,7 @@ impl Bench {
         let config = config();
         let needs = Needs { context: config.model.context, vocabulary: config.model.vocabulary };
         let corpus = data::open(&config.data, temporary.path(), needs).expect("good data");
-        Bench { temporary, config, corpus, events: Mutex::default() }
+        Bench { temporary, config, corpus, events: Mutex::default(), owner: Box::new(Alone) }
     }
 
     pub(crate) fn folder(&self) -> RunFolder {
@@ -165,6 +166,7 @@ impl Bench {
             folder: &self.folder(),
             report: &|event| self.events.lock().expect("no test panics while holding it").push(event),
             interrupt,
+            owner: &*self.owner,
         })
     }
 

@@ -15,9 +15,9 @@ echo "$(date '+%F %T') $(hostname): task $task, start $((${SLURM_RESTART_COUNT:-
 "${command[@]}" --only "$run" &
 child=$!
 # The time limit is near: save, stop, and go back into the queue.
-trap 'signalled=1; limit=1; kill -TERM "$child"' USR1
+trap 'signalled=1; limit=1; kill -TERM "$child" 2> /dev/null' USR1
 # Cancelled or preempted: save and stop. Whether the task comes again is for Slurm to say.
-trap 'signalled=1; kill -TERM "$child"' TERM
+trap 'signalled=1; kill -TERM "$child" 2> /dev/null' TERM
 signalled=1 limit=
 while [ -n "$signalled" ]; do
   signalled=
@@ -26,8 +26,8 @@ while [ -n "$signalled" ]; do
 done
 echo "$(date '+%F %T') $(hostname): task $task ends with $code: $run"
 
-# 130: it is saved, and has more to do.
-if [ "$code" = 130 ] && [ -n "$limit" ]; then
+# 130: it is saved, and has more to do. 143: it had nothing to save yet.
+if [ -n "$limit" ] && { [ "$code" = 130 ] || [ "$code" = 143 ]; }; then
   # Slurm ends this script when it has put the task back.
   scontrol requeue "$task" && sleep 60
 fi
@@ -169,6 +169,8 @@ mod tests {
         let (code, printed) = task(saves, Some("-USR1"));
         assert_eq!(code, Some(130), "{printed}");
         assert!(printed.contains("saved\n") && printed.contains("scontrol requeue 7_1"), "{printed}");
+        let (code, printed) = task("touch ready; while :; do sleep 0.02; done", Some("-USR1"));
+        assert_eq!((code, printed.contains("scontrol requeue 7_1")), (Some(143), true), "{printed}");
         let (code, printed) = task(saves, Some("-TERM"));
         assert_eq!((code, printed.contains("scontrol")), (Some(130), false), "{printed}");
         let done_by_then = "trap 'exit 0' TERM; touch ready; while :; do sleep 0.02; done";

@@ -39,6 +39,7 @@ impl<'a> Run<'a> {
         let resumed = found.is_some();
         let state = match found {
             Some((state, tensors)) => {
+                tracing::info!(run = config.name(), "goes on from the checkpoint before step {}", state.step);
                 tensors.restore(&mut *parts.engine)?;
                 restore_plugins(&mut parts, &state)?;
                 state

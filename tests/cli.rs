@@ -75,11 +75,11 @@ fn wrong_usage_is_told_apart_from_a_wrong_study() {
     check(
         &["study", "study.toml", "--jobs", "0"],
         expect![[r#"
-        error: invalid value '0' for '--jobs <N>': 0 is not in 1..=65535
+            error: invalid value '0' for '--jobs <N>': it is a number from 1 on, or `auto`
 
-        For more information, try '--help'.
-        exit 2
-    "#]],
+            For more information, try '--help'.
+            exit 2
+        "#]],
     );
     check(
         &["study", "study.toml", "--device", "tpu"],

@@ -62,6 +62,8 @@ mod replay;
 mod shadows;
 /// Libraries that are signed, and studies that want them to be.
 mod signature;
+/// A study as a job array of Slurm, on two nodes of which one may die.
+mod slurm;
 /// A study from its first step to its verdict, and again.
 mod study;
 /// What a GPU machine is lent for, in one command and one file.

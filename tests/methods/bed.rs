@@ -190,6 +190,7 @@ impl Bed {
             alone: true,
             prefix: None,
             forks: BTreeSet::new(),
+            owner: &trainer::Alone,
         })?;
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! The command line, and its help.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use plugin_host::api::Kind;
 
-use crate::device::DeviceName;
+use crate::device::{DeviceName, Place, in_list};
 
 /// Does training a language model layer by layer pay, against training it whole?
 ///
@@ -162,12 +163,73 @@ pub(crate) struct StudyArgs {
     /// Where results go [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Runs side by side [default: as many as the cores allow]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) jobs: Option<u16>,
     /// Train every run from its own start, also what it has in common with another: the results are the same bits
     #[arg(long)]
     pub(crate) no_sharing: bool,
+    /// Runs side by side: a number, or auto: as many as cores and free memory allow
+    #[arg(long, value_name = "N", default_value = "auto")]
+    pub(crate) jobs: Jobs,
+    /// One run on each of these at a time, such as 0,1 for the first two GPUs; cpu and cuda:N may stand there too
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = in_list, conflicts_with_all = ["device", "jobs"])]
+    pub(crate) devices: Vec<Place>,
+    /// Who runs them: this machine, or Slurm as a job array of one task a run, on a file system that its nodes share
+    #[arg(long, value_enum, default_value_t = Executor::Local)]
+    pub(crate) executor: Executor,
+    /// Pass an argument on to sbatch, such as --sbatch=--gres=gpu:1; may be given several times
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) sbatch: Vec<String>,
+    /// Wait until no task of the Slurm job is left, then report
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Run this one alone, ARM/BUDGET/seed-N, beside others who work on the rest; no report. It is waited for while somebody
+    /// has it
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["executor", "devices", "jobs"])]
+    pub(crate) only: Option<String>,
+}
+
+/// Who runs a study.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Executor {
+    /// This machine
+    Local,
+    /// A job array
+    Slurm,
+}
+
+impl StudyArgs {
+    /// What of it makes no sense together, where the parser cannot tell.
+    pub(crate) fn contradiction(&self) -> Option<clap::Error> {
+        let wrong = match self.executor {
+            Executor::Local if self.wait => "'--wait' goes with '--executor slurm'",
+            Executor::Local if !self.sbatch.is_empty() => "'--sbatch <ARG>' goes with '--executor slurm'",
+            Executor::Slurm if !self.devices.is_empty() => {
+                "'--devices <LIST>' goes with '--executor local': a task of Slurm has its own device, which '--sbatch=--gres=gpu:1' asks for"
+            }
+            _ => return None,
+        };
+        Some(Arguments::command().error(clap::error::ErrorKind::ArgumentConflict, wrong))
+    }
+}
+
+/// How many runs side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Jobs {
+    /// As many as the machine has room for.
+    Auto,
+    /// So many.
+    Number(u16),
+}
+
+impl FromStr for Jobs {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Jobs, &'static str> {
+        match text.parse() {
+            Ok(number) if number > 0 => Ok(Jobs::Number(number)),
+            _ if text == "auto" => Ok(Jobs::Auto),
+            _ => Err("it is a number from 1 on, or `auto`"),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -42,6 +42,29 @@ impl FromStr for DeviceName {
     }
 }
 
+/// A device in a list of them, where a number is that GPU's.
+pub(crate) fn in_list(text: &str) -> Result<Place, &'static str> {
+    let named = match text.parse() {
+        Ok(ordinal) => Ok(DeviceName::Cuda(ordinal)),
+        Err(_) => text.parse(),
+    };
+    match named {
+        Ok(DeviceName::Cpu) => Ok(Place::Cpu),
+        Ok(DeviceName::Cuda(ordinal)) => Ok(Place::Cuda(ordinal)),
+        Ok(DeviceName::Auto) | Err(_) => Err("a list of a GPU's number, `cuda:N` or `cpu`"),
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceName::Auto => f.write_str("auto"),
+            DeviceName::Cpu => Place::Cpu.fmt(f),
+            DeviceName::Cuda(ordinal) => Place::Cuda(*ordinal).fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -63,6 +86,12 @@ impl DeviceName {
             },
         }
     }
+}
+
+/// How much memory that GPU has, where there is such a one.
+pub(crate) fn memory_bytes(ordinal: u32) -> Option<u64> {
+    let found = nvidia::devices().ok()?;
+    Some(found.get(usize::try_from(ordinal).ok()?)?.memory_bytes as u64)
 }
 
 /// `None` where a GPU can be used.
@@ -95,6 +124,17 @@ mod tests {
         assert_eq!(named("cuda:3"), Some(DeviceName::Cuda(3)));
         for wrong in ["", "tpu", "cuda:", "cuda:-1", "cuda3", "CPU"] {
             assert_eq!(named(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn in_a_list_a_number_is_a_gpus() {
+        assert_eq!(
+            ["0", "cuda:3", "cpu", "cuda"].map(in_list),
+            [Place::Cuda(0), Place::Cuda(3), Place::Cpu, Place::Cuda(0)].map(Ok)
+        );
+        for wrong in ["", "auto", "-1", "gpu0"] {
+            assert!(in_list(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -7,21 +7,52 @@ use engine_cuda::Cuda;
 use engine_cuda::nvidia::Machine;
 use engine_native::Kernels;
 use engine_native::proof::{self, Agreement};
+use study::Room;
 
 use crate::args::{EngineArgs, EngineName};
-use crate::device::{Place, kernel_cache};
+use crate::device::{Place, kernel_cache, memory_bytes};
 
 /// How the chosen engine is built.
 pub(crate) fn builder(
     args: EngineArgs,
 ) -> impl Fn(&ModelShape) -> Result<Box<dyn Engine>, EngineError> + Sync {
-    let (place, _) = args.device.resolve();
+    builder_at(args.engine, args.device.resolve().0)
+}
+
+/// The same for a place that is settled.
+pub(crate) fn builder_at(
+    engine: EngineName,
+    place: Place,
+) -> impl Fn(&ModelShape) -> Result<Box<dyn Engine>, EngineError> + Sync {
     let gpu = OnceLock::new();
-    move |shape| build(shape, args.engine, place, &gpu)
+    move |shape| build(shape, engine, place, &gpu)
+}
+
+/// One for each of the devices, or the one that the engine's arguments name.
+pub(crate) fn builders(
+    args: EngineArgs,
+    devices: &[Place],
+) -> Vec<impl Fn(&ModelShape) -> Result<Box<dyn Engine>, EngineError> + Sync> {
+    let places = if devices.is_empty() { vec![args.device.resolve().0] } else { devices.to_vec() };
+    places.into_iter().map(|place| builder_at(args.engine, place)).collect()
+}
+
+/// What there is for runs: on a GPU its memory, else this machine's.
+pub(crate) fn room(args: EngineArgs) -> Room {
+    let here = Room::here();
+    match args.device.resolve().0 {
+        Place::Cpu => here,
+        Place::Cuda(ordinal) => Room { memory_bytes: memory_bytes(ordinal), ..here },
+    }
 }
 
 /// Writes into the log where it computes, and why where nobody said so.
-pub(crate) fn log_choice(args: EngineArgs) {
+pub(crate) fn log_choice(args: EngineArgs, devices: &[Place]) {
+    if !devices.is_empty() {
+        let names: Vec<String> = devices.iter().map(Place::to_string).collect();
+        tracing::info!("devices: {}, one run on each at a time", names.join(", "));
+        return;
+    }
     match args.device.resolve() {
         (place, Some(reason)) => tracing::info!("device: {place}, chosen by `--device auto`: {reason}"),
         (place, None) => tracing::info!("device: {place}"),

@@ -23,10 +23,16 @@ macro_rules! result_line {
 
 /// A line beside the result, on standard error; takes what `eprintln!` takes.
 macro_rules! note_line {
+    () => { $crate::output::note(format_args!("")) };
     ($($text:tt)*) => { $crate::output::note(format_args!($($text)*)) };
 }
 
-pub(crate) use {note_line, result_line};
+/// A line on standard error in the place of the one before, on a terminal.
+macro_rules! passing_line {
+    ($($text:tt)*) => { $crate::output::passing(format_args!($($text)*)) };
+}
+
+pub(crate) use {note_line, passing_line, result_line};
 
 pub(crate) fn result(line: Arguments<'_>) {
     remember(writeln!(io::stdout(), "{line}"));
@@ -35,6 +41,10 @@ pub(crate) fn result(line: Arguments<'_>) {
 pub(crate) fn note(line: Arguments<'_>) {
     // Where this cannot be written there is nowhere left to say so.
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+pub(crate) fn passing(line: Arguments<'_>) {
+    let _ = write!(io::stderr(), "\r{line}\x1b[K");
 }
 
 /// What the argument parser has to say, and its exit code: help on standard output, or what is wrong with the usage.

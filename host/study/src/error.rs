@@ -29,6 +29,20 @@ pub enum StudyError {
         /// The folder.
         folder: PathBuf,
     },
+    /// The study's file has become another since its folder was begun, while others may work in there.
+    #[error("{} holds another study than the file says now", folder.display())]
+    Changed {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Slurm, or one of its programs.
+    #[error("{message}")]
+    Slurm {
+        /// What it says.
+        message: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// A folder whose runs are not all done.
     #[error("{} is not finished: {runs} of its runs have no result", folder.display())]
     NotFinished {
@@ -55,13 +69,14 @@ impl StudyError {
     /// Its class.
     pub fn class(&self) -> ErrorClass {
         match self {
-            StudyError::File(_) | StudyError::NoStudy { .. } | StudyError::NotFinished { .. } => {
-                ErrorClass::Config
-            }
+            StudyError::File(_)
+            | StudyError::NoStudy { .. }
+            | StudyError::Changed { .. }
+            | StudyError::NotFinished { .. } => ErrorClass::Config,
             StudyError::Located { class, .. } => *class,
             StudyError::Train(error) => error.class(),
-            StudyError::InUse { .. } => ErrorClass::Resource,
             StudyError::EveryRateDiverged { .. } => ErrorClass::Numeric,
+            StudyError::InUse { .. } | StudyError::Slurm { .. } => ErrorClass::Resource,
         }
     }
 
@@ -73,6 +88,8 @@ impl StudyError {
             | StudyError::InUse { .. }
             | StudyError::EveryRateDiverged { .. }
             | StudyError::NoStudy { .. }
+            | StudyError::Changed { .. }
+            | StudyError::Slurm { .. }
             | StudyError::NotFinished { .. } => None,
         }
     }
@@ -83,6 +100,10 @@ impl StudyError {
             StudyError::File(source) | StudyError::Located { source, .. } => source.hint.clone(),
             StudyError::Train(error) => error.hint(),
             StudyError::InUse { .. } => "wait for it, stop it, or choose another `--out`".into(),
+            StudyError::Changed { .. } => {
+                "run the whole study, or submit it, once more with the file as it is now".into()
+            }
+            StudyError::Slurm { hint, .. } => (*hint).into(),
             StudyError::NotFinished { .. } => "run `sapwood study` again: it goes on where it was".into(),
             StudyError::EveryRateDiverged { .. } => "add lower rates to `sweep.rates`".into(),
             StudyError::NoStudy { .. } => {

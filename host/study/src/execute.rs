@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! STUDY/study.toml   frozen copy of the file     STUDY/lock   held while a process works on the study
-//!       runs/ARM/BUDGET/seed-N/                  what the trainer writes
+//!       runs/ARM/BUDGET/seed-N/                  what the trainer writes, and CLAIM while somebody works on it
 //! ```
 
 use std::fs::File;
@@ -11,14 +11,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
+use engine::Engine;
 use plugin_host::api::{RunEvent, SessionFacts};
 use plugin_host::{ReporterEnd, Reporters};
 use serde::{Deserialize, Serialize};
-use trainer::folder::{RunFolder, create_folder, write_json, write_whole};
-use trainer::{ErrorClass, Parts, Prefix, RunConfig, RunFile, RunSummary, TrainError};
+use trainer::folder::{RunFolder, create_folder, write_json};
+use trainer::{ErrorClass, Owner, Parts, Prefix, RunConfig, RunFile, RunSummary, TrainError};
 
 use crate::StudyError;
-use crate::lab::Lab;
+use crate::claim::{Claim, Holder, holder};
+use crate::frozen;
+use crate::lab::{BuildEngine, Lab};
+use crate::owned::{self, Outcome};
 use crate::prefixes::Sharing;
 use crate::queue::Queue;
 
@@ -28,6 +32,10 @@ pub struct Execution<'a> {
     pub folder: &'a Path,
     /// Runs side by side at most.
     pub jobs: usize,
+    /// Where each of those computes, in order; where this ends, the lab's own engine does.
+    pub engines: &'a [BuildEngine<'a>],
+    /// How much of the study is this process's business.
+    pub scope: Scope,
     /// Set when all runs are to save and stop.
     pub interrupt: &'a AtomicBool,
     /// Whether standard error is a terminal, for the reporters.
@@ -47,10 +55,20 @@ impl Execution<'_> {
     }
 }
 
+/// How much of a study is a process's business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All of it. A second process on this machine is kept off, and a run that another machine works on is left to it.
+    Study,
+    /// These runs alone, beside others who may work on the rest: whoever has one is waited for, until it has finished it
+    /// or is gone.
+    TheseRuns,
+}
+
 /// What became of a study's runs.
 #[derive(Debug)]
 pub struct Executed {
-    /// Runs that were finished before.
+    /// Runs that were finished before, or by somebody else meanwhile.
     pub already_done: usize,
     /// Runs finished now.
     pub done: Vec<RunSummary>,
@@ -58,6 +76,8 @@ pub struct Executed {
     pub failed: Vec<(String, TrainError)>,
     /// Runs that were saved and stopped, or never begun, since somebody interrupted.
     pub interrupted: usize,
+    /// Runs that somebody else works on.
+    pub elsewhere: Vec<(String, Holder)>,
     /// How the reporters fared.
     pub reporters: Vec<ReporterEnd>,
 }
@@ -86,13 +106,15 @@ pub fn run_folder(study: &Path, run: &RunConfig) -> RunFolder {
 pub fn execute(lab: &Lab<'_>, runs: &[RunConfig], how: &Execution<'_>) -> Result<Executed, StudyError> {
     lab.check_data()?;
     create_folder(how.folder)?;
-    let _held = hold(how.folder)?;
+    let _held = if how.scope == Scope::Study { Some(hold(how.folder)?) } else { None };
     let missing = missing(lab, runs, how.folder)?;
     if let Some(run) = missing.first() {
         // A device that is not there is one error, not one a run.
-        lab.engine(run)?;
+        for lane in 0..how.jobs {
+            engine_of(lab, run, how, lane)?;
+        }
     }
-    freeze_file(lab, how.folder)?;
+    frozen::freeze(lab, how.folder, how.scope)?;
     let session = SessionFacts {
         study: lab.file.study.name.clone(),
         folder: how.folder.to_path_buf(),
@@ -105,10 +127,11 @@ pub fn execute(lab: &Lab<'_>, runs: &[RunConfig], how: &Execution<'_>) -> Result
     let outcomes = Mutex::new(Vec::new());
     let report = |event: RunEvent| reporters.send(event);
     std::thread::scope(|scope| {
-        for _ in 0..how.jobs {
-            scope.spawn(|| {
+        for lane in 0..how.jobs {
+            let (queue, outcomes, report) = (&queue, &outcomes, &report);
+            scope.spawn(move || {
                 while let Some(run) = queue.next(how) {
-                    let outcome = run_one(lab, &run, how, &report);
+                    let outcome = owned::run(lab, &run, how, lane, report);
                     queue.done(&run);
                     how.tidy(&run);
                     outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((run.name(), outcome));
@@ -122,16 +145,51 @@ pub fn execute(lab: &Lab<'_>, runs: &[RunConfig], how: &Execution<'_>) -> Result
         done: Vec::new(),
         failed: Vec::new(),
         interrupted: never_begun,
+        elsewhere: Vec::new(),
         reporters: reporters.finish(),
     };
     for (run, outcome) in outcomes.into_inner().unwrap_or_else(PoisonError::into_inner) {
         match outcome {
-            Ok(summary) => executed.done.push(summary),
-            Err(error) if error.class() == ErrorClass::Interrupted => executed.interrupted += 1,
-            Err(error) => executed.failed.push((run, error)),
+            Outcome::Finished(summary) => executed.done.push(*summary),
+            Outcome::FinishedElsewhere => executed.already_done += 1,
+            Outcome::Elsewhere(holder) => executed.elsewhere.push((run, holder)),
+            Outcome::Interrupted => executed.interrupted += 1,
+            Outcome::Failed(error) if error.class() == ErrorClass::Interrupted => executed.interrupted += 1,
+            Outcome::Failed(error) => executed.failed.push((run, error)),
         }
     }
     Ok(executed)
+}
+
+/// What is left of a study to be given to others.
+pub struct Missing {
+    /// Runs that nobody works on.
+    pub free: Vec<RunConfig>,
+    /// Runs that somebody works on.
+    pub at_work: Vec<(String, Holder)>,
+    /// A second process on this machine is kept off until this is dropped.
+    _held: File,
+}
+
+/// Freezes a study's file, and tells what is missing, without running it.
+///
+/// # Errors
+/// The folder is worked on by another process, or cannot be written.
+pub fn missing_runs(lab: &Lab<'_>, runs: Vec<RunConfig>, folder: &Path) -> Result<Missing, StudyError> {
+    lab.check_data()?;
+    create_folder(folder)?;
+    let held = hold(folder)?;
+    frozen::freeze(lab, folder, Scope::Study)?;
+    let mut missing = Missing { free: Vec::new(), at_work: Vec::new(), _held: held };
+    for run in runs {
+        let place = run_folder(folder, &run);
+        match holder(&place) {
+            _ if place.is_done() => {}
+            Some(holder) => missing.at_work.push((run.name(), holder)),
+            None => missing.free.push(run),
+        }
+    }
+    Ok(missing)
 }
 
 /// Keeps a second process off the folder; the system lets go when this one ends, however it ends.
@@ -165,20 +223,13 @@ fn missing(lab: &Lab<'_>, runs: &[RunConfig], study: &Path) -> Result<Vec<RunCon
     Ok(missing)
 }
 
-fn freeze_file(lab: &Lab<'_>, study: &Path) -> Result<(), StudyError> {
-    let text = toml::to_string_pretty(&lab.file)
-        .map_err(|error| TrainError::Internal(format!("the study's file cannot be written down: {error}")))?;
-    let copy =
-        format!("# The study as it was run, overrides included; study.original.toml is the file.\n\n{text}");
-    write_whole(&study.join("study.toml"), copy.as_bytes())?;
-    Ok(write_whole(&study.join("study.original.toml"), lab.source().text().as_bytes())?)
-}
-
 /// One run in a thread pool of its own, its panics contained.
-fn run_one(
+pub(crate) fn run_one(
     lab: &Lab<'_>,
     run: &RunConfig,
     how: &Execution<'_>,
+    lane: usize,
+    owner: &Claim,
     report: &(dyn Fn(RunEvent) + Sync),
 ) -> Result<RunSummary, TrainError> {
     let folder = run_folder(how.folder, run);
@@ -187,7 +238,8 @@ fn run_one(
     let work = || {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(lab.file.study.threads_per_run).build();
         let pool = pool.map_err(|error| TrainError::Internal(format!("no threads to run on: {error}")))?;
-        pool.install(|| train(lab, run, how, report))
+        let hand = Hand { lane, owner, report };
+        pool.install(|| train(lab, run, how, hand))
     };
     let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -198,7 +250,8 @@ fn run_one(
     });
     if let Err(error) = &outcome {
         tracing::error!(run = run.name(), "{error}");
-        if error.class() != ErrorClass::Interrupted {
+        // What becomes of a run that is somebody else's by now is not for us to say.
+        if error.class() != ErrorClass::Interrupted && !owner.has_lost_now() {
             let diverged = error.class() == ErrorClass::Numeric;
             let failure = Failure { reason: error.to_string(), hint: error.hint(), diverged };
             // On a full disk not even this can be said; the error itself goes up.
@@ -210,12 +263,33 @@ fn run_one(
     outcome
 }
 
+/// An engine where runs of that lane compute.
+fn engine_of(
+    lab: &Lab<'_>,
+    run: &RunConfig,
+    how: &Execution<'_>,
+    lane: usize,
+) -> Result<Box<dyn Engine>, TrainError> {
+    match how.engines.get(lane) {
+        Some(build) => Ok(build(&run.model)?),
+        None => lab.engine(run),
+    }
+}
+
+/// By whom a run is trained: on which lane's engine, for which owner, and who is told.
+#[derive(Clone, Copy)]
+pub(crate) struct Hand<'a> {
+    pub(crate) lane: usize,
+    pub(crate) owner: &'a dyn Owner,
+    pub(crate) report: &'a (dyn Fn(RunEvent) + Sync),
+}
+
 /// Trains a run: as a copy of another one to begin with where that is planned, and by itself where it was none after all.
 fn train(
     lab: &Lab<'_>,
     run: &RunConfig,
     how: &Execution<'_>,
-    report: &(dyn Fn(RunEvent) + Sync),
+    hand: Hand<'_>,
 ) -> Result<RunSummary, TrainError> {
     let prefix = how.sharing.prefix(how.folder, &run.name());
     match &prefix {
@@ -229,10 +303,10 @@ fn train(
         }
         None => tracing::info!(run = run.name(), "starts"),
     }
-    let trained = train_from(prefix, lab, run, how, report).or_else(|error| match error {
+    let trained = train_from(prefix, lab, run, how, hand).or_else(|error| match error {
         TrainError::OtherPrefix { .. } => {
             tracing::info!(run = run.name(), "{error}; it is trained from its own start");
-            train_from(None, lab, run, how, report)
+            train_from(None, lab, run, how, hand)
         }
         error => Err(error),
     });
@@ -246,11 +320,11 @@ pub(crate) fn train_from(
     lab: &Lab<'_>,
     run: &RunConfig,
     how: &Execution<'_>,
-    report: &(dyn Fn(RunEvent) + Sync),
+    Hand { lane, owner, report }: Hand<'_>,
 ) -> Result<RunSummary, TrainError> {
     trainer::run(Parts {
         config: run,
-        engine: lab.engine(run)?,
+        engine: engine_of(lab, run, how, lane)?,
         strategy: lab.strategy(run)?,
         initializers: lab.initializers(run)?,
         shadows: lab.shadows(run)?,
@@ -259,7 +333,9 @@ pub(crate) fn train_from(
         folder: &run_folder(how.folder, run),
         report,
         interrupt: how.interrupt,
-        alone: how.jobs == 1,
+        owner,
+        // Others' tasks may be on the same machine.
+        alone: how.jobs == 1 && how.scope == Scope::Study,
         prefix,
         forks: how.sharing.forks(how.folder, &run.name()),
     })

@@ -3,6 +3,7 @@
 //! Not here: how one run trains (`trainer`), and what is printed where (`sapwood`). The judgement is made
 //! of pure functions: no files, no clocks, no training.
 
+mod claim;
 mod curve;
 mod diff;
 mod edits;
@@ -12,8 +13,11 @@ mod fairness;
 mod file;
 mod findings;
 mod foresight;
+mod frozen;
 mod lab;
 mod memory;
+mod owned;
+mod packing;
 pub mod parity;
 mod phases;
 mod prefixes;
@@ -22,23 +26,26 @@ mod queue;
 mod report;
 mod results;
 pub mod resumption;
+pub mod slurm;
 mod source;
 pub mod speed;
 mod statistics;
 pub mod sweep;
 mod verdict;
 
+pub use claim::Holder;
 pub use curve::{Cost, EvaluationPoint, RunCurve};
 pub use diff::{
     Changed, CheckpointsDiff, DecisionsDiff, FirstDifference, LogDiff, OtherTensor, RunDiff, diff,
 };
 pub use error::StudyError;
-pub use execute::{Executed, Execution, Failure, execute, run_folder};
+pub use execute::{Executed, Execution, Failure, Missing, Scope, execute, missing_runs, run_folder};
 pub use file::{Arm, BudgetSection, Comparison, StudyFile, StudySection, TrainingSection};
 pub use findings::{ArmFinding, Findings, findings};
 pub use foresight::{RunDisk, StagedCost, StagedPart};
 pub use lab::{BuildEngine, Lab, PlannedArm};
 pub use memory::{Auto, MicroBatch, PhaseMemory, mebibytes};
+pub use packing::{Packing, Room, pack};
 pub use prefixes::{Saving, Sharing};
 pub use progress::{RunProgress, RunState, StudyProgress, progress};
 pub use report::{side_by_side, to_csv, to_json, to_markdown, to_terminal};

@@ -10,6 +10,7 @@ use trainer::records::{EvaluationRecord, StepRecord};
 use trainer::{RunConfig, RunSummary};
 
 use crate::StudyError;
+use crate::claim::{Holder, holder};
 use crate::execute::Failure;
 use crate::results::{planned_runs, study_of};
 
@@ -56,6 +57,9 @@ pub struct RunProgress {
     pub depth: usize,
     /// Its phase's label.
     pub phase: String,
+    /// Who works on it, as far as its files tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Holder>,
     /// Evaluations: steps taken, and the loss.
     pub curve: Vec<(u64, f64)>,
 }
@@ -125,6 +129,7 @@ fn of_run(run: &RunFolder, arm: &str, budget: &str, seed: u64) -> Result<RunProg
         wall_seconds: 0.0,
         depth: 0,
         phase: String::new(),
+        holder: if run.is_done() { None } else { holder(run) },
         curve: Vec::new(),
     };
     if !run.run_file().is_file() {

@@ -12,10 +12,10 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use trainer::folder::{RunFolder, read_json, read_json_lines};
-use trainer::{Rehearsal, RunConfig, TrainError, checkpoint};
+use trainer::{Alone, Rehearsal, RunConfig, TrainError, checkpoint};
 
 use crate::StudyError;
-use crate::execute::{Execution, run_folder, train_from};
+use crate::execute::{Execution, Hand, Scope, run_folder, train_from};
 use crate::lab::Lab;
 use crate::prefixes::Sharing;
 
@@ -82,7 +82,15 @@ pub fn prove(
 fn sit(lab: &Lab<'_>, run: &RunConfig, folder: &Path, stop: Option<Step>) -> Result<(), TrainError> {
     let interrupt = AtomicBool::new(stop == Some(Step(0)));
     let sharing = Sharing::default();
-    let how = Execution { folder, jobs: 1, interrupt: &interrupt, terminal: false, sharing: &sharing };
+    let how = Execution {
+        folder,
+        jobs: 1,
+        engines: &[],
+        scope: Scope::Study,
+        interrupt: &interrupt,
+        terminal: false,
+        sharing: &sharing,
+    };
     let watch = |event: RunEvent| {
         let come_to = match event {
             RunEvent::Step { step, .. } => step + 1,
@@ -96,7 +104,8 @@ fn sit(lab: &Lab<'_>, run: &RunConfig, folder: &Path, stop: Option<Step>) -> Res
     let threads = lab.file.study.threads_per_run;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| TrainError::Internal(format!("no threads to run on: {error}")))?;
-    pool.install(|| train_from(None, lab, run, &how, &watch)).map(|_| ())
+    pool.install(|| train_from(None, lab, run, &how, Hand { lane: 0, owner: &Alone, report: &watch }))
+        .map(|_| ())
 }
 
 fn first_difference(whole: &RunFolder, stopped: &RunFolder) -> Result<Option<PathBuf>, StudyError> {

@@ -96,6 +96,12 @@ pub enum TrainError {
         /// What differs, or is missing.
         reason: String,
     },
+    /// Another process has the run's folder by now; nothing was written since.
+    #[error("stopped before step {step}: another process has taken the run over")]
+    TakenOver {
+        /// The coming step.
+        step: Step,
+    },
     /// The host broke its own promise.
     #[error("internal error: {0}")]
     Internal(String),
@@ -142,9 +148,10 @@ impl TrainError {
             TrainError::Engine(EngineError::NoSuchTensor(_) | EngineError::WrongSize { .. }) => {
                 ErrorClass::Internal
             }
-            TrainError::Engine(_) | TrainError::Storage { .. } | TrainError::Damaged { .. } => {
-                ErrorClass::Resource
-            }
+            TrainError::Engine(_)
+            | TrainError::Storage { .. }
+            | TrainError::Damaged { .. }
+            | TrainError::TakenOver { .. } => ErrorClass::Resource,
             TrainError::NotFinite { .. } => ErrorClass::Numeric,
             TrainError::Interrupted { .. } => ErrorClass::Interrupted,
             TrainError::OtherPrefix { .. } | TrainError::Internal(_) => ErrorClass::Internal,
@@ -175,6 +182,10 @@ impl TrainError {
             TrainError::OtherPlugin { .. } => {
                 "bring that build back (built in the same way, the same source gives the same bits), choose \
                  another `--out`, or delete the folder"
+                    .into()
+            }
+            TrainError::TakenOver { .. } => {
+                "it goes on there; this process gave no sign of life for too long, as one does that was suspended"
                     .into()
             }
             TrainError::Interrupted { .. } => "run the same command again to go on".into(),

@@ -41,6 +41,7 @@ use crate::energy::EnergyCounter;
 use crate::folder::{JsonLines, RunFolder, write_json};
 use crate::growth::Initializers;
 use crate::initial::InitialModel;
+use crate::owner::Owner;
 use crate::records::StepRecord;
 use crate::trail::StepKey;
 use crate::{RunConfig, TrainError};
@@ -81,6 +82,8 @@ pub struct Parts<'a> {
     pub prefix: Option<Prefix>,
     /// Steps before which it is saved for other runs that begin as its copies.
     pub forks: BTreeSet<Step>,
+    /// Whether the folder is still this run's to write into.
+    pub owner: &'a dyn Owner,
 }
 
 /// What a finished run came to; also the content of `DONE`.
@@ -112,7 +115,7 @@ pub struct RunSummary {
 ///
 /// # Errors
 /// Whatever ends the run before its time. Where the state of the coming step is still whole (a plugin's
-/// fault, an interruption) it is saved first.
+/// fault, an interruption) it is saved first; where the folder is somebody else's by now, nothing is written any more.
 pub fn run(parts: Parts<'_>) -> Result<RunSummary, TrainError> {
     let mut run = Run::start(parts)?;
     let outcome = run.train_until_done();
@@ -245,6 +248,9 @@ impl Run<'_> {
     fn train_until_done(&mut self) -> Result<RunSummary, TrainError> {
         while self.state.stopped.is_none() && step_fits(self.parts.config, &self.state.costs, &self.step_cost)
         {
+            if self.parts.owner.has_lost() {
+                return Err(self.taken_over());
+            }
             if self.evaluation_is_due() {
                 self.evaluate()?;
             }
@@ -296,6 +302,7 @@ impl Run<'_> {
             device_memory_peak_bytes: self.parts.engine.info().device_memory_peak_bytes,
             shared: self.state.shared.clone(),
         };
+        self.check_owner()?;
         write_json(&self.parts.folder.done_file(), &summary)?;
         (self.parts.report)(RunEvent::RunFinished {
             run: self.name.clone(),

@@ -9,6 +9,7 @@ pub(crate) mod plan;
 pub(crate) mod plugin;
 pub(crate) mod replay;
 pub(crate) mod report;
+pub(crate) mod slurm;
 pub(crate) mod status;
 pub(crate) mod study;
 pub(crate) mod verify_resume;

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use engine_native::proof::{self, Agreement};
 use study::parity::{Deviation, ExpectedRun, Tolerances, compare, expected, point_at};
-use study::{Execution, Lab, Sharing, Source, execute, run_folder};
+use study::{Execution, Lab, Scope, Sharing, Source, execute, run_folder};
 use trainer::{ErrorClass, TrainError};
 
 use crate::args::{EngineName, ParityArgs};
@@ -37,7 +37,7 @@ pub(crate) fn parity(args: &ParityArgs, verbose: u8) -> Outcome {
     let out = args.out.as_deref().unwrap_or(temporary.path());
     log::into_folder(out, verbose)?;
     let recorded = expected(&args.reference)?;
-    engines::log_choice(args.engine);
+    engines::log_choice(args.engine, &[]);
     let mut within = by_itself(args)?;
     for (name, run) in &recorded.runs {
         let Some((_, config)) = CONFIGS.iter().find(|(known, _)| known == name) else {
@@ -106,8 +106,9 @@ fn replay(
     let lab = Lab::open(source, &args.plugins.plugin_path, &build)?;
     let run = lab.plan()?[0].runs[0].clone();
     let interrupt = AtomicBool::new(false);
-    let (folder, sharing) = (&out.join(name), &Sharing::default());
-    let how = Execution { folder, jobs: 1, interrupt: &interrupt, terminal: false, sharing };
+    let (folder, scope, sharing) = (&out.join(name), Scope::Study, &Sharing::default());
+    let interrupt = &interrupt;
+    let how = Execution { folder, jobs: 1, engines: &[], scope, interrupt, terminal: false, sharing };
     let executed = execute(&lab, std::slice::from_ref(&run), &how)?;
     if let Some((_, error)) = executed.failed.into_iter().next() {
         return Err(error.into());

@@ -24,8 +24,9 @@ pub(crate) fn status(args: &StatusArgs) -> Outcome {
     let widest = progress.runs.iter().map(|run| name(run).len()).max().unwrap_or(0);
     for run in &progress.runs {
         let loss = run.loss_nats_per_token.map_or(String::new(), |loss| format!("loss {loss:.4}"));
+        let holder = run.holder.as_ref().map_or(String::new(), |holder| format!("by {holder}"));
         let row = format!(
-            "{:<widest$}  {:>5.1} %  {:<12}  {loss}",
+            "{:<widest$}  {:>5.1} %  {:<12}  {loss:<11}  {holder}",
             name(run),
             100.0 * run.share,
             words(&run.state)

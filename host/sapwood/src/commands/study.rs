@@ -8,32 +8,54 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use plugin_host::TimeSpent;
 use study::sweep::{choose, trials, tuned};
-use study::{Executed, Execution, Lab, PlannedArm, Sharing, execute, run_folder};
+use study::{
+    BuildEngine, Executed, Execution, Lab, Packing, PlannedArm, Scope, Sharing, execute, run_folder,
+};
 use trainer::{ConfigError, ErrorClass, RunConfig, TrainError};
 
-use super::open_study;
-use crate::args::{StudyArgs, TrainArgs};
+use super::{open_study, slurm};
+use crate::args::{Executor, Jobs, StudyArgs, TrainArgs};
 use crate::failure::{Failed, INTERRUPTED, SEVERAL, code_of};
-use crate::output::{note_line, result_line};
+use crate::output::{note_line, result_line, usage};
 use crate::{Outcome, engines, log};
 
 pub(crate) fn study(args: &StudyArgs, verbose: u8) -> Outcome {
-    let build = engines::builder(args.engine);
-    let mut lab = open_study(&args.file, &build)?;
+    if let Some(contradiction) = args.contradiction() {
+        return Ok(usage(&contradiction));
+    }
+    match (&args.only, args.executor) {
+        (Some(run), _) => only(args, run, verbose),
+        (None, Executor::Slurm) => slurm::study(args, verbose),
+        (None, Executor::Local) => local(args, verbose),
+    }
+}
+
+fn local(args: &StudyArgs, verbose: u8) -> Outcome {
+    let builders = engines::builders(args.engine, &args.devices);
+    let engines: Vec<BuildEngine<'_>> = builders.iter().map(|build| build as BuildEngine<'_>).collect();
+    let mut lab = open_study(&args.file, engines[0])?;
     // What cannot work in the study itself is refused before the trials of a sweep.
-    let planned = lab.plan()?;
+    let arms = lab.plan()?;
     let folder = folder(args.out.clone(), &lab);
     log::into_folder(&folder, verbose)?;
-    engines::log_choice(args.engine);
-    let planned = if lab.file.sweep.is_some() {
-        if let Some(code) = sweep(&mut lab, args, &folder)? {
+    engines::log_choice(args.engine, &args.devices);
+    let arms = if lab.file.sweep.is_some() {
+        if let Some(code) = sweep(&mut lab, args, &engines, &folder)? {
             return Ok(code);
         }
         lab.plan()?
     } else {
-        planned
+        arms
     };
-    let executed = run_planned(&lab, planned, args, &folder)?;
+    let executed = run_planned(&lab, arms, args, &engines, &folder)?;
+    if !executed.elsewhere.is_empty() {
+        let (runs, folder) = (executed.elsewhere.len(), folder.display());
+        note_line!("no verdict yet: {runs} runs are others' to finish");
+        note_line!(
+            "hint: `sapwood status {folder}` tells how far they are, `sapwood report {folder}` what they came to"
+        );
+        return Ok(exit_code(&executed));
+    }
     let report = study::report_folder(&folder)?;
     result_line!("{}", report.terminal);
     note_line!("report: {}", folder.join("report/report.html").display());
@@ -41,17 +63,23 @@ pub(crate) fn study(args: &StudyArgs, verbose: u8) -> Outcome {
 }
 
 /// Runs all of a sweep's trials, and gives every arm the rate that did best; a code where that has not come to its end.
-fn sweep(lab: &mut Lab<'_>, args: &StudyArgs, folder: &Path) -> Result<Option<ExitCode>, Failed> {
+fn sweep(
+    lab: &mut Lab<'_>,
+    args: &StudyArgs,
+    engines: &[BuildEngine<'_>],
+    folder: &Path,
+) -> Result<Option<ExitCode>, Failed> {
     let file = lab.file.clone();
     for (below, trial) in trials(&file).map_err(|error| lab.source().locate(error))? {
         note_line!("sweep: {}", trial.study.name);
         lab.file = trial;
         let planned = lab.plan()?;
         let place = folder.join(below);
-        let executed = run_planned(lab, planned, args, &place)?;
+        let executed = run_planned(lab, planned, args, engines, &place)?;
         // That a rate is too high for an arm is what a trial finds out.
         let is_found = |(_, error): &(String, TrainError)| error.class() == ErrorClass::Numeric;
-        if executed.interrupted > 0 || !executed.failed.iter().all(is_found) {
+        let is_open = executed.interrupted > 0 || !executed.elsewhere.is_empty();
+        if is_open || !executed.failed.iter().all(is_found) {
             return Ok(Some(exit_code(&executed)));
         }
         study::report_folder(&place)?;
@@ -67,21 +95,55 @@ fn run_planned(
     lab: &Lab<'_>,
     planned: Vec<PlannedArm>,
     args: &StudyArgs,
+    engines: &[BuildEngine<'_>],
     folder: &Path,
 ) -> Result<Executed, Failed> {
-    let sharing = if args.no_sharing { Sharing::default() } else { Sharing::of(&planned) };
+    let (jobs, sharing) = (jobs(args, lab, &planned), sharing(args, &planned));
     let runs: Vec<RunConfig> = planned.into_iter().flat_map(|arm| arm.runs).collect();
-    run(lab, &runs, folder, args.jobs.map(usize::from), &sharing)
+    run(lab, &runs, folder, &Lanes { jobs, engines, scope: Scope::Study, sharing: &sharing })
+}
+
+fn sharing(args: &StudyArgs, planned: &[PlannedArm]) -> Sharing {
+    if args.no_sharing { Sharing::default() } else { Sharing::of(planned) }
+}
+
+/// How many side by side, with a line in the log where the machine has decided.
+fn jobs(args: &StudyArgs, lab: &Lab<'_>, arms: &[PlannedArm]) -> usize {
+    match args.jobs {
+        Jobs::Number(number) => number.into(),
+        Jobs::Auto if !args.devices.is_empty() => args.devices.len(),
+        Jobs::Auto => {
+            let room = engines::room(args.engine);
+            let Packing { jobs, reason } = study::pack(arms, lab.file.study.threads_per_run, &room);
+            tracing::info!("{jobs} runs side by side, chosen by `--jobs auto`: {reason}");
+            jobs
+        }
+    }
+}
+
+/// One run of a study that others work on, too. Its log lies beside it: not every shared file system lets several
+/// machines add to one file.
+fn only(args: &StudyArgs, name: &str, verbose: u8) -> Outcome {
+    let build = engines::builder(args.engine);
+    let lab = open_study(&args.file, &build)?;
+    refuse_sweep(&lab)?;
+    let planned = lab.plan()?;
+    let sharing = sharing(args, &planned);
+    let mut runs = planned.into_iter().flat_map(|arm| arm.runs);
+    let Some(run_config) = runs.find(|run| run.name() == name) else {
+        let hint = "runs are named ARM/BUDGET/seed-N; `sapwood plan FILE --json` lists them";
+        return Err(Failed::new(ErrorClass::Config, format!("the study has no run `{name}`"), hint));
+    };
+    let folder = folder(args.out.clone(), &lab);
+    log::into_folder(run_folder(&folder, &run_config).path(), verbose)?;
+    engines::log_choice(args.engine, &[]);
+    one(&lab, &run_config, &folder, Scope::TheseRuns, &sharing)
 }
 
 pub(crate) fn train(args: &TrainArgs, verbose: u8) -> Outcome {
     let build = engines::builder(args.engine);
     let lab = open_study(&args.file, &build)?;
-    if lab.file.sweep.is_some() {
-        let message = "a run of this study depends on what its sweep comes to";
-        let hint = "run `sapwood study`, or take [sweep] out of the file";
-        return Err(lab.source().locate(ConfigError::new("sweep", message, hint)).into());
-    }
+    refuse_sweep(&lab)?;
     let arm = chosen_arm(args, &lab)?;
     let seed = args.seed.unwrap_or(lab.file.study.seeds[0]);
     // A seed that the study does not name is a run like any other.
@@ -93,9 +155,14 @@ pub(crate) fn train(args: &TrainArgs, verbose: u8) -> Outcome {
     run_config.seed = seed;
     let folder = folder(args.out.clone(), &lab);
     log::into_folder(&folder, verbose)?;
-    engines::log_choice(args.engine);
-    let alone = std::slice::from_ref(&run_config);
-    let executed = run(&lab, alone, &folder, Some(1), &Sharing::default())?;
+    engines::log_choice(args.engine, &[]);
+    one(&lab, &run_config, &folder, Scope::Study, &Sharing::default())
+}
+
+/// One run, and what it came to.
+fn one(lab: &Lab<'_>, run_config: &RunConfig, folder: &Path, scope: Scope, sharing: &Sharing) -> Outcome {
+    let executed =
+        run(lab, std::slice::from_ref(run_config), folder, &Lanes { jobs: 1, engines: &[], scope, sharing })?;
     for summary in &executed.done {
         result_line!(
             "{}: {} steps, {} tokens, {:.3e} FLOPs, validation loss {:.4} nats per token, {:.1} s of training",
@@ -108,11 +175,22 @@ pub(crate) fn train(args: &TrainArgs, verbose: u8) -> Outcome {
         );
     }
     if executed.already_done > 0 {
-        let place = run_folder(&folder, &run_config);
+        let place = run_folder(folder, run_config);
         let (run, place) = (run_config.name(), place.path().display());
         result_line!("{run}: finished before; delete {place} to run it again");
     }
     Ok(exit_code(&executed))
+}
+
+/// A run by itself is not known before its study's sweep has come to its end.
+pub(super) fn refuse_sweep(lab: &Lab<'_>) -> Result<(), Failed> {
+    if lab.file.sweep.is_none() {
+        return Ok(());
+    }
+    let message = "a run of this study depends on what its sweep comes to";
+    let hint =
+        "run `sapwood study FILE` on one machine, or write the rates that a sweep has found into the arms";
+    Err(lab.source().locate(ConfigError::new("sweep", message, hint)).into())
 }
 
 fn chosen_arm(args: &TrainArgs, lab: &Lab<'_>) -> Result<String, Failed> {
@@ -132,22 +210,34 @@ fn chosen_arm(args: &TrainArgs, lab: &Lab<'_>) -> Result<String, Failed> {
     }
 }
 
-fn folder(out: Option<PathBuf>, lab: &Lab<'_>) -> PathBuf {
+pub(super) fn folder(out: Option<PathBuf>, lab: &Lab<'_>) -> PathBuf {
     out.unwrap_or_else(|| PathBuf::from("runs").join(&lab.file.study.name))
+}
+
+/// Where runs compute side by side, and which they are.
+struct Lanes<'a> {
+    jobs: usize,
+    engines: &'a [BuildEngine<'a>],
+    scope: Scope,
+    sharing: &'a Sharing,
 }
 
 fn run(
     lab: &Lab<'_>,
     runs: &[RunConfig],
     folder: &Path,
-    jobs: Option<usize>,
-    sharing: &Sharing,
+    &Lanes { jobs, engines, scope, sharing }: &Lanes<'_>,
 ) -> Result<Executed, Failed> {
     heed_signals();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let jobs = jobs.unwrap_or((cores / lab.file.study.threads_per_run).max(1));
-    let terminal = std::io::stderr().is_terminal();
-    let executed = execute(lab, runs, &Execution { folder, jobs, interrupt: &INTERRUPT, terminal, sharing })?;
+    let (interrupt, terminal) = (&INTERRUPT, std::io::stderr().is_terminal());
+    let how = Execution { folder, jobs, engines, scope, interrupt, terminal, sharing };
+    let executed = execute(lab, runs, &how)?;
+    tell(&executed);
+    Ok(executed)
+}
+
+/// What did not go as it should.
+fn tell(executed: &Executed) {
     for (run, error) in &executed.failed {
         note_line!("error: {run}: {error}");
         note_line!("hint: {}", error.hint());
@@ -171,7 +261,9 @@ fn run(
     if executed.interrupted > 0 {
         note_line!("interrupted: {} runs are to go on; run the same command again", executed.interrupted);
     }
-    Ok(executed)
+    for (run, holder) in &executed.elsewhere {
+        note_line!("left alone: {run}, which {holder} works on");
+    }
 }
 
 /// Set by the first signal to stop. Signals are of the whole process, so this is too.
@@ -201,6 +293,9 @@ fn exit_code(executed: &Executed) -> ExitCode {
         return ExitCode::from(INTERRUPTED);
     }
     let mut codes: Vec<u8> = executed.failed.iter().map(|(_, error)| code_of(error.class())).collect();
+    if codes.is_empty() && !executed.elsewhere.is_empty() {
+        codes.push(code_of(ErrorClass::Resource));
+    }
     codes.dedup();
     match codes[..] {
         [] => ExitCode::SUCCESS,

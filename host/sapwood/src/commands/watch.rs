@@ -184,6 +184,7 @@ mod tests {
             wall_seconds: 10.0 * share,
             depth: 4,
             phase: "stage2".into(),
+            holder: None,
             curve: (0..=(10.0 * share) as u64).map(|i| (10 * i, 3.0 - 0.1 * i as f64)).collect(),
         }
     }

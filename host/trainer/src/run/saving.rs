@@ -104,6 +104,7 @@ impl Run<'_> {
     }
 
     fn save_into(&mut self, folder: &Path, name: &str) -> Result<(), TrainError> {
+        self.check_owner()?;
         self.need_tensors()?;
         self.read_outcomes(Wait::ForAll)?;
         let is_asking = self.before_asking.is_some() && !self.state.decided;
@@ -130,6 +131,15 @@ impl Run<'_> {
         self.state.costs.wall.checkpoint_seconds += seconds;
         self.state.untold = untold;
         Ok(())
+    }
+
+    /// Looks whether the folder is still this run's, before it gets what cannot be taken back.
+    pub(super) fn check_owner(&self) -> Result<(), TrainError> {
+        if self.parts.owner.has_lost_now() { Err(self.taken_over()) } else { Ok(()) }
+    }
+
+    pub(super) fn taken_over(&self) -> TrainError {
+        TrainError::TakenOver { step: self.state.step }
     }
 
     pub(super) fn saved_plugins(&mut self) -> Result<SavedPlugins, TrainError> {

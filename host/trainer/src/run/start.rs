@@ -45,6 +45,7 @@ impl<'a> Run<'a> {
         let ahead = prefix.map(Ahead::open).transpose()?.flatten();
         let mut state = match found {
             Some((state, tensors)) => {
+                tracing::info!(run = config.name(), "goes on from the checkpoint before step {}", state.step);
                 tensors.restore(&mut *parts.engine)?;
                 restore_plugins(&mut parts, &state)?;
                 state

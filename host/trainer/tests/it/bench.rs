@@ -15,8 +15,8 @@ use plugin_host::{Choice, Isolation, Loaded};
 use trainer::folder::{RunFolder, read_json_lines};
 use trainer::records::{Decision, EvaluationRecord, ShadowRecord, StepRecord};
 use trainer::{
-    Audit, Budget, Checkpoints, Evaluation, InitialModel, InitialModelConfig, Optimizer, Parts, Prefix,
-    RunConfig, RunSummary, Schedule, ScheduleKind, TrainError, Training,
+    Alone, Audit, Budget, Checkpoints, Evaluation, InitialModel, InitialModelConfig, Optimizer, Owner, Parts,
+    Prefix, RunConfig, RunSummary, Schedule, ScheduleKind, TrainError, Training,
 };
 
 /// What a scripted strategy does before a step.
@@ -114,6 +114,7 @@ pub(crate) struct Bench {
     pub(crate) events: Mutex<Vec<RunEvent>>,
     pub(crate) prefix: Option<Prefix>,
     pub(crate) forks: BTreeSet<Step>,
+    pub(crate) owner: Box<dyn Owner>,
 }
 
 impl Bench {
@@ -125,7 +126,8 @@ impl Bench {
         let needs = Needs { context: config.model.context, vocabulary: config.model.vocabulary };
         let corpus = data::open(&config.data, temporary.path(), needs).expect("good data");
         let (prefix, forks) = (None, BTreeSet::new());
-        Bench { temporary, config, corpus, events: Mutex::default(), prefix, forks }
+        let owner = Box::new(Alone);
+        Bench { temporary, config, corpus, events: Mutex::default(), prefix, forks, owner }
     }
 
     pub(crate) fn folder(&self) -> RunFolder {
@@ -199,6 +201,7 @@ impl Bench {
             alone: true,
             prefix: self.prefix.clone(),
             forks: self.forks.clone(),
+            owner: &*self.owner,
         })
     }
 

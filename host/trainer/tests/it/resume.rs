@@ -1,14 +1,14 @@
 //! Going on from a checkpoint, as if nothing had happened.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use plugin_host::api::{
     Actions, Claim, Error, Event, LayerId, Measure, MomentsRule, Pass, Replace, StepContext, Train,
 };
-use trainer::TrainError;
 use trainer::checkpoint;
 use trainer::records::Decision;
+use trainer::{Owner, TrainError};
 
 use crate::bench::{Bench, Filling, Told, grow};
 
@@ -71,6 +71,45 @@ fn an_interrupted_run_ends_like_an_uninterrupted_one() {
         assert!(matches!(first, Err(TrainError::Interrupted { .. })), "step {step}: {first:?}");
         run(&bench, growing(None), &AtomicBool::new(false)).expect("the rest of the run");
         assert!(result(&bench) == wanted, "interrupted at step {step}: another end");
+    }
+}
+
+/// Loses its folder at the so manieth question of one kind: before a step, or before a file.
+struct Loses {
+    step: Option<u64>,
+    file: Option<u64>,
+    asked: [AtomicU64; 2],
+}
+
+impl Owner for Loses {
+    fn has_lost(&self) -> bool {
+        self.step.is_some_and(|step| self.asked[0].fetch_add(1, Ordering::Relaxed) >= step)
+    }
+
+    fn has_lost_now(&self) -> bool {
+        self.file.is_some_and(|file| self.asked[1].fetch_add(1, Ordering::Relaxed) >= file)
+    }
+}
+
+#[test]
+fn a_run_that_was_taken_over_saves_nothing_more_and_the_rest_is_the_same() {
+    let whole = Bench::new();
+    run(&whole, growing(None), &AtomicBool::new(false)).expect("a good run");
+    let wanted = result(&whole);
+    let losses = [(Some(9), None, vec!["00000004"]), (None, Some(2), vec!["00000004", "00000008"])];
+    for (step, file, saved) in losses {
+        let mut bench = Bench::new();
+        bench.owner = Box::new(Loses { step, file, asked: Default::default() });
+        let lost = run(&bench, growing(None), &AtomicBool::new(false));
+        assert!(matches!(lost, Err(TrainError::TakenOver { .. })), "{lost:?}");
+        let mut found = checkpoint::list(&bench.folder().checkpoints()).expect("a folder");
+        found.reverse();
+        let names: Vec<_> = found.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+        assert_eq!(names, saved);
+        assert!(!bench.folder().is_done());
+        bench.owner = Box::new(trainer::Alone);
+        run(&bench, growing(None), &AtomicBool::new(false)).expect("the rest of the run");
+        assert!(result(&bench) == wanted, "another end");
     }
 }
 

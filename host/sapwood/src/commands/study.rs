@@ -39,7 +39,7 @@ fn local(args: &StudyArgs, verbose: u8) -> Outcome {
     let executed = run(&lab, &runs, &folder, &Lanes { jobs, engines: &engines, scope: Scope::Study })?;
     if !executed.elsewhere.is_empty() {
         let (runs, folder) = (executed.elsewhere.len(), folder.display());
-        note_line!("no verdict yet: {runs} runs are others' to finish");
+        note_line!("no verdict yet: others are to finish {runs} of its runs");
         note_line!(
             "hint: `sapwood status {folder}` tells how far they are, `sapwood report {folder}` what they came to"
         );

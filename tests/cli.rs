@@ -82,6 +82,48 @@ fn wrong_usage_is_told_apart_from_a_wrong_study() {
         "#]],
     );
     check(
+        &["study", "study.toml", "--devices", "0,1", "--device", "cuda"],
+        expect![[r#"
+        error: the argument '--devices <LIST>' cannot be used with '--device <DEVICE>'
+
+        Usage: sapwood study --devices <LIST> <FILE>
+
+        For more information, try '--help'.
+        exit 2
+    "#]],
+    );
+    check(
+        &["study", "study.toml", "--devices", "0,x"],
+        expect![[r#"
+        error: invalid value 'x' for '--devices <LIST>': a list of a GPU's number, `cuda:N` or `cpu`
+
+        For more information, try '--help'.
+        exit 2
+    "#]],
+    );
+    check(
+        &["study", "study.toml", "--wait"],
+        expect![[r#"
+        error: '--wait' goes with '--executor slurm'
+
+        Usage: sapwood [OPTIONS] <COMMAND>
+
+        For more information, try '--help'.
+        exit 2
+    "#]],
+    );
+    check(
+        &["study", "study.toml", "--executor", "slurm", "--devices", "0,1"],
+        expect![[r#"
+        error: '--devices <LIST>' goes with '--executor local': a task of Slurm has its own device, which '--sbatch=--gres=gpu:1' asks for
+
+        Usage: sapwood [OPTIONS] <COMMAND>
+
+        For more information, try '--help'.
+        exit 2
+    "#]],
+    );
+    check(
         &["study", "study.toml", "--device", "tpu"],
         expect![[r#"
         error: invalid value 'tpu' for '--device <DEVICE>': it is `auto`, `cpu`, `cuda` or `cuda:N`

@@ -127,6 +127,22 @@ fn signal(signal: &str, pid: i32) {
     assert!(sent.expect("a Unix has `kill`").success(), "{signal} {pid}");
 }
 
+/// A process that stands still until this is dropped.
+struct Stopped(i32);
+
+impl Stopped {
+    fn now(pid: i32) -> Stopped {
+        signal("-STOP", pid);
+        Stopped(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        signal("-CONT", self.0);
+    }
+}
+
 /// The parent of a process, from `/proc`.
 fn parent(pid: i32) -> i32 {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
@@ -179,7 +195,7 @@ fn on_two_nodes_a_study_comes_to_the_same_bits() {
 
 #[test]
 fn where_a_node_dies_its_runs_go_on_elsewhere_from_their_checkpoints() {
-    let mut bench = bench(8000);
+    let mut bench = bench(4000);
     let Some(cluster) = Cluster::start(&mut bench) else { return };
     locally(&bench);
     let child = bench.start(&ON_SLURM);
@@ -200,16 +216,16 @@ fn where_a_node_dies_its_runs_go_on_elsewhere_from_their_checkpoints() {
 
 #[test]
 fn where_a_daemon_dies_and_leaves_its_task_behind_nobody_runs_it_twice() {
-    let mut bench = bench(8000);
+    let mut bench = bench(4000);
     let Some(cluster) = Cluster::start(&mut bench) else { return };
     locally(&bench);
     let child = bench.start(&ON_SLURM);
     let (run, pid) = at_work_on(&cluster, &bench, "node2");
     signal("-KILL", cluster.daemon("node2"));
     // The orphan is slow: it is not done yet when Slurm has given its task to the other node.
-    signal("-STOP", pid);
+    let orphan = Stopped::now(pid);
     until("its successor waits for it", || log_of(&run).contains("waits: ").then_some(()));
-    signal("-CONT", pid);
+    drop(orphan);
     ends_well(&bench, child);
     finished_once(&bench);
     // It looks every half second, and the study's end does not wait for it.

@@ -210,6 +210,81 @@ fn a_second_process_is_kept_off_the_folder() {
     );
 }
 
+/// A claim of a machine that is not this one, and has just given a sign of life.
+#[test]
+fn a_run_that_another_machine_works_on_is_left_to_it() {
+    let bench = Bench::new();
+    let run = bench.path("out/runs/stack/compute/seed-2");
+    fs::create_dir_all(&run).expect("room");
+    let claim = r#"{ "host": "node7", "pid": 4711, "boot": "another", "slurm_job": "12_3", "token": "t" }"#;
+    fs::write(run.join("CLAIM"), claim).expect("room");
+    let ran = bench.study();
+    assert_eq!(
+        ran.said(),
+        "left alone: stack/compute/seed-2, which node7, Slurm job 12_3 works on\nno verdict yet: others are to \
+         finish 1 of its runs\nhint: `sapwood status out` tells how far they are, `sapwood report out` what they came to\nexit 8\n"
+    );
+    assert!(!run.join("metrics.jsonl").exists() && bench.path("out/runs/stack/compute/seed-1/DONE").exists());
+    let told = bench.sapwood(&["status", "out"]).good();
+    let row =
+        told.lines().find(|line| line.starts_with("stack/compute/seed-2 ")).expect("every run has a row");
+    assert!(row.contains(" to come ") && row.ends_with(" by node7, Slurm job 12_3"), "{told}");
+    fs::remove_file(run.join("CLAIM")).expect("it was left alone");
+    bench.study().good();
+    let reference = Bench::new();
+    reference.study().good();
+    same_results(&reference.path("out"), &bench.path("out"));
+}
+
+#[test]
+fn a_run_of_many_is_run_alone_and_waited_for_where_somebody_has_it() {
+    let bench = Bench::new();
+    let only = |run: &'static str| ["study", "study.toml", "--out", "out", "--only", run];
+    let ran = bench.sapwood(&only("stack/compute/seed-1")).good();
+    assert!(ran.starts_with("stack/compute/seed-1: ") && !ran.contains("verdict"), "{ran}");
+    assert_eq!(run_folders(&bench.path("out")).len(), 1);
+    let none = bench.sapwood(&only("stack/tokens/seed-1"));
+    assert_eq!(none.code, Some(3));
+    assert!(
+        none.stderr.starts_with("error: the study has no run `stack/tokens/seed-1`\nhint: "),
+        "{}",
+        none.stderr
+    );
+
+    let run = bench.path("out/runs/whole/tokens/seed-1");
+    fs::create_dir_all(&run).expect("room");
+    let claim = r#"{ "host": "node7", "pid": 4711, "boot": "another", "token": "t" }"#;
+    fs::write(run.join("CLAIM"), claim).expect("room");
+    let waiting = bench.start(&only("whole/tokens/seed-1"));
+    while !fs::read_to_string(run.join("sapwood.log"))
+        .is_ok_and(|log| log.contains("waits: node7, process 4711"))
+    {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(!run.join("run.json").exists(), "it did not wait");
+    fs::remove_file(run.join("CLAIM")).expect("it was left alone");
+    bench.end(waiting).good();
+    bench.study().good();
+    // The file has become another, and somebody may work by the old one.
+    bench.write_study(&[("steps = 40", "steps = 41")]);
+    let changed = bench.sapwood(&only("whole/tokens/seed-1"));
+    assert_eq!(changed.code, Some(3), "{}", changed.said());
+}
+
+#[test]
+fn on_several_devices_it_comes_to_the_same_bits() {
+    let (one, two) = (Bench::new(), Bench::new());
+    one.sapwood(&["study", "study.toml", "--out", "out"]).good();
+    two.sapwood(&["study", "study.toml", "--out", "out", "--devices", "cpu,cpu"]).good();
+    same_results(&one.path("out"), &two.path("out"));
+    let log = |bench: &Bench| fs::read_to_string(bench.path("out/sapwood.log")).expect("a log");
+    assert!(log(&two).contains("devices: cpu, cpu, one run on each at a time"), "{}", log(&two));
+    assert!(log(&one).contains("side by side, chosen by `--jobs auto`: "), "{}", log(&one));
+    let missing = one.sapwood(&["study", "study.toml", "--out", "other", "--devices", "cpu,97"]);
+    assert_eq!(missing.code, Some(8), "{}", missing.said());
+    assert!(missing.stderr.contains("cuda:97") && !one.path("other/runs").exists(), "{}", missing.said());
+}
+
 #[test]
 fn a_run_is_bound_to_the_model_that_it_starts_from() {
     let bench = Bench::new();

@@ -196,7 +196,7 @@ fn take_over(folder: &Path, token: &str, draft: &Path, mine: &Holder, pace: Pace
         return Ok(false);
     }
     match fs::rename(&successor, &path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(look(folder)?.is_some_and(|found| found.token() == mine.token)),
     }
 }

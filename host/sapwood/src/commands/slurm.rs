@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use study::slurm::{JobArray, Submitted};
-use study::{RunState, StudyProgress};
+use study::{Lab, RunState, StudyProgress};
 use trainer::{ErrorClass, RunConfig};
 
 use super::{open_study, status};
@@ -39,26 +39,10 @@ pub(crate) fn study(args: &StudyArgs, verbose: u8) -> Outcome {
     for (run, holder) in &missing.at_work {
         note_line!("left alone: {run}, which {holder} works on");
     }
-    let queued = still_queued(&folder)?;
     let names: Vec<String> = missing.free.iter().map(RunConfig::name).collect();
-    let job = match queued {
-        Some(job) => Some(job),
-        None if names.is_empty() => None,
-        None => {
-            let job = JobArray {
-                study: &lab.file.study.name,
-                folder: &folder,
-                runs: &names,
-                command: &command(args, &folder, verbose)?,
-                threads_per_run: lab.file.study.threads_per_run,
-                at_once: match args.jobs {
-                    Jobs::Auto => None,
-                    Jobs::Number(number) => Some(number.into()),
-                },
-                sbatch: &args.sbatch,
-            };
-            Some(submitted(&job)?)
-        }
+    let job = match still_queued(&folder)? {
+        None if !names.is_empty() => Some(submitted(args, &lab, &folder, &names, verbose)?),
+        queued => queued,
     };
     drop(missing);
     finish(args, &folder, job.as_ref())
@@ -82,8 +66,20 @@ fn silent(job: &Submitted) -> Failed {
     Failed::new(ErrorClass::Resource, message, "`squeue` should tell why; run the same command again")
 }
 
-fn submitted(array: &JobArray<'_>) -> Result<Submitted, Failed> {
-    let job = array.submit()?;
+fn submitted(
+    args: &StudyArgs,
+    lab: &Lab<'_>,
+    folder: &Path,
+    runs: &[String],
+    verbose: u8,
+) -> Result<Submitted, Failed> {
+    let at_once = match args.jobs {
+        Jobs::Auto => None,
+        Jobs::Number(number) => Some(number.into()),
+    };
+    let (study, threads_per_run) = (&lab.file.study.name, lab.file.study.threads_per_run);
+    let (command, sbatch) = (&command(args, folder, verbose)?, &args.sbatch);
+    let job = JobArray { study, folder, runs, command, threads_per_run, at_once, sbatch }.submit()?;
     tracing::info!("submitted as job {} with {} tasks", job.job, job.tasks);
     result_line!("submitted as job {}, {} tasks", job.job, job.tasks);
     Ok(job)

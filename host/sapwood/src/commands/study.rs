@@ -50,7 +50,7 @@ fn local(args: &StudyArgs, verbose: u8) -> Outcome {
     let executed = run_planned(&lab, arms, args, &engines, &folder)?;
     if !executed.elsewhere.is_empty() {
         let (runs, folder) = (executed.elsewhere.len(), folder.display());
-        note_line!("no verdict yet: {runs} runs are others' to finish");
+        note_line!("no verdict yet: others are to finish {runs} of its runs");
         note_line!(
             "hint: `sapwood status {folder}` tells how far they are, `sapwood report {folder}` what they came to"
         );

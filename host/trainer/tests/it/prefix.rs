@@ -125,7 +125,8 @@ fn a_copy_of_a_copy_needs_what_is_shared_with_both() {
 fn what_was_not_the_same_after_all_is_noticed() {
     let leading = leading(&[6, 9, 12, 15]);
     let filling = |first: f32| first + 1.0;
-    let cases: [(&str, Told, fn(f32) -> f32, u64); 4] = [
+    type Case = (&'static str, Told, fn(f32) -> f32, u64);
+    let cases: [Case; 4] = [
         ("trains less from step 3 on", growing("copy", 3), |first| first, 3),
         ("fills new blocks in with something else", growing("copy", 15), filling, 9),
         ("changes AdamW's state", forgetting_moments(7), |first| first, 7),

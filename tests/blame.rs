@@ -28,6 +28,8 @@ fn study(bench: &Bench) -> Ran {
         "1",
         "--set",
         "checkpoints.every_steps=5",
+        // As a copy of another run it would have nothing of its own to lose yet.
+        "--no-sharing",
     ])
 }
 
@@ -72,22 +74,22 @@ fn a_crash_is_told_of_by_doctor_and_once_by_the_next_start() {
         &bench(&["crashes"], &[]),
         "strategy-crashes",
         expect![[r#"
-        `sapwood study study.toml --out out --jobs 1 --set checkpoints.every_steps=5` in TMP ended while the strategy `fixture/strategy` was in `before_step`, step 9
-    "#]],
+            `sapwood study study.toml --out out --jobs 1 --set checkpoints.every_steps=5 --no-sharing` in TMP ended while the strategy `fixture/strategy` was in `before_step`, step 9
+        "#]],
     );
     check(
         &bench(&["aborts"], &[]),
         "strategy-aborts",
         expect![[r#"
-        `sapwood study study.toml --out out --jobs 1 --set checkpoints.every_steps=5` in TMP ended while the strategy `fixture/strategy` was in `before_step`, step 9
-    "#]],
+            `sapwood study study.toml --out out --jobs 1 --set checkpoints.every_steps=5 --no-sharing` in TMP ended while the strategy `fixture/strategy` was in `before_step`, step 9
+        "#]],
     );
     check(
         &bench(&[], &["crashes"]),
         "initializer-crashes",
         expect![[r#"
-        `sapwood study study.toml --out out --jobs 1 --set checkpoints.every_steps=5` in TMP ended while the initializer `fixture/initializer` was in `init`, block 1
-    "#]],
+            `sapwood study study.toml --out out --jobs 1 --set checkpoints.every_steps=5 --no-sharing` in TMP ended while the initializer `fixture/initializer` was in `init`, block 1
+        "#]],
     );
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use engine::Flops;
 use plugin_host::api::Kind;
 
 use crate::device::DeviceName;
@@ -48,6 +49,19 @@ plots are no decisions.
 Exit codes: 0 the same decisions at all steps · 10 other decisions · 3 a folder holds no run, or the strategy refuses it · \
 5 plugin refused · 6 the strategy failed · 8 a file cannot be read";
 
+const IMPORT_HELP: &str = "\
+Example: sapwood import gpt2 --out models/gpt2 --vocabulary 50304 --sunk-tokens 10000000000
+
+The folder holds config.json and model.safetensors, or several files with an index; f32, bf16 or f16. A vocabulary of 50,257 \
+is not made larger unless asked for: each added row is the mean of all others.
+Exit codes: 0 imported · 4 no GPT-2 that is implemented here · 8 a file cannot be read or written";
+
+const EXPORT_HELP: &str = "\
+Example: sapwood export runs/quickstart/runs/stack/compute/seed-1 --out stacked
+
+Of a run, its newest checkpoint. Gates are multiplied into the weights, so that a plain GPT-2 gives the same logits.
+Exit codes: 0 exported · 3 a folder holds no run · 4 no model, or one that GPT-2's config.json cannot describe · 8 disk";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a study: all arms with all seeds, then the verdict. Run it again to go on or to add arms
@@ -74,6 +88,12 @@ pub(crate) enum Command {
     /// Ask a strategy about a run that is on record: where it decides otherwise, and what it would ask for
     #[command(after_help = REPLAY_HELP)]
     Replay(ReplayArgs),
+    /// Make a model of Hugging Face's (GPT-2, safetensors) one that a study can start from: `initial_model.from`
+    #[command(after_help = IMPORT_HELP)]
+    Import(ImportArgs),
+    /// Write a run's model as a folder that `transformers` loads, with a card that says how it was made
+    #[command(after_help = EXPORT_HELP)]
+    Export(ExportArgs),
     /// Write, build, validate, sign, install, list, inspect and lock plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -244,6 +264,38 @@ pub(crate) struct ReplayArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) plugins: PluginPath,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// A folder that `save_pretrained` wrote
+    #[arg(value_name = "HF_DIR")]
+    pub(crate) from: PathBuf,
+    /// The folder to make
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Token ids that the model is to have, such as 50304 [default: as many as it has]
+    #[arg(long, value_name = "N")]
+    pub(crate) vocabulary: Option<usize>,
+    /// FLOPs that its training has cost before, such as 2.5e20; reports show costs with and without
+    #[arg(long, value_name = "FLOPS", value_parser = flops)]
+    pub(crate) sunk_flops: Option<Flops>,
+    /// Tokens that it has been trained on before
+    #[arg(long, value_name = "N")]
+    pub(crate) sunk_tokens: Option<u64>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// A run's folder, one of its checkpoints, or an imported folder
+    #[arg(value_name = "CHECKPOINT")]
+    pub(crate) checkpoint: PathBuf,
+    /// The folder to make
+    #[arg(long, value_name = "HF_DIR")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -584,6 +636,15 @@ pub(crate) struct SuiteArgs {
     /// End the suite after so many seconds, with what there is by then
     #[arg(long, value_name = "N", default_value_t = 480)]
     pub(crate) seconds: u64,
+}
+
+/// A whole number, or one such as 2.5e20.
+fn flops(text: &str) -> Result<Flops, String> {
+    if let Ok(whole) = text.parse() {
+        return Ok(Flops(whole));
+    }
+    let number = text.parse::<f64>().ok().filter(|number| *number >= 0.0 && *number < 1e30);
+    number.map(|number| Flops(number as u128)).ok_or_else(|| "a number of FLOPs, such as 2.5e20".into())
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -62,6 +62,8 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Status(args) => commands::status::status(&args),
         Command::Diff(args) => commands::diff::diff(&args),
         Command::Replay(args) => commands::replay::replay(&args),
+        Command::Import(args) => commands::hugging_face::import(&args),
+        Command::Export(args) => commands::hugging_face::export(&args),
         Command::Watch(args) => commands::watch::watch(&args),
         Command::Parity(args) => commands::parity::parity(&args, verbose),
         Command::Bench(args) => commands::bench::bench(&args),

@@ -165,9 +165,8 @@ pub(crate) fn write_folder(
         fs::remove_dir_all(&temporary).map_err(storage("remove", &temporary))?;
     }
     create_folder(&temporary)?;
-    let written = write(&temporary).and_then(|()| {
-        fs::rename(&temporary, path).map_err(storage("write", path))
-    });
+    let written =
+        write(&temporary).and_then(|()| fs::rename(&temporary, path).map_err(storage("write", path)));
     written.inspect_err(|_| {
         // What is half written is of use to nobody, least of all on a full disk.
         let _ = fs::remove_dir_all(&temporary);

@@ -21,7 +21,12 @@ pub struct InitialModel {
 
 enum Source {
     Seed(Key),
-    Folder { file: PathBuf, sha256: String, tensors: HashMap<String, Vec<f32>>, imported: Option<Box<Imported>> },
+    Folder {
+        file: PathBuf,
+        sha256: String,
+        tensors: HashMap<String, Vec<f32>>,
+        imported: Option<Box<Imported>>,
+    },
 }
 
 impl InitialModel {
@@ -166,7 +171,10 @@ fn other_size(file: &Path, name: &str, has: usize, spec: &TensorSpec) -> TrainEr
     let (needs, rows) = (spec.len(), spec.shape[0]);
     let reason = format!("has {has} elements in `{name}`, where the model needs {needs}");
     let hint = if spec.role == TensorRole::TokenEmbedding && has < needs {
-        format!("lower `model.vocabulary` to its {} rows, or add rows to it: `sapwood import --vocabulary {rows}`", has * rows / needs)
+        format!(
+            "lower `model.vocabulary` to its {} rows, or add rows to it: `sapwood import --vocabulary {rows}`",
+            has * rows / needs
+        )
     } else {
         "make `model` in the study's file what the folder's config.json says".into()
     };

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod diff;
 pub(crate) mod doctor;
+pub(crate) mod hugging_face;
 pub(crate) mod parity;
 pub(crate) mod plan;
 pub(crate) mod plugin;

@@ -19,10 +19,16 @@ macro_rules! line {
 }
 
 pub(super) fn render(model: &StoredModel, sha256: &str, tokenizer: &str) -> Result<String, TrainError> {
-    let mut text =
-        String::from("---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [gpt2, sapwood]\n---\n\n");
+    let mut text = String::from(
+        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [gpt2, sapwood]\n---\n\n",
+    );
     let shape = &model.shape;
-    line!(text, "# A GPT-2 of {} blocks\n\nWritten by `sapwood export` {}.\n", shape.layers, env!("CARGO_PKG_VERSION"));
+    line!(
+        text,
+        "# A GPT-2 of {} blocks\n\nWritten by `sapwood export` {}.\n",
+        shape.layers,
+        env!("CARGO_PKG_VERSION")
+    );
     line!(text, "| what | value |\n| --- | --- |");
     line!(text, "| blocks, width, heads | {}, {}, {} |", shape.layers, shape.width, shape.heads);
     line!(text, "| context, vocabulary | {}, {} |", shape.context, shape.vocabulary);
@@ -92,10 +98,19 @@ fn growth(text: &mut String, folder: &RunFolder, state: &RunState) -> Result<(),
         line!(text, "\nIt was trained whole: no block was added or taken away.");
         return Ok(());
     }
-    line!(text, "\n## How it grew\n\n| step | blocks | loss before | loss after |\n| --- | --- | --- | --- |");
+    line!(
+        text,
+        "\n## How it grew\n\n| step | blocks | loss before | loss after |\n| --- | --- | --- | --- |"
+    );
     for receipt in kept {
         let (before, after) = (receipt.depth_before, receipt.depth_after);
-        line!(text, "| {} | {before} -> {after} | {:.4} | {:.4} |", receipt.step, receipt.loss_before, receipt.loss_after);
+        line!(
+            text,
+            "| {} | {before} -> {after} | {:.4} | {:.4} |",
+            receipt.step,
+            receipt.loss_before,
+            receipt.loss_after
+        );
     }
     Ok(())
 }
@@ -107,7 +122,11 @@ fn of_import(text: &mut String, imported: Option<&Imported>) {
         line!(text, "| {}, sha256 | `{}` |", file.name, file.sha256);
     }
     if imported.added_rows > 0 {
-        line!(text, "| rows added to the vocabulary, each the mean of the others | {} |", imported.added_rows);
+        line!(
+            text,
+            "| rows added to the vocabulary, each the mean of the others | {} |",
+            imported.added_rows
+        );
     }
     sunk(text, &imported.sunk_cost, None);
 }

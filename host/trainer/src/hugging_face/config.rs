@@ -37,10 +37,14 @@ const FIXED: [(&str, Value); 6] = [
 /// A file that is missing or no JSON object, or the first field that describes another model.
 pub(crate) fn read(folder: &Path) -> Result<ModelConfig, TrainError> {
     let path = folder.join(CONFIG_FILE);
-    let unfit = |reason: String, hint: &str| TrainError::Unfit { path: path.clone(), reason, hint: hint.into() };
+    let unfit =
+        |reason: String, hint: &str| TrainError::Unfit { path: path.clone(), reason, hint: hint.into() };
     let bytes = fs::metadata(&path).map_err(storage("read", &path))?.len();
     if bytes > LARGEST_BYTES {
-        return Err(unfit(format!("has {bytes} bytes, too many for a model's configuration"), "name a model's folder"));
+        return Err(unfit(
+            format!("has {bytes} bytes, too many for a model's configuration"),
+            "name a model's folder",
+        ));
     }
     let text = fs::read(&path).map_err(storage("read", &path))?;
     let value: Value = serde_json::from_slice(&text)
@@ -248,7 +252,11 @@ mod tests {
         };
         check("model_type", json!("llama"), "has \"llama\" as `model_type`");
         check("activation_function", json!("gelu"), "has \"gelu\" as `activation_function`");
-        check("scale_attn_by_inverse_layer_idx", json!(true), "has true as `scale_attn_by_inverse_layer_idx`");
+        check(
+            "scale_attn_by_inverse_layer_idx",
+            json!(true),
+            "has true as `scale_attn_by_inverse_layer_idx`",
+        );
         check("tie_word_embeddings", json!(false), "has false as `tie_word_embeddings`");
         check("pruned_heads", json!({"0": [1]}), "`pruned_heads`");
         check("n_ctx", json!(16), "has `n_ctx` 16, but `n_positions` 32");

@@ -112,8 +112,11 @@ fn write_tokenizer(model: &StoredModel, folder: &Path) -> Result<String, TrainEr
 
 /// Byte-level BPE without a merge: each byte stands for itself, under the character that GPT-2's scheme gives it.
 fn byte_tokenizer() -> Value {
-    let vocabulary: Map<String, Value> =
-        byte_characters().into_iter().enumerate().map(|(byte, name)| (name.to_string(), byte.into())).collect();
+    let vocabulary: Map<String, Value> = byte_characters()
+        .into_iter()
+        .enumerate()
+        .map(|(byte, name)| (name.to_string(), byte.into()))
+        .collect();
     let byte_level = json!({
         "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false,
     });

@@ -140,7 +140,11 @@ fn pad(
 }
 
 /// Writes `model.safetensors`; answers its hash.
-pub(crate) fn write_model(folder: &Path, shape: &ModelShape, tensors: &Tensors) -> Result<String, TrainError> {
+pub(crate) fn write_model(
+    folder: &Path,
+    shape: &ModelShape,
+    tensors: &Tensors,
+) -> Result<String, TrainError> {
     let pending = in_order(shape).into_iter().map(|(name, sizes)| {
         let values = tensors.get(&name).ok_or_else(|| TrainError::Internal(format!("lost {name}")))?;
         Ok(Pending { name, shape: sizes, read: Box::new(move || Ok(values.clone())) })

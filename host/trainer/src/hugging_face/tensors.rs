@@ -44,7 +44,10 @@ pub(crate) fn read(shards: &Shards, shape: &ModelShape) -> Result<Tensors, Train
     if let Some(head) = found.remove(HEAD) {
         let table = found.get("transformer.wte.weight").ok_or_else(|| lacks("wte.weight"))?;
         if head.len() != table.len() || head.iter().zip(table).any(|(a, b)| a.to_bits() != b.to_bits()) {
-            return Err(unfit(&last, format!("has a `{HEAD}` that is not `wte.weight`: only a tied head is implemented")));
+            return Err(unfit(
+                &last,
+                format!("has a `{HEAD}` that is not `wte.weight`: only a tied head is implemented"),
+            ));
         }
     }
     match names(shape).into_iter().find(|(name, _)| !found.contains_key(name)) {
@@ -105,7 +108,8 @@ fn check(
     }
     let (has, needs) = (view.shape(), &spec.shape);
     let turned = has.iter().rev().eq(needs.iter());
-    let why = if turned { ": it is stored [out, in], GPT-2's linear maps are [in, out] (Conv1D)" } else { "" };
+    let why =
+        if turned { ": it is stored [out, in], GPT-2's linear maps are [in, out] (Conv1D)" } else { "" };
     Err(unfit(path, format!("has `{name}` as {has:?}, where its config.json needs {needs:?}{why}")))
 }
 
@@ -165,7 +169,10 @@ mod tests {
             };
             let expected = if sign == 1 { -magnitude } else { magnitude } as f32;
             let widened = widen_f16(bits);
-            assert!(widened.to_bits() == expected.to_bits() || widened.is_nan() && expected.is_nan(), "{bits:#x}");
+            assert!(
+                widened.to_bits() == expected.to_bits() || widened.is_nan() && expected.is_nan(),
+                "{bits:#x}"
+            );
         }
     }
 

@@ -64,6 +64,8 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Replay(args) => commands::replay::replay(&args),
         Command::Import(args) => commands::hugging_face::import(&args),
         Command::Export(args) => commands::hugging_face::export(&args),
+        Command::Sample(args) => commands::sample::sample(&args),
+        Command::Eval(args) => commands::eval::eval(&args),
         Command::Watch(args) => commands::watch::watch(&args),
         Command::Parity(args) => commands::parity::parity(&args, verbose),
         Command::Bench(args) => commands::bench::bench(&args),

@@ -3,12 +3,14 @@
 pub(crate) mod bench;
 pub(crate) mod diff;
 pub(crate) mod doctor;
+pub(crate) mod eval;
 pub(crate) mod hugging_face;
 pub(crate) mod parity;
 pub(crate) mod plan;
 pub(crate) mod plugin;
 pub(crate) mod replay;
 pub(crate) mod report;
+pub(crate) mod sample;
 pub(crate) mod status;
 pub(crate) mod study;
 pub(crate) mod watch;

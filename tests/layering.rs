@@ -10,10 +10,20 @@ use toml::{Table, Value};
 use crate::support::{files_below, manifest, plugin_folders, root};
 
 /// The crates of the host, and the crates of ours that each may know.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     (
         "sapwood",
-        &["study", "trainer", "plugin-host", "engine", "engine-burn", "engine-cuda", "engine-native", "data"],
+        &[
+            "study",
+            "trainer",
+            "plugin-host",
+            "engine",
+            "engine-burn",
+            "engine-cuda",
+            "engine-native",
+            "inference",
+            "data",
+        ],
     ),
     ("study", &["trainer", "plugin-host", "engine", "data"]),
     ("trainer", &["data", "plugin-host", "engine"]),
@@ -21,6 +31,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("engine-burn", &["engine"]),
     ("engine-cuda", &["engine", "engine-native"]),
     ("engine-native", &["engine"]),
+    ("inference", &["engine", "engine-native"]),
     ("engine", &[]),
     ("plugin-host", &["sapwood-plugin"]),
 ];

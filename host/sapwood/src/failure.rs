@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use inference::InferenceError;
 use plugin_host::PluginError;
 use study::StudyError;
 use trainer::{ErrorClass, TrainError};
@@ -86,5 +87,15 @@ impl From<PluginError> for Failed {
 impl From<study::SourceError> for Failed {
     fn from(error: study::SourceError) -> Failed {
         StudyError::from(error).into()
+    }
+}
+
+impl From<InferenceError> for Failed {
+    fn from(error: InferenceError) -> Failed {
+        let class = match &error {
+            InferenceError::Engine(_) => ErrorClass::Resource,
+            _ => ErrorClass::Data,
+        };
+        Failed::new(class, &error, error.hint())
     }
 }

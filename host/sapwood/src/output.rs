@@ -38,6 +38,12 @@ pub(crate) fn result(line: Arguments<'_>) {
     remember(writeln!(io::stdout(), "{line}"));
 }
 
+/// A piece of a result, shown at once: what is still being made.
+pub(crate) fn piece(bytes: &[u8]) {
+    let mut out = io::stdout().lock();
+    remember(out.write_all(bytes).and_then(|()| out.flush()));
+}
+
 pub(crate) fn note(line: Arguments<'_>) {
     // Where this cannot be written there is nowhere left to say so.
     let _ = writeln!(io::stderr(), "{line}");

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::folder::{RunFolder, create_folder, read_json, write_json};
 use crate::growth::Initializers;
+use crate::hugging_face::Imported;
 use crate::initial::InitialModel;
 use crate::{RunConfig, TrainError};
 
@@ -25,6 +26,10 @@ pub struct RunFile {
     pub bound_to: BoundTo,
     /// Who made it; for people.
     pub made_by: MadeBy,
+    /// What is noted of the model that it starts from, where that was imported; for people, and for costs told with and
+    /// without those from before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_model: Option<Imported>,
 }
 
 /// What a result depends on beside its configuration.
@@ -60,6 +65,11 @@ pub struct MadeBy {
 }
 
 impl RunFile {
+    /// Whether its tokens are the bytes of a text.
+    pub fn reads_bytes(&self) -> bool {
+        matches!(self.config.data, data::DataConfig::Text { .. })
+    }
+
     /// Of a run that is about to start.
     pub fn new(
         config: &RunConfig,
@@ -91,6 +101,7 @@ impl RunFile {
                 validation_tokens: data.validation_tokens.0,
                 examined,
             },
+            initial_model: initial.imported().cloned(),
         }
     }
 

@@ -197,7 +197,7 @@ fn write_files(
     }
     let mut sha256 = BTreeMap::new();
     for (name, tensors) in [("weights.safetensors", weights), ("moments.safetensors", moments)] {
-        sha256.insert(name.to_owned(), write_tensors(&folder.join(name), &tensors)?);
+        sha256.insert(name.to_owned(), write_tensors(&folder.join(name), &tensors, None)?);
     }
     for (name, saved) in &state.plugins {
         let name = format!("plugins/{name}.bin");
@@ -318,6 +318,39 @@ pub(crate) fn saved_entries(execution: &Execution) -> Option<Vec<Entry>> {
 /// # Errors
 /// A file that is missing or damaged.
 pub fn load(folder: &Path, shape: &ModelShape) -> Result<(RunState, Snapshot), TrainError> {
+    let (file, course) = read_state(folder, shape)?;
+    for (name, hash) in &file.sha256 {
+        check_hash(&folder.join(name), hash)?;
+    }
+    let tensors = load_tensors(folder, &course.shape(shape), &course.layers(), &file.updates)?;
+    Ok((file.state(course, folder)?, tensors))
+}
+
+/// A checkpoint's state and its weights by their Hugging Face names: what the model is, without what training it goes on with.
+///
+/// # Errors
+/// A file that is missing or damaged.
+pub(crate) fn load_model(
+    folder: &Path,
+    shape: &ModelShape,
+) -> Result<(RunState, HashMap<String, Vec<f32>>), TrainError> {
+    let (file, course) = read_state(folder, shape)?;
+    for (name, hash) in file.sha256.iter().filter(|(name, _)| *name != "moments.safetensors") {
+        check_hash(&folder.join(name), hash)?;
+    }
+    let weights = weights(folder)?;
+    for (name, sizes) in names(&course.shape(shape), &course.layers()) {
+        let len = sizes.iter().product::<usize>();
+        if weights.get(&name).is_none_or(|values| values.len() != len) {
+            let (path, reason) =
+                (folder.join("weights.safetensors"), format!("lacks `{name}`, or has another size of it"));
+            return Err(TrainError::Damaged { path, reason });
+        }
+    }
+    Ok((file.state(course, folder)?, weights))
+}
+
+fn read_state(folder: &Path, shape: &ModelShape) -> Result<(StateFile, Course), TrainError> {
     let path = folder.join("state.json");
     let file: StateFile = read_json(&path)?;
     let damaged = |reason: &str| TrainError::Damaged { path: path.clone(), reason: reason.into() };
@@ -327,12 +360,8 @@ pub fn load(folder: &Path, shape: &ModelShape) -> Result<(RunState, Snapshot), T
             file.format_version
         )));
     }
-    for (name, hash) in &file.sha256 {
-        check_hash(&folder.join(name), hash)?;
-    }
     let course = file.course(shape).ok_or_else(|| damaged("names a tensor that the model does not have"))?;
-    let tensors = load_tensors(folder, &course.shape(shape), &course.layers(), &file.updates)?;
-    Ok((file.state(course, folder)?, tensors))
+    Ok((file, course))
 }
 
 /// The weights of a checkpoint alone, by their Hugging Face names.

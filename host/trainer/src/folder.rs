@@ -145,6 +145,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
 /// Forces a folder's entries to the disk, so that a rename survives a loss of power.
 pub(crate) fn sync_folder_of(path: &Path) -> Result<(), TrainError> {
     let Some(folder) = path.parent() else { return Ok(()) };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(storage("write", folder))
 }
 
@@ -157,6 +158,36 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainError>
         .map_err(|error| TrainError::Internal(format!("{} cannot be written: {error}", path.display())))?;
     text.push(b'\n');
     write_whole(path, &text)
+}
+
+/// Writes a folder under a temporary name and renames it, so that it is there whole or not at all. It must not be there yet.
+///
+/// # Errors
+/// A folder that is there, what the system says, or what `write` says.
+pub(crate) fn write_folder(
+    path: &Path,
+    write: impl FnOnce(&Path) -> Result<(), TrainError>,
+) -> Result<(), TrainError> {
+    if path.exists() {
+        return Err(TrainError::Unfit {
+            path: path.to_path_buf(),
+            reason: "is there already".into(),
+            hint: "choose another `--out`, or delete it".into(),
+        });
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!("{name}.tmp"));
+    if temporary.exists() {
+        fs::remove_dir_all(&temporary).map_err(storage("remove", &temporary))?;
+    }
+    create_folder(&temporary)?;
+    let written =
+        write(&temporary).and_then(|()| fs::rename(&temporary, path).map_err(storage("write", path)));
+    written.inspect_err(|_| {
+        // What is half written is of use to nobody, least of all on a full disk.
+        let _ = fs::remove_dir_all(&temporary);
+    })?;
+    sync_folder_of(path)
 }
 
 /// Reads a JSON file.

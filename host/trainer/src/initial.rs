@@ -2,7 +2,6 @@
 //! are drawn from (seed, birth ordinal, tensor class) and nothing else, or read from a folder.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use engine::{
@@ -10,12 +9,9 @@ use engine::{
 };
 use plugin_host::api::{Key, Random};
 
-use sha2::{Digest, Sha256};
-
 use crate::TrainError;
-use crate::audit::hexadecimal;
-use crate::folder::storage;
-use crate::tensor_file::read_tensors;
+use crate::hugging_face::Imported;
+use crate::tensor_file::{hash_of_file, read_tensors};
 
 /// See the module's text.
 pub struct InitialModel {
@@ -25,7 +21,12 @@ pub struct InitialModel {
 
 enum Source {
     Seed(Key),
-    Folder { file: PathBuf, sha256: String, tensors: HashMap<String, Vec<f32>> },
+    Folder {
+        file: PathBuf,
+        sha256: String,
+        tensors: HashMap<String, Vec<f32>>,
+        imported: Option<Box<Imported>>,
+    },
 }
 
 impl InitialModel {
@@ -42,10 +43,8 @@ impl InitialModel {
     pub fn of_folder(shape: &ModelShape, folder: &Path) -> Result<InitialModel, TrainError> {
         let file = folder.join("model.safetensors");
         let tensors = read_tensors(&file)?;
-        let mut hash = Sha256::new();
-        let hashed = File::open(&file).and_then(|mut file| std::io::copy(&mut file, &mut hash));
-        hashed.map_err(storage("read", &file))?;
-        let source = Source::Folder { file, sha256: hexadecimal(hash), tensors };
+        let (sha256, imported) = (hash_of_file(&file)?, Imported::beside(&file)?.map(Box::new));
+        let source = Source::Folder { file, sha256, tensors, imported };
         let model = InitialModel { shape: shape.clone(), source };
         model.shared(shape.widths())?;
         Ok(model)
@@ -56,6 +55,14 @@ impl InitialModel {
         match &self.source {
             Source::Seed(_) => None,
             Source::Folder { sha256, .. } => Some(sha256),
+        }
+    }
+
+    /// What is noted of the folder that it is read from, where that came by an import.
+    pub(crate) fn imported(&self) -> Option<&Imported> {
+        match &self.source {
+            Source::Seed(_) => None,
+            Source::Folder { imported, .. } => imported.as_deref(),
         }
     }
 
@@ -154,11 +161,24 @@ impl InitialModel {
         let damaged = |reason: String| TrainError::Damaged { path: file.clone(), reason };
         let values = tensors.get(name).ok_or_else(|| damaged(format!("has no tensor `{name}`")))?;
         if values.len() != spec.len() {
-            let (has, needs) = (values.len(), spec.len());
-            return Err(damaged(format!("has {has} elements in `{name}`, where the model needs {needs}")));
+            return Err(other_size(file, name, values.len(), spec));
         }
         Ok(values.clone())
     }
+}
+
+fn other_size(file: &Path, name: &str, has: usize, spec: &TensorSpec) -> TrainError {
+    let (needs, rows) = (spec.len(), spec.shape[0]);
+    let reason = format!("has {has} elements in `{name}`, where the model needs {needs}");
+    let hint = if spec.role == TensorRole::TokenEmbedding && has < needs {
+        format!(
+            "lower `model.vocabulary` to its {} rows, or add rows to it: `sapwood import --vocabulary {rows}`",
+            has * rows / needs
+        )
+    } else {
+        "make `model` in the study's file what the folder's config.json says".into()
+    };
+    TrainError::Unfit { path: file.to_path_buf(), reason, hint }
 }
 
 /// The part of a tensor that a smaller or larger one has in common with it: as many rows and columns as both have, of

@@ -14,6 +14,7 @@ mod energy;
 mod error;
 pub mod folder;
 mod growth;
+pub mod hugging_face;
 mod initial;
 mod looking;
 mod measured;

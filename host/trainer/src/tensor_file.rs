@@ -16,7 +16,7 @@ use crate::audit::hexadecimal;
 use crate::folder::storage;
 
 /// Largest tensor file that is read, 64 GiB: a length beyond it is a damaged disk, not a model.
-const LARGEST_FILE_BYTES: u64 = 64 << 30;
+pub(crate) const LARGEST_FILE_BYTES: u64 = 64 << 30;
 
 /// Reads every f32 tensor of a file.
 ///
@@ -50,14 +50,18 @@ pub(crate) struct Pending<'a> {
     pub(crate) read: Box<dyn Fn() -> Result<Vec<f32>, EngineError> + 'a>,
 }
 
-/// Writes a file of these tensors to the disk; answers its hash.
+/// Writes a file of these tensors to the disk, with what its header says of it; answers its hash.
 ///
 /// # Errors
 /// What the system or a tensor's reading says; the file is then of no use.
-pub(crate) fn write_tensors(path: &Path, tensors: &[Pending<'_>]) -> Result<String, TrainError> {
+pub(crate) fn write_tensors(
+    path: &Path,
+    tensors: &[Pending<'_>],
+    metadata: Option<HashMap<String, String>>,
+) -> Result<String, TrainError> {
     let unread = RefCell::new(None);
     let views = tensors.iter().map(|tensor| (tensor.name.as_str(), Written { tensor, unread: &unread }));
-    let written = safetensors::serialize_to_file(views, None, path);
+    let written = safetensors::serialize_to_file(views, metadata, path);
     if let Some(error) = unread.into_inner() {
         return Err(TrainError::Engine(error));
     }

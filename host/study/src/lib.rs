@@ -24,6 +24,7 @@ mod results;
 mod source;
 pub mod speed;
 mod statistics;
+mod sunk;
 pub mod sweep;
 mod verdict;
 

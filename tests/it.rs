@@ -26,10 +26,14 @@ mod configs;
 mod conformance;
 /// Two runs compared: bit for bit the same, or where they part.
 mod diff;
+/// Suites of questions put to a model.
+mod evaluations;
 /// Strategies that choose what runs in a step.
 mod execution;
 /// The guide for authors, followed word by word.
 mod guide;
+/// Models from and for `transformers`.
+mod hugging_face;
 /// `isolation = "process"`: the same bits, and what no host can catch in process ends a child and nothing else.
 mod isolation;
 /// Killed, interrupted, out of disk: run again, it ends as if nothing had happened.
@@ -58,6 +62,8 @@ mod prefixes;
 mod printing;
 /// A strategy that is asked about a run which is on record.
 mod replay;
+/// A model that writes.
+mod sample;
 /// Strategies that ride along: no bit of a run is theirs, and none takes it along.
 mod shadows;
 /// Libraries that are signed, and studies that want them to be.

@@ -167,7 +167,7 @@ impl ModelShape {
 
     /// Hidden width of the blocks' MLPs.
     pub fn hidden(&self) -> usize {
-        self.mlp_width.unwrap_or(4 * self.width)
+        self.mlp_width.unwrap_or(self.width.saturating_mul(4))
     }
 
     /// Width of one head.

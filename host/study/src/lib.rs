@@ -30,6 +30,7 @@ pub mod slurm;
 mod source;
 pub mod speed;
 mod statistics;
+mod sunk;
 pub mod sweep;
 mod verdict;
 

@@ -19,7 +19,7 @@ use crate::{
     ArmPlan, EvaluationPoint, Evidence, FailedRun, Judgement, RunCurve, RunStatus, StudyError, judge, to_csv,
     to_json, to_markdown, to_terminal,
 };
-use crate::{edits, fairness, sweep};
+use crate::{edits, fairness, sunk, sweep};
 
 /// A report in its forms; the same stand in the study's folder.
 #[derive(Clone, Debug)]
@@ -44,6 +44,7 @@ pub fn report_folder(folder: &Path) -> Result<Report, StudyError> {
     let (mut judgement, curves) = judged_with_curves(&file, &runs)?;
     judgement.sweep = sweep::found(folder)?;
     judgement.fairness = fairness::of(&file, judgement.sweep.as_ref());
+    judgement.fairness.extend(sunk::told(&judgement, &runs)?);
     let (terminal, markdown, json) = (to_terminal(&judgement), to_markdown(&judgement), to_json(&judgement));
     let out = folder.join("report");
     create_folder(&out)?;

@@ -16,6 +16,7 @@ mod recorded;
 mod shards;
 mod shuffle;
 mod stream;
+mod tokenizer;
 mod windows;
 
 pub use config::{ConfigError, DataConfig, Order};
@@ -24,3 +25,4 @@ pub use error::DataError;
 pub use facts::{CorpusFacts, FileFacts, Split};
 pub use npy::NpyFault;
 pub use recorded::recorded_sequences_per_step;
+pub use tokenizer::{Encoder, Tokenizer, TokenizerError, TokenizerIdentity, tokenizer};

@@ -11,6 +11,8 @@ mod it {
     mod order;
     /// Is what cannot be read refused, with what, where and what to do?
     mod refusals;
+    /// Does it give the ids that others give?
+    mod tokenizers;
     /// Is the validation part fixed and apart?
     mod validation;
 }

@@ -414,8 +414,11 @@ pub(crate) struct SampleArgs {
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: Option<String>,
     /// The prompt is token ids, and so is the result
-    #[arg(long, requires = "prompt")]
+    #[arg(long, requires = "prompt", conflicts_with = "tokenizer")]
     pub(crate) ids: bool,
+    /// What makes tokens of texts: bytes, gpt2, or a tokenizer.json [default: bytes, for a model of bytes]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tokenizer: Option<String>,
     /// Tokens to write
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub(crate) tokens: usize,
@@ -444,9 +447,9 @@ pub(crate) struct EvalArgs {
     /// What is asked
     #[arg(long, value_enum)]
     pub(crate) kind: SuiteKind,
-    /// What makes tokens of texts [default: bytes, for a vocabulary that begins with them]
-    #[arg(long, value_enum)]
-    pub(crate) tokenizer: Option<TokenizerName>,
+    /// What makes tokens of texts: bytes, gpt2, or a tokenizer.json [default: bytes, for a model of bytes]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tokenizer: Option<String>,
     /// Write what came of each item into this file, one JSON object a line
     #[arg(long, value_name = "FILE")]
     pub(crate) items: Option<PathBuf>,
@@ -463,12 +466,6 @@ pub(crate) enum SuiteKind {
     Lambada,
     /// Loss, perplexity and bits per byte
     Text,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TokenizerName {
-    /// A token is a byte
-    Bytes,
 }
 
 #[derive(Debug, Args)]

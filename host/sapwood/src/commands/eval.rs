@@ -2,17 +2,18 @@
 
 use std::process::ExitCode;
 
+use inference::Tokenizer;
 use inference::suites::{self, Estimate};
-use inference::{Bytes, Tokenizer};
 use serde::Serialize;
 use trainer::folder::write_whole;
 use trainer::hugging_face::StoredModel;
 
-use super::sample::{no_tokenizer, on_processor, reads_bytes};
+use super::sample::on_processor;
 use crate::Outcome;
 use crate::args::{EvalArgs, SuiteKind};
 use crate::failure::Failed;
 use crate::output::{json_of, result_line};
+use crate::texts;
 
 #[derive(Serialize)]
 struct Judged<'a, R> {
@@ -25,10 +26,10 @@ struct Judged<'a, R> {
 
 pub(crate) fn eval(args: &EvalArgs) -> Outcome {
     let stored = StoredModel::open(&args.checkpoint)?;
-    let tokenizer: &dyn Tokenizer =
-        if args.tokenizer.is_some() || reads_bytes(&stored) { &Bytes } else { &OnlyIds };
-    if args.kind == SuiteKind::Lambada && args.tokenizer.is_none() && !reads_bytes(&stored) {
-        return Err(no_tokenizer(
+    let named = texts::tokenizer(args.tokenizer.as_deref(), &stored)?;
+    let tokenizer: &dyn Tokenizer = named.as_deref().unwrap_or(&OnlyIds);
+    if args.kind == SuiteKind::Lambada && named.is_none() {
+        return Err(texts::no_tokenizer(
             &args.checkpoint,
             "lambada cuts texts at their last word: a tokenizer is needed",
         ));

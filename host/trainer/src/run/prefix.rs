@@ -113,7 +113,7 @@ impl Run<'_> {
     /// Goes on by itself where the prefix is over.
     pub(super) fn leave_prefix(&mut self) -> Result<(), TrainError> {
         let step = self.state.step;
-        if !self.ahead.as_ref().is_some_and(|ahead| ahead.prefix.until == step) {
+        if self.ahead.as_ref().is_none_or(|ahead| ahead.prefix.until != step) {
             return Ok(());
         }
         self.need_tensors()?;

@@ -1,8 +1,8 @@
 //! What a step reads: token ids from text, from shards or from recorded batches, cut into
 //! [`engine::TokenBatch`]es, as a pure function of seed and cursor, so that a resumed run reads what an
-//! uninterrupted one would.
+//! uninterrupted one would. And what makes such ids of text, and text of ids.
 //!
-//! Not here: tokenizing (shards are made elsewhere), where a run stands in the stream (the trainer's
+//! Not here: shards being made of text, where a run stands in the stream (the trainer's
 //! cursor), and what the batches consumed hash to (the trainer's as well). Files are read by position,
 //! never mapped: a file that shrinks under a run is an error, not a signal.
 

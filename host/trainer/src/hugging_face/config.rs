@@ -13,6 +13,9 @@ use crate::folder::storage;
 /// Largest such file that is read: a megabyte, a thousand times what one has.
 const LARGEST_BYTES: u64 = 1 << 20;
 
+/// Most of anything that is counted: sizes are multiplied before they are checked as a whole.
+const MOST: u64 = 1 << 24;
+
 /// What a `config.json` says of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ModelConfig {
@@ -144,8 +147,9 @@ impl Fields<'_> {
             reason: format!("lacks `{name}`"),
             hint: "check the file against the one that the model came with",
         })?;
-        let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
-        count.ok_or_else(|| only(name, Some(value), "a whole number"))
+        let count =
+            value.as_u64().filter(|count| *count <= MOST).and_then(|count| usize::try_from(count).ok());
+        count.ok_or_else(|| only(name, Some(value), &format!("a whole number up to {MOST}")))
     }
 
     fn number(&self, name: &str, otherwise: f64) -> Result<f64, Wrong> {
@@ -263,7 +267,8 @@ mod tests {
         check("n_head", json!(5), "has `n_head`: 5 heads do not divide a width of 48");
         check("n_layer", json!(-1), "has -1 as `n_layer`; what is implemented is a whole number");
         check("n_embd", json!(null), "lacks `n_embd`");
-        check("n_embd", json!(u64::MAX), "has `n_embd`");
+        check("n_embd", json!(u64::MAX), "as `n_embd`; what is implemented is a whole number up to 16777216");
+        check("n_embd", json!(1 << 24), "has `n_embd`");
         check("layer_norm_epsilon", json!(0), "has `layer_norm_epsilon`");
         check("n_inner", json!(0), "has `n_inner`");
     }

@@ -120,3 +120,26 @@ fn of_folder(path: &Path) -> Result<StoredModel, TrainError> {
 pub(crate) fn in_order(shape: &ModelShape) -> Vec<(String, Vec<usize>)> {
     names(shape).into_iter().map(|(name, spec)| (name, spec.shape)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::contract::tiny_shape;
+
+    use super::*;
+
+    #[test]
+    fn gates_multiply_the_last_map_of_their_branch_and_nothing_else() {
+        let shape = tiny_shape();
+        let ones = names(&shape).into_iter().map(|(name, spec)| (name, vec![1.0; spec.len()]));
+        let mut tensors: Tensors = ones.collect();
+        fold(&shape, &mut tensors, 1, [0.5, 0.0]);
+        for (name, values) in &tensors {
+            let expected = match name.strip_prefix("transformer.h.1.") {
+                Some("attn.c_proj.weight" | "attn.c_proj.bias") => 0.5,
+                Some("mlp.c_proj.weight" | "mlp.c_proj.bias") => 0.0,
+                _ => 1.0,
+            };
+            assert!(values.iter().all(|value| *value == expected), "{name}");
+        }
+    }
+}

@@ -121,12 +121,14 @@ fn a_copy_of_a_copy_needs_what_is_shared_with_both() {
     assert!(result(&copy) == result(&wanted), "another end");
 }
 
+/// What is changed, what the strategy is told of it, how new blocks are filled, and before which step it is noticed.
+type Case<'a> = (&'a str, Told, fn(f32) -> f32, u64);
+
 #[test]
 fn what_was_not_the_same_after_all_is_noticed() {
     let leading = leading(&[6, 9, 12, 15]);
     let filling = |first: f32| first + 1.0;
-    type Case = (&'static str, Told, fn(f32) -> f32, u64);
-    let cases: [Case; 4] = [
+    let cases: [Case<'_>; 4] = [
         ("trains less from step 3 on", growing("copy", 3), |first| first, 3),
         ("fills new blocks in with something else", growing("copy", 15), filling, 9),
         ("changes AdamW's state", forgetting_moments(7), |first| first, 7),

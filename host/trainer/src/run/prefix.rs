@@ -57,16 +57,24 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// Reads what the other run has written; `None` where there is no checkpoint to end at.
+    ///
+    /// # Errors
+    /// What it has written cannot be read: this run has to be trained from its own start.
     pub(super) fn open(prefix: Prefix) -> Result<Option<Ahead>, TrainError> {
         if !prefix.folder.fork(prefix.until).is_dir() {
             return Ok(None);
         }
+        let unreadable = |error: TrainError| TrainError::OtherPrefix {
+            run: prefix.run.clone(),
+            step: Step(0),
+            reason: error.to_string(),
+        };
         let mut evaluations = BTreeMap::new();
-        for record in records::<EvaluationRecord>(&prefix.folder.evaluations_file())? {
+        for record in records::<EvaluationRecord>(&prefix.folder.evaluations_file()).map_err(unreadable)? {
             // A second one before the same step was asked for, after what was decided there.
             evaluations.entry(record.step).or_insert(record);
         }
-        let steps = records::<StepRecord>(&prefix.folder.metrics_file())?;
+        let steps = records::<StepRecord>(&prefix.folder.metrics_file()).map_err(unreadable)?;
         let steps = steps.into_iter().map(|record| (record.step, record)).collect();
         // The initial model is the engine's already.
         Ok(Some(Ahead { prefix, steps, evaluations, tensors_before: Some(Step(0)) }))
@@ -99,7 +107,9 @@ impl Run<'_> {
         if !fork.is_dir() {
             return Err(ahead.differs(step, "it looks at its tensors here, and the other run has kept none"));
         }
-        let (theirs, tensors) = checkpoint::load(&fork, &self.parts.config.model)?;
+        // Damaged or gone, it is the other run's: this one can do without.
+        let loaded = checkpoint::load(&fork, &self.parts.config.model);
+        let (theirs, tensors) = loaded.map_err(|error| ahead.differs(step, &error.to_string()))?;
         if !self.state.trail.is_known() || theirs.trail != self.state.trail {
             return Err(ahead.differs(step, "their trails differ"));
         }

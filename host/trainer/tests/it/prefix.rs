@@ -212,3 +212,28 @@ fn without_a_checkpoint_to_end_at_a_run_is_its_own() {
     assert_eq!(summary.shared, None);
     assert!(result(&copy) == result(&alone(growing("copy", 10))), "another end");
 }
+
+/// Another run's damage is no harm to this one.
+#[test]
+fn where_the_other_runs_files_are_damaged_it_is_trained_from_its_own_start() {
+    let wanted = alone(growing("copy", 10));
+    for (damaged, noticed) in
+        [("forks/00000010/weights.safetensors", 10), ("metrics.jsonl", 0), ("evals.jsonl", 0)]
+    {
+        let leading = leading(&[6, 9, 10]);
+        let path = leading.folder().path().join(damaged);
+        let mut bytes = std::fs::read(&path).expect("it was written");
+        let middle = bytes.len() / 2;
+        bytes[middle] = !bytes[middle];
+        std::fs::write(&path, bytes).expect("room");
+        let mut copy = copying(&leading, 10);
+        let error = copy.run(growing("copy", 10)).expect_err(damaged);
+        assert!(
+            matches!(&error, TrainError::OtherPrefix { step, .. } if step.0 == noticed),
+            "{damaged}: {error}"
+        );
+        copy.prefix = None;
+        copy.run(growing("copy", 10)).expect("a run by itself");
+        assert!(result(&copy) == result(&wanted), "{damaged}: another end");
+    }
+}

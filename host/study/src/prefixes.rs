@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use engine::{Flops, Step};
 use serde::Serialize;
@@ -15,18 +15,18 @@ use crate::PlannedArm;
 /// Steps that have to be shared for each checkpoint which that takes.
 const STEPS_PER_CHECKPOINT: u64 = 4;
 
-/// Who begins as whose copy, by the runs' names.
+/// Who begins as whose copy, by the copies' names.
 #[derive(Clone, Debug, Default)]
-pub struct Sharing(BTreeMap<String, Role>);
+pub struct Sharing(BTreeMap<String, Copied>);
 
-#[derive(Clone, Debug, Default)]
-struct Role {
-    /// The run that it begins as a copy of, and its first step of its own.
-    begins_as: Option<(String, Step)>,
-    /// Steps before which it looks at tensors while it is a copy.
+#[derive(Clone, Debug)]
+struct Copied {
+    /// The run that it begins as a copy of.
+    model: String,
+    /// Its first step of its own.
+    until: Step,
+    /// Steps before which tensors are looked at while it is a copy, by itself or by copies of it.
     needs: BTreeSet<Step>,
-    /// Steps before which it is saved for its copies.
-    forks: BTreeSet<Step>,
 }
 
 /// What sharing is foreseen to save.
@@ -77,14 +77,12 @@ impl Sharing {
     pub fn of(planned: &[PlannedArm]) -> Sharing {
         let candidates = candidates(planned);
         let seeds = planned.first().map(seeds).unwrap_or_default();
-        let roles = roles(&candidates);
         let mut sharing = Sharing::default();
-        for (index, role) in roles.iter().enumerate() {
+        for (index, (model, until, needs)) in copies(&candidates) {
             for &seed in &seeds {
                 let name = |index: usize| RunConfig { seed, ..candidates[index].run.clone() }.name();
-                let begins_as = role.begins_as.map(|(model, until)| (name(model), until));
-                let Planned { needs, forks, .. } = role.clone();
-                sharing.0.insert(name(index), Role { begins_as, needs, forks });
+                let copied = Copied { model: name(model), until, needs: needs.clone() };
+                sharing.0.insert(name(index), copied);
             }
         }
         sharing
@@ -109,8 +107,7 @@ impl Sharing {
 
     /// The run that this one begins as a copy of, and its first step of its own.
     pub fn begins_as(&self, run: &str) -> Option<(&str, Step)> {
-        let (model, until) = self.0.get(run)?.begins_as.as_ref()?;
-        Some((model, *until))
+        self.0.get(run).map(|copied| (copied.model.as_str(), copied.until))
     }
 
     /// What a run may begin as now.
@@ -122,21 +119,21 @@ impl Sharing {
 
     /// Steps before which a run is to be saved for those of its copies that have not begun yet.
     pub(crate) fn forks(&self, study: &Path, run: &str) -> BTreeSet<Step> {
-        let copies = self.0.iter().filter(|(name, role)| {
-            let copied = role.begins_as.as_ref().map(|(model, _)| model.as_str());
-            copied == Some(run) && !stands_alone(&folder_of(study, name))
-        });
-        copies.flat_map(|(_, copy)| copy.needs.iter().copied()).collect()
+        let waiting = |(name, copied): &(&String, &Copied)| {
+            copied.model == run && !stands_alone(&folder_of(study, name))
+        };
+        self.0.iter().filter(waiting).flat_map(|(_, copied)| copied.needs.iter().copied()).collect()
     }
 
     /// Removes what a run has saved for others that need it no longer.
     pub(crate) fn tidy(&self, study: &Path, run: &str) {
         let folder = folder_of(study, run);
-        let Some(role) = self.0.get(run).filter(|role| !role.forks.is_empty()) else { return };
-        let needed = self.forks(study, run);
-        for step in role.forks.difference(&needed) {
-            let fork = folder.fork(*step);
-            if let Err(error) = remove(&fork) {
+        let needed: BTreeSet<PathBuf> =
+            self.forks(study, run).into_iter().map(|step| folder.fork(step)).collect();
+        let saved = fs::read_dir(folder.forks()).into_iter().flatten().flatten().map(|entry| entry.path());
+        // One under a temporary name is being written at this moment.
+        for fork in saved.filter(|fork| fork.extension().is_none() && !needed.contains(fork)) {
+            if let Err(error) = fs::remove_dir_all(&fork) {
                 tracing::warn!(
                     run,
                     "{} is of no use any more, but cannot be removed: {error}",
@@ -152,10 +149,6 @@ impl Sharing {
 /// The run has a state of its own to go on from.
 fn stands_alone(folder: &RunFolder) -> bool {
     folder.is_done() || checkpoint::list(&folder.checkpoints()).is_ok_and(|found| !found.is_empty())
-}
-
-fn remove(fork: &Path) -> std::io::Result<()> {
-    if fork.is_dir() { fs::remove_dir_all(fork) } else { Ok(()) }
 }
 
 fn folder_of(study: &Path, run: &str) -> RunFolder {
@@ -178,26 +171,21 @@ fn seeds(arm: &PlannedArm) -> Vec<u64> {
     arm.runs.iter().filter(|run| Some(run.budget.label()) == budget).map(|run| run.seed).collect()
 }
 
-#[derive(Clone, Debug, Default)]
-struct Planned {
-    begins_as: Option<(usize, Step)>,
-    needs: BTreeSet<Step>,
-    forks: BTreeSet<Step>,
-}
+/// A copy's model, its first step of its own, and the steps before which tensors are looked at until then.
+type Copy = (usize, Step, BTreeSet<Step>);
 
-fn roles(candidates: &[Candidate<'_>]) -> Vec<Planned> {
-    let mut roles: Vec<Planned> = Vec::new();
-    for (index, candidate) in candidates.iter().enumerate() {
-        let begins_as = candidate.model(&candidates[..index]);
-        let needs = begins_as.map(|(_, until)| candidate.needs(until)).unwrap_or_default();
-        roles.push(Planned { begins_as, needs, forks: BTreeSet::new() });
+fn copies(candidates: &[Candidate<'_>]) -> BTreeMap<usize, Copy> {
+    let of_index = |index: usize| {
+        let (model, until) = candidates[index].model(&candidates[..index])?;
+        Some((index, (model, until, candidates[index].needs(until))))
+    };
+    let mut copies: BTreeMap<usize, Copy> = (0..candidates.len()).filter_map(of_index).collect();
+    // A copy comes after what it copies: from the last to the first, what one needs is known before its model is asked.
+    for index in (0..candidates.len()).rev() {
+        let Some((model, _, needs)) = copies.get(&index).cloned() else { continue };
+        if let Some((_, until, of_model)) = copies.get_mut(&model) {
+            of_model.extend(needs.range(..=*until));
+        }
     }
-    // A copy comes after what it copies: from the last to the first, what one needs is known before the other is asked.
-    for index in (0..roles.len()).rev() {
-        let Planned { begins_as: Some((model, until)), forks, .. } = roles[index].clone() else { continue };
-        roles[index].needs.extend(forks.range(..=until));
-        let needs = roles[index].needs.clone();
-        roles[model].forks.extend(needs);
-    }
-    roles
+    copies
 }

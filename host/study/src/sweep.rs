@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use engine::Flops;
 use serde::{Deserialize, Serialize};
-use trainer::ConfigError;
 use trainer::folder::{read_json, write_json};
+use trainer::{ConfigError, TrainError};
 
 use crate::file::{BudgetSection, StudyFile};
 use crate::results::judged;
@@ -150,21 +150,19 @@ pub fn trials(file: &StudyFile) -> Result<Vec<(PathBuf, StudyFile)>, ConfigError
 /// Trials that are not finished, or an arm that diverged with every rate.
 pub fn choose(file: &StudyFile, study: &Path) -> Result<Option<SweepFinding>, StudyError> {
     let Some(sweep) = &file.sweep else { return Ok(None) };
-    let located = |error: ConfigError| trainer::TrainError::from(error);
     let (mut reference_steps, mut judgements) = (0, Vec::new());
-    for ((folder, trial), &rate) in trials(file).map_err(located)?.iter().zip(&sweep.rates) {
+    for ((folder, trial), &rate) in trials(file).map_err(TrainError::from)?.iter().zip(&sweep.rates) {
         let folder = study.join(folder);
         let judgement = judged(trial, &folder.join("runs"))?;
         let open: usize = judgement.runs.iter().map(|runs| runs.failed + runs.missing).sum();
         if open > 0 {
             return Err(StudyError::NotFinished { folder, runs: open });
         }
-        reference_steps = trial.reference_steps().map_err(located)?;
+        reference_steps = trial.reference_steps().map_err(TrainError::from)?;
         judgements.push((rate, judgement));
     }
     let arms = file.arms.keys().map(|arm| of_arm(file, arm, &judgements)).collect::<Result<_, _>>()?;
-    let all = |judgement: &Judgement| judgement.shared.flops;
-    let flops = judgements.iter().fold(Flops(0), |sum, (_, judgement)| sum + all(judgement));
+    let flops = judgements.iter().fold(Flops(0), |sum, (_, judgement)| sum + judgement.shared.flops);
     let finding = SweepFinding { seeds: sweep.seeds.clone(), reference_steps, flops, arms };
     write_json(&file_of(study), &finding)?;
     Ok(Some(finding))

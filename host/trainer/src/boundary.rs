@@ -89,6 +89,14 @@ impl ActionSink for Boundary<'_> {
     }
 }
 
+/// The probe among requests.
+pub(crate) fn probe_of(requests: &[Action]) -> Option<&Probe> {
+    requests.iter().find_map(|request| match request {
+        Action::Probe(probe) => Some(probe),
+        _ => None,
+    })
+}
+
 /// Longest text of a refused request that is written down, in bytes.
 const LONGEST_TEXT: usize = 500;
 

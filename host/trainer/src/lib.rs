@@ -26,6 +26,7 @@ mod rehearsal;
 mod replay;
 mod run;
 mod schedule;
+mod shown;
 mod tensor_file;
 mod trail;
 mod trial;

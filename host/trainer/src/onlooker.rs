@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use engine::EngineInfo;
 use plugin_host::api::{
-    Action, Actions, Error, Event, GrowthReceipt, GrowthStrategy, Plan, Probe, Probed, RunFacts, StepContext,
+    Action, Actions, Error, Event, GrowthReceipt, GrowthStrategy, Plan, Probed, RunFacts, StepContext,
 };
 use plugin_host::{Loaded, PluginError};
 
@@ -141,14 +141,6 @@ fn refused(strategy: &Loaded<dyn GrowthStrategy>, error: &Error) -> PluginError 
     let Some(field) = error.field() else { return strategy.fault("plan", error) };
     let (kind, id) = (strategy.provenance.kind, strategy.provenance.id.clone());
     PluginError::BadConfig { kind, id, field: field.to_owned(), message: error.message().to_owned() }
-}
-
-/// The probe among requests.
-pub(crate) fn probe_of(requests: &[Action]) -> Option<&Probe> {
-    requests.iter().find_map(|request| match request {
-        Action::Probe(probe) => Some(probe),
-        _ => None,
-    })
 }
 
 /// Whether both ask for the same: labels of phases and numbers for plots change nothing, and are left aside.

@@ -13,13 +13,14 @@ use plugin_host::api::{
 
 use crate::binding::RunFile;
 use crate::boundary::Moment;
+use crate::boundary::probe_of;
 use crate::costs::{Costs, StepCost};
 use crate::course::{Course, Rules};
 use crate::folder::{RunFolder, read_whole_lines};
-use crate::onlooker::probe_of;
 use crate::records::{Decision, EvaluationRecord, StepRecord};
-use crate::run::{RECENT, flops_left, progress, step_fits};
+use crate::run::{flops_left, progress, step_fits};
 use crate::schedule::RunningSchedule;
+use crate::shown::Shown;
 use crate::{RunConfig, TrainError};
 
 /// A run as its folder has it, finished or not.
@@ -204,20 +205,10 @@ impl<'a> Playback<'a> {
 
     /// What the run's strategy was shown.
     pub(crate) fn context(&self) -> StepContext<'_> {
-        let progress = progress(self.run.config(), &self.costs);
-        let losses = &self.run.losses;
-        let known = losses.partition_point(|loss| loss.step + 2 <= self.step.0);
-        StepContext {
-            step: self.step.0,
-            tokens: self.costs.tokens.0,
-            flops: self.costs.flops.total().as_f64(),
-            learning_rate: self.course.schedule.clone().rate(self.step.0, progress),
-            progress,
-            phase: &self.course.phase,
-            blocks: &self.blocks,
-            losses: &losses[known.saturating_sub(RECENT)..known],
-            evaluations: &self.evaluations[self.evaluations.len().saturating_sub(RECENT)..],
-        }
+        let (config, losses) = (self.run.config(), self.run.losses.as_slice());
+        let (costs, course, blocks) = (&self.costs, &self.course, self.blocks.as_slice());
+        Shown { config, step: self.step, costs, course, blocks, losses, evaluations: &self.evaluations }
+            .context()
     }
 
     /// What it was told before that.

@@ -10,17 +10,17 @@ use engine::{
 use plugin_host::Loaded;
 use plugin_host::api::{
     Action, Actions, Evaluation, Event, GrowthReceipt, GrowthStrategy, LossPoint, Plan, Probe, Probed,
-    StepContext,
 };
 use serde::Serialize;
 
-use crate::boundary::{Boundary, Judgement, Moment};
+use crate::boundary::{Boundary, Judgement, Moment, probe_of};
 use crate::config::MOST_STEPS;
 use crate::costs::{Costs, StepCost};
 use crate::course::{Course, Rules, told_widths};
 use crate::growth::changes_tensors;
 use crate::run::{flops_left, progress, run_facts, step_fits};
 use crate::schedule::RunningSchedule;
+use crate::shown::Shown;
 use crate::trail::StepKey;
 use crate::trial::WantedBlock;
 use crate::turns::Turns;
@@ -215,22 +215,12 @@ impl<'a> Rehearsing<'a> {
     }
 
     fn decide(&mut self, strategy: &mut Loaded<dyn GrowthStrategy>, rules: &Rules) -> Result<(), TrainError> {
-        let progress = progress(self.config, &self.costs);
         let untold = self.evaluate_if_due()?;
         let mut boundary = Boundary::new(&self.course, rules, self.moment(false));
         let blocks = self.course.view();
-        let known = self.losses.partition_point(|loss| loss.step + 2 <= self.step.0);
-        let context = StepContext {
-            step: self.step.0,
-            tokens: self.costs.tokens.0,
-            flops: self.costs.flops.total().as_f64(),
-            learning_rate: self.course.schedule.clone().rate(self.step.0, progress),
-            progress,
-            phase: &self.course.phase,
-            blocks: &blocks,
-            losses: &self.losses[known.saturating_sub(1024)..known],
-            evaluations: &self.evaluations,
-        };
+        let Rehearsing { config, step, costs, course, losses, evaluations, .. } = &*self;
+        let context =
+            Shown { config, step: *step, costs, course, blocks: &blocks, losses, evaluations }.context();
         let mut actions = Actions::new(&mut boundary);
         if let Some(event) = untold {
             strategy.ask("on_event", |strategy| strategy.on_event(&event, &mut actions))?;
@@ -241,7 +231,7 @@ impl<'a> Rehearsing<'a> {
         if taken.iter().any(looks_at_tensors) {
             self.turns.look(self.step);
         }
-        match taken.iter().find_map(as_probe) {
+        match probe_of(&taken) {
             Some(probe) => self.decide_by_probe(strategy, rules, probe),
             None => self.settle(strategy, course, &taken),
         }
@@ -443,13 +433,6 @@ impl<'a> Rehearsing<'a> {
 /// Whether a run has its tensors looked at or changed for that request, beside what begins a phase.
 fn looks_at_tensors(request: &Action) -> bool {
     matches!(request, Action::Probe(_) | Action::Evaluate | Action::Checkpoint(_) | Action::Optimizer(_))
-}
-
-fn as_probe(request: &Action) -> Option<&Probe> {
-    match request {
-        Action::Probe(probe) => Some(probe),
-        _ => None,
-    }
 }
 
 /// Makes the engine's stack that of the course.

@@ -7,7 +7,8 @@ use plugin_host::{Loaded, PluginError, Provenance};
 use serde::Serialize;
 
 use crate::TrainError;
-use crate::onlooker::{Asked, Onlooker, probe_of, same_deeds, same_edits};
+use crate::boundary::probe_of;
+use crate::onlooker::{Asked, Onlooker, same_deeds, same_edits};
 use crate::recorded::{Decided, Playback, RecordedRun};
 use crate::records::RefusedRequest;
 

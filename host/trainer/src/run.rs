@@ -51,9 +51,6 @@ pub use shadows::check_shadow;
 use prefix::Ahead;
 pub use prefix::{Prefix, SharedPrefix};
 
-/// Most training losses and evaluations that a strategy is shown.
-pub(crate) const RECENT: usize = 1024;
-
 /// What a run is made of.
 pub struct Parts<'a> {
     /// Its configuration, checked.

@@ -3,9 +3,8 @@
 use engine::{Snapshot, Step, Wait};
 use plugin_host::api::{Action, Actions, Block, Event, Key, Measured, Probe, RunEvent, StepContext};
 
-use super::saving::newest;
 use super::{BeforeAsking, Run, flops_left, progress};
-use crate::boundary::{Boundary, Judgement, Moment};
+use crate::boundary::{Boundary, Judgement, Moment, probe_of};
 use crate::checkpoint::RunState;
 use crate::costs::{StepCost, timed};
 use crate::course::Course;
@@ -13,6 +12,7 @@ use crate::folder::JsonLines;
 use crate::growth::{self, Gardener, Grown, Looks};
 use crate::looking::{seen, without_gradient};
 use crate::records::Decision;
+use crate::shown::Shown;
 use crate::trail::StepKey;
 use crate::{RunConfig, TrainError};
 
@@ -30,7 +30,7 @@ impl Run<'_> {
         let told = tellable(&self.state.untold.measured, self.state.step);
         self.state.untold.measured.drain(..told);
         let Boundary { course, taken, .. } = boundary;
-        match taken.iter().find_map(as_probe).cloned() {
+        match probe_of(&taken).cloned() {
             Some(probe) => self.decide_by_probe(taken, &probe)?,
             None if taken.is_empty() => {}
             None => self.apply(course, taken)?,
@@ -318,29 +318,9 @@ impl Run<'_> {
 }
 
 /// What a strategy is shown before the coming step.
-fn context<'a>(config: &RunConfig, state: &'a RunState, blocks: &'a [Block]) -> StepContext<'a> {
-    let progress = progress(config, &state.costs);
-    // Losses are complete to the step before the last one on every engine; none is shown earlier on a
-    // faster one, so that all decide alike.
-    let known = state.losses.partition_point(|loss| loss.step + 2 <= state.step.0);
-    StepContext {
-        step: state.step.0,
-        tokens: state.costs.tokens.0,
-        flops: state.costs.flops.total().as_f64(),
-        learning_rate: state.course.schedule.clone().rate(state.step.0, progress),
-        progress,
-        phase: &state.course.phase,
-        blocks,
-        losses: newest(&state.losses[..known]),
-        evaluations: newest(&state.evaluations),
-    }
-}
-
-fn as_probe(request: &Action) -> Option<&Probe> {
-    match request {
-        Action::Probe(probe) => Some(probe),
-        _ => None,
-    }
+fn context<'a>(config: &'a RunConfig, state: &'a RunState, blocks: &'a [Block]) -> StepContext<'a> {
+    let RunState { step, costs, course, losses, evaluations, .. } = state;
+    Shown { config, step: *step, costs, course, blocks, losses, evaluations }.context()
 }
 
 /// Whether a step need not wait for the ones before it because of that request.

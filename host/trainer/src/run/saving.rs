@@ -8,11 +8,12 @@ use plugin_host::api::{Evaluation, RunEvent};
 use plugin_host::{Loaded, TimeSpent};
 
 use super::start::initializer_state;
-use super::{Parts, RECENT, Run, SavedPlugins};
+use super::{Parts, Run, SavedPlugins};
 use crate::checkpoint::{self, RunState};
 use crate::costs::timed;
 use crate::folder::create_folder;
 use crate::records::EvaluationRecord;
+use crate::shown::RECENT;
 use crate::{TrainError, growth};
 
 impl Run<'_> {
@@ -194,8 +195,4 @@ pub(super) fn push_recent<T>(recent: &mut Vec<T>, newest: T) {
     if recent.len() >= 2 * RECENT {
         recent.drain(..RECENT);
     }
-}
-
-pub(super) fn newest<T>(recent: &[T]) -> &[T] {
-    &recent[recent.len().saturating_sub(RECENT)..]
 }

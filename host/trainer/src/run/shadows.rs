@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 use super::{Logs, SavedPlugins};
 use crate::audit::hexadecimal;
 use crate::boundary::Moment;
+use crate::boundary::probe_of;
 use crate::course::Course;
-use crate::onlooker::{Asked, Onlooker, probe_of, same_edits};
+use crate::onlooker::{Asked, Onlooker, same_edits};
 use crate::records::{ShadowRecord, ShadowSaid};
 use crate::{RunConfig, TrainError};
 

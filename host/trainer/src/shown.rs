@@ -1,0 +1,52 @@
+//! What a strategy is shown before a step: by a run, by a dry run, and by a run on record that is gone through once more, alike.
+
+use engine::Step;
+use plugin_host::api::{Block, Evaluation, LossPoint, StepContext};
+
+use crate::RunConfig;
+use crate::costs::Costs;
+use crate::course::Course;
+use crate::run::progress;
+
+/// Most training losses and evaluations that a strategy is shown.
+pub(crate) const RECENT: usize = 1024;
+
+/// Where a run stands, as far as its strategy may see.
+pub(crate) struct Shown<'a> {
+    pub(crate) config: &'a RunConfig,
+    /// The coming step.
+    pub(crate) step: Step,
+    pub(crate) costs: &'a Costs,
+    pub(crate) course: &'a Course,
+    /// The course's blocks, as a strategy sees them.
+    pub(crate) blocks: &'a [Block],
+    /// All that are known, oldest first.
+    pub(crate) losses: &'a [LossPoint],
+    /// Oldest first.
+    pub(crate) evaluations: &'a [Evaluation],
+}
+
+impl<'a> Shown<'a> {
+    pub(crate) fn context(self) -> StepContext<'a> {
+        let Shown { config, step, costs, course, blocks, losses, evaluations } = self;
+        let progress = progress(config, costs);
+        // Losses are complete to the step before the last one on every engine; none is shown earlier on a
+        // faster one, so that all decide alike.
+        let known = losses.partition_point(|loss| loss.step + 2 <= step.0);
+        StepContext {
+            step: step.0,
+            tokens: costs.tokens.0,
+            flops: costs.flops.total().as_f64(),
+            learning_rate: course.schedule.clone().rate(step.0, progress),
+            progress,
+            phase: &course.phase,
+            blocks,
+            losses: newest(&losses[..known]),
+            evaluations: newest(evaluations),
+        }
+    }
+}
+
+fn newest<T>(recent: &[T]) -> &[T] {
+    &recent[recent.len().saturating_sub(RECENT)..]
+}

@@ -24,6 +24,8 @@ mod compat;
 mod configs;
 /// The conformance suite: every plugin passes, every fault is found by name.
 mod conformance;
+/// Where a study computes, and that nothing else does in its place.
+mod devices;
 /// Two runs compared: bit for bit the same, or where they part.
 mod diff;
 /// Suites of questions put to a model.

@@ -1,0 +1,92 @@
+//! What engines are compared and timed with.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{EngineArgs, PluginPath, at_least_one};
+
+#[derive(Debug, Args)]
+pub(crate) struct ParityArgs {
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// A folder with recorded runs, in the format of tests/golden/torch_reference
+    #[arg(long, value_name = "DIR")]
+    pub(crate) reference: PathBuf,
+    /// Keep what was trained in this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) plugins: PluginPath,
+}
+
+/// A workload; the flags that a peer has too are named as there.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// Blocks
+    #[arg(long, default_value_t = 6)]
+    pub(crate) layers: usize,
+    /// Width of the residual stream
+    #[arg(long, default_value_t = 64)]
+    pub(crate) dmodel: usize,
+    /// Attention heads
+    #[arg(long, default_value_t = 4)]
+    pub(crate) heads: usize,
+    /// Token ids
+    #[arg(long, default_value_t = 256)]
+    pub(crate) vocab: usize,
+    /// Tokens of a sequence
+    #[arg(long, default_value_t = 64)]
+    pub(crate) seq: usize,
+    /// Sequences of a step
+    #[arg(long, default_value_t = 8, value_parser = at_least_one)]
+    pub(crate) batch: usize,
+    /// Freeze the N lowest blocks
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) frozen: usize,
+    /// Freeze both embeddings, the tied head with them
+    #[arg(long)]
+    pub(crate) freeze_embeddings: bool,
+    /// Timed steps, after 5 that are not
+    #[arg(long, default_value_t = 20, value_parser = at_least_one)]
+    pub(crate) steps: usize,
+    /// Threads [default: all cores]
+    #[arg(long, value_parser = at_least_one)]
+    pub(crate) threads: Option<usize>,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Run this Python script in turn, with the same workload's flags, and print the ratios
+    #[arg(long, value_name = "SCRIPT")]
+    pub(crate) peer: Option<PathBuf>,
+    /// Further arguments of the peer
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) peer_args: Vec<String>,
+    /// The Python that runs the peer
+    #[arg(long, default_value = "python3")]
+    pub(crate) python: PathBuf,
+    /// Rounds with a peer
+    #[arg(long, default_value_t = 3, value_parser = at_least_one)]
+    pub(crate) rounds: usize,
+    #[command(flatten)]
+    pub(crate) suite: SuiteArgs,
+}
+
+/// Parity and several workloads in one go.
+#[derive(Debug, Args)]
+pub(crate) struct SuiteArgs {
+    /// Run parity, then this shape with all of it and with less of it training, each in turn with the peer
+    #[arg(long, requires_all = ["peer", "out", "reference"], conflicts_with_all = ["json", "rounds", "frozen"])]
+    pub(crate) gpu_suite: bool,
+    /// Leave what came of the suite in this file, as JSON
+    #[arg(long, value_name = "FILE", requires = "gpu_suite")]
+    pub(crate) out: Option<PathBuf>,
+    /// Recorded runs for the suite's parity
+    #[arg(long, value_name = "DIR", requires = "gpu_suite")]
+    pub(crate) reference: Option<PathBuf>,
+    /// End the suite after so many seconds, with what there is by then
+    #[arg(long, value_name = "N", default_value_t = 480)]
+    pub(crate) seconds: u64,
+}

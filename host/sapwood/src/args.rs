@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
 const EXIT_CODES: &str = "\
 Exit codes: 0 good · 1 internal error · 2 wrong usage · 3 configuration · 4 data · 5 plugin refused · \
 6 plugin failed · 7 numbers went wrong · 8 disk, memory or device · 9 runs failed for several reasons · \
-10 not the same (parity, diff, replay) · 11 a plugin ended the process · 12 a plugin did not come back · \
+10 not the same (parity, diff, replay, verify-resume) · 11 a plugin ended the process · 12 a plugin did not come back · \
 130 interrupted (saved; run again to go on)
 
 Environment: SAPWOOD_PLUGIN_PATH further folders with plugins · SAPWOOD_PLUGIN_TIMEOUT_SECONDS how long a call into a \

@@ -83,7 +83,7 @@ pub(crate) struct SampleArgs {
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub(crate) tokens: usize,
     /// Logits are divided by it; 0 takes the most probable token each time
-    #[arg(long, default_value_t = 1.0, value_name = "T", value_parser = temperature)]
+    #[arg(long, default_value_t = 1.0, value_name = "T", value_parser = temperature, allow_negative_numbers = true)]
     pub(crate) temperature: f64,
     /// Draw from the K most probable tokens alone
     #[arg(long, value_name = "K", value_parser = at_least_one)]

@@ -29,7 +29,8 @@ pub(crate) fn verify_resume(args: &VerifyResumeArgs) -> Outcome {
         print(&found);
     }
     if different == 0 {
-        result_line!("{} arms, every byte the same", planned.len());
+        let arms = if planned.len() == 1 { "1 arm".into() } else { format!("{} arms", planned.len()) };
+        result_line!("{arms}, every byte the same");
         if args.out.is_none() {
             // What is left of a temporary folder is the system's to clear away.
             let _ = std::fs::remove_dir_all(&folder);

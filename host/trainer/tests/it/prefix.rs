@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::{Fault, FaultKind, ScriptedEngine, Step};
-use plugin_host::api::{Claim, Error, Measure, OptimizerChange, OptimizerRule, Train, Which};
+use plugin_host::api::{Claim, Error, Measure, OptimizerChange, OptimizerRule, Pass, Train, Which};
 use trainer::{Prefix, TrainError};
 
 use crate::bench::{Bench, Filling, Told, grow};
@@ -126,12 +126,14 @@ type Case<'a> = (&'a str, Told, fn(f32) -> f32, u64);
 
 #[test]
 fn what_was_not_the_same_after_all_is_noticed() {
-    let leading = leading(&[6, 9, 12, 15]);
+    // Tensors can be had wherever one of these looks at them: what is noticed is noticed by the trail.
+    let leading = leading(&[3, 6, 7, 9, 12, 15]);
     let filling = |first: f32| first + 1.0;
-    let cases: [Case<'_>; 4] = [
-        ("trains less from step 3 on", growing("copy", 3), |first| first, 3),
+    let cases: [Case<'_>; 5] = [
+        ("trains less from step 3 on", growing("copy", 3), |first| first, 6),
+        ("runs a block by half from step 2 on", halving(2), |first| first, 6),
         ("fills new blocks in with something else", growing("copy", 15), filling, 9),
-        ("changes AdamW's state", forgetting_moments(7), |first| first, 7),
+        ("changes AdamW's state", forgetting_moments(7), |first| first, 9),
         ("fails, so that there is something to save", failing(4), |first| first, 4),
     ];
     for (name, strategy, filling, noticed) in cases {
@@ -144,10 +146,28 @@ fn what_was_not_the_same_after_all_is_noticed() {
             "{name}: {error}"
         );
     }
-    let mut copy = copying(&leading, 15);
-    copy.config.optimizer.weight_decay = 0.2;
-    let error = copy.run(growing("copy", 15)).expect_err("another optimizer");
-    assert!(matches!(&error, TrainError::OtherPrefix { step: Step(6), .. }), "{error}");
+    let others: [(&str, fn(&mut trainer::RunConfig)); 4] = [
+        ("another optimizer", |config| config.optimizer.weight_decay = 0.2),
+        ("another rate", |config| config.schedule.rate *= 1.0 + f64::EPSILON),
+        ("another seed", |config| config.seed = 2),
+        ("evaluated elsewhere", |config| config.evaluation.sequences = 6),
+    ];
+    for (name, change) in others {
+        let mut copy = copying(&leading, 15);
+        change(&mut copy.config);
+        let error = copy.run(growing("copy", 15)).expect_err(name);
+        assert!(matches!(&error, TrainError::OtherPrefix { step: Step(6), .. }), "{name}: {error}");
+    }
+}
+
+fn halving(from: u64) -> Told {
+    let growing = growing("copy", 15).decide;
+    Told::to(move |context, actions| {
+        if context.step == from {
+            actions.execute(vec![Pass { mlp_gate: 0.5, ..Pass::whole(context.blocks[0].id) }])?;
+        }
+        growing(context, actions)
+    })
 }
 
 fn failing(at: u64) -> Told {

@@ -104,6 +104,7 @@ mod tests {
     use engine::{Flops, Tokens};
 
     use super::*;
+    use crate::verdict::made_up::run_of;
 
     /// Before step `change` a step costs `cheap`, from there on 10; evaluated every 20 steps, with the loss that `loss` gives.
     fn curve(change: u64, cheap: u64, loss: fn(f64) -> f64) -> RunCurve {
@@ -121,14 +122,8 @@ mod tests {
                 batches_sha256: String::new(),
             }
         };
-        RunCurve {
-            arm: "arm".into(),
-            budget: "main".into(),
-            seed: 1,
-            alone: false,
-            last_phase_at: (change > 0).then_some(Step(change)),
-            points: (0..=10).map(|i| point(20 * i)).collect(),
-        }
+        let last_phase_at = (change > 0).then_some(Step(change));
+        RunCurve { last_phase_at, ..run_of("arm", 1, (0..=10).map(|i| point(20 * i)).collect()) }
     }
 
     #[test]

@@ -33,14 +33,12 @@ pub(crate) fn curve(arm: &str, seed: u64, evaluations: u64, cost: f64, offset: f
             batches_sha256: format!("{seed:04}-{tokens:06}"),
         }
     };
-    RunCurve {
-        arm: arm.into(),
-        budget: "main".into(),
-        seed,
-        alone: false,
-        last_phase_at: None,
-        points: (0..=evaluations).map(point).collect(),
-    }
+    run_of(arm, seed, (0..=evaluations).map(point).collect())
+}
+
+/// A run that never changed, beside others, with these evaluations.
+pub(crate) fn run_of(arm: &str, seed: u64, points: Vec<EvaluationPoint>) -> RunCurve {
+    RunCurve { arm: arm.into(), budget: "main".into(), seed, alone: false, last_phase_at: None, points }
 }
 
 /// An arm whose one run serves all comparisons.

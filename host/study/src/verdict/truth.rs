@@ -4,7 +4,7 @@
 use engine::{Flops, Step, Tokens};
 use plugin_host::api::{Key, Random};
 
-use super::made_up::{Study, plan};
+use super::made_up::{Study, plan, run_of};
 use crate::{Ahead, ArmJudgement, EvaluationPoint, Outcome, RunCurve};
 
 /// Evaluations within the baseline's budget.
@@ -36,14 +36,7 @@ fn curve(arm: &str, seed: u64, budgets: f64, flops: f64, loss: &dyn Fn(f64) -> f
             batches_sha256: format!("{seed}-{tokens}"),
         }
     };
-    RunCurve {
-        arm: arm.into(),
-        budget: "main".into(),
-        seed,
-        alone: false,
-        last_phase_at: None,
-        points: (0..=evaluations).map(point).collect(),
-    }
+    run_of(arm, seed, (0..=evaluations).map(point).collect())
 }
 
 /// Three seeds, which differ in both runs by the same amount: pairing takes it out.

@@ -121,6 +121,9 @@ fn a_copy_of_a_copy_needs_what_is_shared_with_both() {
     assert!(result(&copy) == result(&wanted), "another end");
 }
 
+/// What makes a configuration another one.
+type Change = fn(&mut trainer::RunConfig);
+
 /// What is changed, what the strategy is told of it, how new blocks are filled, and before which step it is noticed.
 type Case<'a> = (&'a str, Told, fn(f32) -> f32, u64);
 
@@ -146,7 +149,7 @@ fn what_was_not_the_same_after_all_is_noticed() {
             "{name}: {error}"
         );
     }
-    let others: [(&str, fn(&mut trainer::RunConfig)); 4] = [
+    let others: [(&str, Change); 4] = [
         ("another optimizer", |config| config.optimizer.weight_decay = 0.2),
         ("another rate", |config| config.schedule.rate *= 1.0 + f64::EPSILON),
         ("another seed", |config| config.seed = 2),

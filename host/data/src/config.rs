@@ -19,13 +19,19 @@ pub enum DataConfig {
         /// How windows of the rest are ordered.
         order: Order,
     },
-    /// One-dimensional uint16 `.npy` files, as build-nanogpt writes FineWeb-Edu; read as one stream.
+    /// Files of token ids, read as one stream: one-dimensional `.npy` of uint16 or uint32 (build-nanogpt), llm.c's
+    /// `.bin`, nanoGPT's raw `.bin`, and folders that `sapwood data tokenize` made.
     Shards {
-        /// Files, or folders whose `*train*.npy` are taken in name order.
-        train: Vec<PathBuf>,
-        /// Files, or folders whose `*val*.npy` are taken in name order; empty for none.
-        validation: Vec<PathBuf>,
+        /// Where they stand.
+        files: ShardList,
         /// How windows are ordered.
+        order: Order,
+    },
+    /// Several such lists, which take turns by weight.
+    Mixture {
+        /// The lists.
+        parts: Vec<MixturePart>,
+        /// How each list's windows are ordered.
         order: Order,
     },
     /// A folder with `batches.npy`, one entry a step, and `eval.npy`: what another implementation read.
@@ -33,6 +39,38 @@ pub enum DataConfig {
         /// The folder.
         folder: PathBuf,
     },
+}
+
+/// Files of token ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardList {
+    /// Files, or folders: of one with a manifest its training part, of another `*train*.npy` and `*train*.bin` in
+    /// name order.
+    pub train: Vec<PathBuf>,
+    /// Files, or folders (there `*val*`); empty for none.
+    pub validation: Vec<PathBuf>,
+    /// What the files are, where they do not say it themselves.
+    pub format: Option<Format>,
+}
+
+/// A list of a mixture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "WrittenPart", into = "WrittenPart")]
+pub struct MixturePart {
+    /// Its share of all windows, in proportion to the others'.
+    pub weight: f64,
+    /// Where it stands.
+    pub files: ShardList,
+}
+
+/// What a file without a header holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// Ids of two bytes, the lower first, and nothing else: nanoGPT's `train.bin`.
+    RawUint16,
+    /// The same of four bytes.
+    RawUint32,
 }
 
 /// How the windows of the training part follow each other.
@@ -95,9 +133,38 @@ struct Written {
     #[serde(skip_serializing_if = "Option::is_none")]
     validation: Option<Vec<PathBuf>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<Format>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     folder: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     order: Option<Order>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parts: Option<Vec<MixturePart>>,
+}
+
+/// A list of a mixture as it is written, without a table within the table.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenPart {
+    weight: f64,
+    train: Vec<PathBuf>,
+    validation: Vec<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    format: Option<Format>,
+}
+
+impl From<WrittenPart> for MixturePart {
+    fn from(written: WrittenPart) -> MixturePart {
+        let WrittenPart { weight, train, validation, format } = written;
+        MixturePart { weight, files: ShardList { train, validation, format } }
+    }
+}
+
+impl From<MixturePart> for WrittenPart {
+    fn from(part: MixturePart) -> WrittenPart {
+        let MixturePart { weight, files: ShardList { train, validation, format } } = part;
+        WrittenPart { weight, train, validation, format }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -105,6 +172,7 @@ struct Written {
 enum Source {
     Text,
     Shards,
+    Mixture,
     Recorded,
 }
 
@@ -113,6 +181,7 @@ impl Source {
         match self {
             Source::Text => "text",
             Source::Shards => "shards",
+            Source::Mixture => "mixture",
             Source::Recorded => "recorded",
         }
     }
@@ -120,7 +189,8 @@ impl Source {
     fn takes(self) -> &'static str {
         match self {
             Source::Text => "`path`, `validation_fraction` and `order`",
-            Source::Shards => "`train`, `validation` and `order`",
+            Source::Shards => "`train`, `validation`, `order` and perhaps `format`",
+            Source::Mixture => "`parts` and `order`",
             Source::Recorded => "`folder` alone",
         }
     }
@@ -143,8 +213,15 @@ impl TryFrom<Written> for DataConfig {
                 order: source.needs("order", written.order.take())?,
             },
             Source::Shards => DataConfig::Shards {
-                train: source.needs("train", written.train.take())?,
-                validation: source.needs("validation", written.validation.take())?,
+                files: ShardList {
+                    train: source.needs("train", written.train.take())?,
+                    validation: source.needs("validation", written.validation.take())?,
+                    format: written.format.take(),
+                },
+                order: source.needs("order", written.order.take())?,
+            },
+            Source::Mixture => DataConfig::Mixture {
+                parts: source.needs("parts", written.parts.take())?,
                 order: source.needs("order", written.order.take())?,
             },
             Source::Recorded => {
@@ -166,8 +243,10 @@ impl Written {
             validation_fraction: None,
             train: None,
             validation: None,
+            format: None,
             folder: None,
             order: None,
+            parts: None,
         }
     }
 
@@ -178,8 +257,10 @@ impl Written {
             ("validation_fraction", self.validation_fraction.is_some()),
             ("train", self.train.is_some()),
             ("validation", self.validation.is_some()),
+            ("format", self.format.is_some()),
             ("folder", self.folder.is_some()),
             ("order", self.order.is_some()),
+            ("parts", self.parts.is_some()),
         ];
         left.into_iter().find_map(|(key, is_left)| is_left.then_some(key))
     }
@@ -194,12 +275,16 @@ impl From<DataConfig> for Written {
                 order: Some(order),
                 ..Written::of(Source::Text)
             },
-            DataConfig::Shards { train, validation, order } => Written {
+            DataConfig::Shards { files: ShardList { train, validation, format }, order } => Written {
                 train: Some(train),
                 validation: Some(validation),
+                format,
                 order: Some(order),
                 ..Written::of(Source::Shards)
             },
+            DataConfig::Mixture { parts, order } => {
+                Written { parts: Some(parts), order: Some(order), ..Written::of(Source::Mixture) }
+            }
             DataConfig::Recorded { folder } => {
                 Written { folder: Some(folder), ..Written::of(Source::Recorded) }
             }
@@ -220,6 +305,9 @@ mod tests {
         for text in [
             "source = \"text\"\npath = \"a.txt\"\nvalidation_fraction = 0.1\norder = \"shuffled\"\n",
             "source = \"shards\"\ntrain = [\"a\", \"b\"]\nvalidation = []\norder = \"sequential\"\n",
+            "source = \"shards\"\ntrain = [\"train.bin\"]\nvalidation = []\nformat = \"raw-uint16\"\norder = \"shuffled\"\n",
+            "source = \"mixture\"\norder = \"shuffled\"\n\n[[parts]]\nweight = 0.8\ntrain = [\"web\"]\nvalidation = [\"web\"]\n\n\
+             [[parts]]\nweight = 0.2\ntrain = [\"code.bin\"]\nvalidation = []\nformat = \"raw-uint32\"\n",
             "source = \"recorded\"\nfolder = \"golden\"\n",
         ] {
             let config: DataConfig = toml::from_str(text).expect("a whole table");

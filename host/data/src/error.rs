@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::{NpyFault, Split};
+use crate::{BinFault, NpyFault, Split};
 
 /// What can be wrong with data.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +53,66 @@ pub enum DataError {
         path: PathBuf,
         /// What is wrong with it.
         fault: NpyFault,
+    },
+    /// A `.bin` file that is none, or not what it was said to be.
+    #[error("{} {fault}", path.display())]
+    Bin {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: BinFault,
+    },
+    /// A manifest that is none.
+    #[error("{} {reason}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A shard that is not the one that its manifest tells of.
+    #[error("{} {reason}", path.display())]
+    NotOfTheManifest {
+        /// The shard.
+        path: PathBuf,
+        /// In what it differs.
+        reason: String,
+    },
+    /// A folder that was made without that part.
+    #[error("{} has no {split} part", path.display())]
+    NoPart {
+        /// The manifest.
+        path: PathBuf,
+        /// The part.
+        split: Split,
+    },
+    /// Ids of a tokenizer that has more than the model.
+    #[error("{} is of the tokenizer {name}, which has {ids} ids, but the model's vocabulary has {vocabulary}", path.display())]
+    TokenizerTooLarge {
+        /// The manifest.
+        path: PathBuf,
+        /// The tokenizer.
+        name: String,
+        /// Its ids.
+        ids: u32,
+        /// Ids that the model has.
+        vocabulary: usize,
+    },
+    /// Ids of two tokenizers.
+    #[error("{place} is of the tokenizer {}, but what stands before it in `[data]` is of {}", names[1], names[0])]
+    TokenizersDiffer {
+        /// The file or files.
+        place: String,
+        /// The one before, and this one.
+        names: [String; 2],
+    },
+    /// A weight that gives no share.
+    #[error("the weight of part {part} of the mixture (counted from 0) is {weight}")]
+    Weight {
+        /// Which part.
+        part: usize,
+        /// What it is.
+        weight: f64,
     },
     /// A folder has no shard of the kind.
     #[error("{} holds no file that matches `{pattern}`", folder.display())]
@@ -174,10 +234,28 @@ impl DataError {
                 "nothing may write to data that a run reads; restore it and resume the run".into()
             }
             DataError::Npy { fault, .. } => fault.hint(),
+            DataError::Bin { fault, .. } => fault.hint(),
+            DataError::Manifest { .. } => "make the folder again with `sapwood data tokenize`".into(),
+            DataError::NotOfTheManifest { .. } => {
+                "it was altered or mixed up; copy it again, or make the folder again".into()
+            }
+            DataError::NoPart { split: Split::Validation, .. } => {
+                "make it again with a larger `--validation`, or name other shards in `validation`".into()
+            }
+            DataError::NoPart { .. } => "name other shards in `train`".into(),
+            DataError::TokenizerTooLarge { ids, .. } => {
+                format!("set `model.vocabulary` to {ids} or more; a multiple of 64 is faster")
+            }
+            DataError::TokenizersDiffer { .. } => "make all of it with one tokenizer".into(),
+            DataError::Weight { .. } => {
+                "weights are positive numbers, none of them a billionth of the others".into()
+            }
             DataError::NoShards { pattern, .. } => {
                 format!("name the files one by one, or rename them so that they match `{pattern}`")
             }
-            DataError::NoTraining => "name files, or a folder with `*train*.npy`".into(),
+            DataError::NoTraining => {
+                "name files, or a folder with `*train*.npy`, `*train*.bin` or a manifest.json".into()
+            }
             DataError::NoValidation => {
                 "set `data.validation_fraction` above 0, or name shards in `data.validation`".into()
             }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use engine::Tokens;
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,8 @@ use sha2::{Digest, Sha256};
 
 use crate::DataError;
 use crate::file::DataFile;
+use crate::shards::ShardFile;
+use crate::tokenizer::TokenizerIdentity;
 
 const READ_AT_ONCE: usize = 1 << 20;
 
@@ -20,14 +21,17 @@ pub struct CorpusFacts {
     pub train_tokens: Tokens,
     /// Token ids in the validation part.
     pub validation_tokens: Tokens,
-    /// Targets that one epoch trains on: less than `train_tokens` by what no window fits into. Of
-    /// recorded batches: all there are.
+    /// Targets that one epoch trains on: less than `train_tokens` by what no window fits into. Of a mixture, those
+    /// until the first part is used up; of recorded batches, all there are.
     pub epoch_tokens: Tokens,
     /// Hash of all content: SHA-256 of one line `SPLIT FILE_SHA256\n` a file, in order. Where the files
     /// stand, and what they are called, does not change it.
     pub sha256: String,
     /// Bytes of text behind a token, to convert nats per token; `None` where the data does not say.
     pub bytes_per_token: Option<f64>,
+    /// What made the ids; `None` where the data does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<TokenizerIdentity>,
     /// The files, those for training first.
     pub files: Vec<FileFacts>,
 }
@@ -68,18 +72,20 @@ impl fmt::Display for Split {
 }
 
 /// Reads all files to the end.
-pub(crate) fn hash_files(files: &[(Split, Arc<DataFile>)]) -> Result<(String, Vec<FileFacts>), DataError> {
+pub(crate) fn hash_files(files: &[(Split, ShardFile)]) -> Result<(String, Vec<FileFacts>), DataError> {
     let mut all = Sha256::new();
     let mut facts = Vec::new();
-    for (split, file) in files {
+    for (split, shard) in files {
+        let file = &shard.file;
         let sha256 = hash_file(file)?;
+        shard.check_hash(&sha256)?;
         all.update(format!("{split} {sha256}\n"));
         facts.push(FileFacts { path: file.path.clone(), split: *split, bytes: file.bytes, sha256 });
     }
     Ok((format!("{:x}", all.finalize()), facts))
 }
 
-fn hash_file(file: &DataFile) -> Result<String, DataError> {
+pub(crate) fn hash_file(file: &DataFile) -> Result<String, DataError> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; READ_AT_ONCE];
     let mut at = 0;

@@ -1,15 +1,16 @@
 //! The header of a `.npy` file: which array it holds and where that begins. Only what numpy writes for
-//! an array of uint16 is taken; reading the array is the stream's.
+//! an array of uint16 or uint32 is taken; reading the array is the stream's.
 //!
 //! Format: `\x93NUMPY`, version (2 bytes), length of the text (2 bytes, from version 2.0 on 4), the text,
 //! a Python dict: `{'descr': '<u2', 'fortran_order': False, 'shape': (40, 4, 65), }`.
 
 use crate::DataError;
 use crate::file::DataFile;
+use crate::stream::{Ids, Width};
 
 /// The limit that numpy itself sets; no allocation depends on what a header claims beyond it.
 const LONGEST_HEADER: u64 = 10_000;
-const MAGIC: &[u8] = b"\x93NUMPY";
+pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// What is wrong with an `.npy` file. Reads on after the file's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +25,7 @@ pub enum NpyFault {
     #[error("has an .npy header that cannot be read: {0}")]
     Header(String),
     /// Another type of number.
-    #[error("holds numbers of type {0}, not little-endian uint16 ('<u2')")]
+    #[error("holds numbers of type {0}, neither little-endian uint16 ('<u2') nor uint32 ('<u4')")]
     Dtype(String),
     /// Another number of dimensions.
     #[error("holds an array of shape {shape:?}, not {wanted}")]
@@ -58,7 +59,9 @@ impl NpyFault {
         match self {
             NpyFault::Magic => "write it with `numpy.save`, or name another file".into(),
             NpyFault::Version(_) | NpyFault::Header(_) => "write it again with `numpy.save`".into(),
-            NpyFault::Dtype(_) => "convert it: `numpy.save(path, tokens.astype('<u2'))`".into(),
+            NpyFault::Dtype(_) => {
+                "convert it: `numpy.save(path, tokens.astype('<u2'))`, or '<u4' where ids exceed 65535".into()
+            }
             NpyFault::Rank { wanted, .. } => format!("write {wanted}"),
             NpyFault::FortranOrder => {
                 "convert it: `numpy.save(path, numpy.ascontiguousarray(tokens))`".into()
@@ -69,33 +72,35 @@ impl NpyFault {
     }
 }
 
-/// A uint16 array in a file.
+/// An array in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NpyArray {
     pub(crate) shape: Vec<u64>,
     pub(crate) first_byte: u64,
+    pub(crate) width: Width,
 }
 
 impl NpyArray {
-    /// Numbers in it.
-    pub(crate) fn numbers(&self) -> u64 {
-        self.shape.iter().product()
+    /// All that is in it, as a list.
+    pub(crate) fn ids(&self) -> Ids {
+        let tokens = self.shape.iter().product();
+        Ids { width: self.width, first_byte: self.first_byte, tokens }
     }
 
     /// Checks the header against the file. `wanted` says what rank `rank` means to the reader.
     pub(crate) fn find(file: &DataFile, rank: usize, wanted: &'static str) -> Result<NpyArray, DataError> {
         let fault = |fault| DataError::Npy { path: file.path.clone(), fault };
         let (text, first_byte) = read_header(file)?;
-        let shape = check_header(&text, rank, wanted).map_err(fault)?;
+        let (shape, width) = check_header(&text, rank, wanted).map_err(fault)?;
         // u128: a header may claim any shape, and is believed only if the file is as long as it says.
         let numbers = shape.iter().try_fold(1_u128, |product, &n| product.checked_mul(n.into()));
         let expected = numbers
-            .and_then(|numbers| numbers.checked_mul(2)?.checked_add(first_byte.into()))
+            .and_then(|numbers| numbers.checked_mul(width.bytes().into())?.checked_add(first_byte.into()))
             .unwrap_or(u128::MAX);
         if expected != u128::from(file.bytes) {
             return Err(fault(NpyFault::Length { shape, bytes: file.bytes, expected }));
         }
-        Ok(NpyArray { shape, first_byte })
+        Ok(NpyArray { shape, first_byte, width })
     }
 }
 
@@ -131,11 +136,12 @@ fn read_header(file: &DataFile) -> Result<(String, u64), DataError> {
     Ok((text, text_at + length))
 }
 
-fn check_header(text: &str, rank: usize, wanted: &'static str) -> Result<Vec<u64>, NpyFault> {
-    let dtype = word(value_of(text, "descr")?);
-    if !matches!(dtype, "'<u2'" | "\"<u2\"") {
-        return Err(NpyFault::Dtype(dtype.into()));
-    }
+fn check_header(text: &str, rank: usize, wanted: &'static str) -> Result<(Vec<u64>, Width), NpyFault> {
+    let width = match word(value_of(text, "descr")?) {
+        "'<u2'" | "\"<u2\"" => Width::Two,
+        "'<u4'" | "\"<u4\"" => Width::Four,
+        other => return Err(NpyFault::Dtype(other.into())),
+    };
     let shape = read_shape(value_of(text, "shape")?)?;
     if shape.len() != rank {
         return Err(NpyFault::Rank { shape, wanted });
@@ -150,7 +156,7 @@ fn check_header(text: &str, rank: usize, wanted: &'static str) -> Result<Vec<u64
     if shape.contains(&0) {
         return Err(NpyFault::NoNumbers(shape));
     }
-    Ok(shape)
+    Ok((shape, width))
 }
 
 /// What follows `'key':` in the dict.
@@ -214,9 +220,20 @@ mod tests {
         let length = GOOD.len() as u64;
         for (version, first_byte) in [(1, 10 + length), (2, 12 + length), (3, 12 + length)] {
             let array = find(&with_header(version, GOOD, 3), 1).expect("numpy writes this");
-            assert_eq!(array, NpyArray { shape: vec![3], first_byte });
+            assert_eq!(array, NpyArray { shape: vec![3], first_byte, width: Width::Two });
         }
         assert_eq!(find(&with_header(9, GOOD, 3), 1), Err(NpyFault::Version(9)));
+    }
+
+    #[test]
+    fn wide_numbers_are_read() {
+        let wide = GOOD.replace("<u2", "<u4");
+        let ids = find(&with_header(1, &wide, 6), 1).map(|array| array.ids());
+        let first_byte = 10 + wide.len() as u64;
+        assert_eq!(ids, Ok(Ids { width: Width::Four, first_byte, tokens: 3 }));
+        let length =
+            NpyFault::Length { shape: vec![3], bytes: first_byte + 6, expected: u128::from(first_byte) + 12 };
+        assert_eq!(find(&with_header(1, &wide, 3), 1), Err(length));
     }
 
     #[test]

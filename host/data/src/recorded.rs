@@ -63,12 +63,12 @@ impl Recorded {
 
     /// Ids in `batches.npy`.
     pub(crate) fn training_ids(&self) -> Tokens {
-        Tokens(self.batches.array.numbers())
+        Tokens(self.batches.array.ids().tokens)
     }
 
     /// Ids in `eval.npy`.
     pub(crate) fn validation_ids(&self) -> Tokens {
-        Tokens(self.eval.array.numbers())
+        Tokens(self.eval.array.ids().tokens)
     }
 
     /// Targets in all steps.
@@ -119,7 +119,7 @@ impl Rows {
             return Err(DataError::RecordedContext { path: path.into(), recorded, context: needs.context });
         }
         let mut stream = TokenStream::new(needs.vocabulary);
-        stream.push_array(file.clone(), &array);
+        stream.push_ids(file.clone(), array.ids());
         Ok(Rows { file, array, stream })
     }
 

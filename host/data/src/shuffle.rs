@@ -13,6 +13,8 @@ const PERMUTATIONS_KEPT: usize = 8;
 /// Permutations of so many windows.
 #[derive(Debug)]
 pub(crate) struct Shuffle {
+    /// Which part of a mixture: parts of the same length must not go in step.
+    part: usize,
     windows: u32,
     /// The last used ones, most recent last. Only spares work: what is not here is drawn again.
     kept: Mutex<Vec<Kept>>,
@@ -26,8 +28,8 @@ struct Kept {
 }
 
 impl Shuffle {
-    pub(crate) fn new(windows: u32) -> Shuffle {
-        Shuffle { windows, kept: Mutex::new(Vec::new()) }
+    pub(crate) fn new(part: usize, windows: u32) -> Shuffle {
+        Shuffle { part, windows, kept: Mutex::new(Vec::new()) }
     }
 
     /// The windows of an epoch, in the order in which they are read.
@@ -36,7 +38,7 @@ impl Shuffle {
             return permutation;
         }
         // Drawn outside the lock: other runs go on meanwhile. Two may draw the same; both are right.
-        let permutation: Arc<[u32]> = permute(self.windows, seed, epoch).into();
+        let permutation: Arc<[u32]> = permute(self.windows, self.part, seed, epoch).into();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == PERMUTATIONS_KEPT {
             kept.remove(0);
@@ -57,10 +59,12 @@ impl Shuffle {
 
 /// Fisher–Yates, written out here and pinned by a test: a result's data order must not change with the
 /// version of a library.
-fn permute(windows: u32, seed: u64, epoch: u64) -> Vec<u32> {
+fn permute(windows: u32, part: usize, seed: u64, epoch: u64) -> Vec<u32> {
     let mut key = *b"seed....epoch...order of windows";
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&epoch.to_le_bytes());
+    // The first part is mixed as data that is no mixture.
+    key[24..].iter_mut().zip((part as u64).to_le_bytes()).for_each(|(byte, of_part)| *byte ^= of_part);
     let mut random = ChaCha8Rng::from_seed(key);
     let mut permutation: Vec<u32> = (0..windows).collect();
     for last in (1..windows).rev() {
@@ -87,18 +91,19 @@ mod tests {
 
     #[test]
     fn every_epoch_and_seed_has_its_own_permutation() {
-        let shuffle = Shuffle::new(1000);
+        let shuffle = Shuffle::new(0, 1000);
         let first = shuffle.epoch(7, 0);
         let mut sorted = first.to_vec();
         sorted.sort_unstable();
         assert_eq!(sorted, (0..1000).collect::<Vec<u32>>());
         assert_ne!(first, shuffle.epoch(7, 1));
         assert_ne!(first, shuffle.epoch(8, 0));
+        assert_ne!(first, Shuffle::new(1, 1000).epoch(7, 0));
     }
 
     #[test]
     fn what_was_forgotten_is_drawn_again_the_same() {
-        let shuffle = Shuffle::new(100);
+        let shuffle = Shuffle::new(0, 100);
         let first = shuffle.epoch(1, 0);
         for epoch in 1..=PERMUTATIONS_KEPT as u64 {
             shuffle.epoch(1, epoch);
@@ -110,9 +115,9 @@ mod tests {
     /// The numbers come from ChaCha8 and Fisher–Yates written out in Python, not from this code.
     #[test]
     fn the_order_stays_what_it_was_in_published_results() {
-        assert_eq!(permute(12, 1, 0), [2, 4, 3, 0, 7, 11, 5, 1, 9, 6, 10, 8]);
-        assert_eq!(permute(12, 1, 1), [9, 7, 2, 3, 5, 11, 1, 4, 6, 0, 10, 8]);
-        let longer = permute(200, 9, 3);
+        assert_eq!(permute(12, 0, 1, 0), [2, 4, 3, 0, 7, 11, 5, 1, 9, 6, 10, 8]);
+        assert_eq!(permute(12, 0, 1, 1), [9, 7, 2, 3, 5, 11, 1, 4, 6, 0, 10, 8]);
+        let longer = permute(200, 0, 9, 3);
         assert_eq!(longer[..5], [178, 88, 69, 179, 2]);
         assert_eq!(longer[195..], [190, 83, 89, 5, 98]);
     }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::DataError;
 use crate::file::DataFile;
-use crate::npy::NpyArray;
 
 /// One long list of token ids.
 #[derive(Debug)]
@@ -20,21 +19,52 @@ pub(crate) struct TokenStream {
 #[derive(Debug)]
 struct Piece {
     file: Arc<DataFile>,
-    encoding: Encoding,
-    /// Where the file's tokens begin.
-    tokens_at_byte: u64,
-    /// The first of the file's tokens that belongs to the stream.
+    width: Width,
+    /// Where the piece's tokens begin.
+    first_byte: u64,
+    /// The first of them by the count of the file, for who is told where something is wrong.
     first_token: u64,
-    /// How many belong to it.
     tokens: u64,
     /// Where they stand in the stream.
     starts_at: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Encoding {
+/// How an id is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Width {
+    /// One byte.
     Byte,
-    LittleEndian16,
+    /// Two, the lower first.
+    Two,
+    /// Four, the lowest first.
+    Four,
+}
+
+impl Width {
+    pub(crate) fn bytes(self) -> u64 {
+        match self {
+            Width::Byte => 1,
+            Width::Two => 2,
+            Width::Four => 4,
+        }
+    }
+
+    /// How numpy calls it.
+    pub(crate) fn numpy_name(self) -> &'static str {
+        match self {
+            Width::Byte => "uint8",
+            Width::Two => "uint16",
+            Width::Four => "uint32",
+        }
+    }
+}
+
+/// A list of ids within a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ids {
+    pub(crate) width: Width,
+    pub(crate) first_byte: u64,
+    pub(crate) tokens: u64,
 }
 
 impl TokenStream {
@@ -45,31 +75,18 @@ impl TokenStream {
 
     /// Adds `tokens` bytes of a file, from byte `first` on.
     pub(crate) fn push_bytes(&mut self, file: Arc<DataFile>, first: u64, tokens: u64) {
-        self.push(Piece {
-            file,
-            encoding: Encoding::Byte,
-            tokens_at_byte: 0,
-            first_token: first,
-            tokens,
-            starts_at: self.tokens,
-        });
+        self.push(file, Ids { width: Width::Byte, first_byte: first, tokens }, first);
     }
 
-    /// Adds all ids of an array.
-    pub(crate) fn push_array(&mut self, file: Arc<DataFile>, array: &NpyArray) {
-        self.push(Piece {
-            file,
-            encoding: Encoding::LittleEndian16,
-            tokens_at_byte: array.first_byte,
-            first_token: 0,
-            tokens: array.numbers(),
-            starts_at: self.tokens,
-        });
+    /// Adds a file's list of ids.
+    pub(crate) fn push_ids(&mut self, file: Arc<DataFile>, ids: Ids) {
+        self.push(file, ids, 0);
     }
 
-    fn push(&mut self, piece: Piece) {
-        self.tokens += piece.tokens;
-        self.pieces.push(piece);
+    fn push(&mut self, file: Arc<DataFile>, ids: Ids, first_token: u64) {
+        let Ids { width, first_byte, tokens } = ids;
+        self.pieces.push(Piece { file, width, first_byte, first_token, tokens, starts_at: self.tokens });
+        self.tokens += tokens;
     }
 
     /// Length of the list.
@@ -122,19 +139,18 @@ impl Piece {
         vocabulary: usize,
         ids: &mut Vec<u32>,
     ) -> Result<(), DataError> {
-        let token = self.first_token + within;
         let already = ids.len();
-        match self.encoding {
-            Encoding::Byte => {
-                let mut bytes = vec![0; count];
-                self.file.read_at(self.tokens_at_byte + token, &mut bytes)?;
-                ids.extend(bytes.iter().map(|&byte| u32::from(byte)));
+        let mut bytes = vec![0; count * self.width.bytes() as usize];
+        self.file.read_at(self.first_byte + self.width.bytes() * within, &mut bytes)?;
+        match self.width {
+            Width::Byte => ids.extend(bytes.iter().map(|&byte| u32::from(byte))),
+            Width::Two => {
+                let (pairs, _) = bytes.as_chunks();
+                ids.extend(pairs.iter().map(|&pair| u32::from(u16::from_le_bytes(pair))));
             }
-            Encoding::LittleEndian16 => {
-                let mut bytes = vec![0; 2 * count];
-                self.file.read_at(self.tokens_at_byte + 2 * token, &mut bytes)?;
-                let pairs = bytes.chunks_exact(2);
-                ids.extend(pairs.map(|pair| u32::from(u16::from_le_bytes([pair[0], pair[1]]))));
+            Width::Four => {
+                let (quadruples, _) = bytes.as_chunks();
+                ids.extend(quadruples.iter().map(|&quadruple| u32::from_le_bytes(quadruple)));
             }
         }
         // Checked as it is read: a pass over all shards before the first step would take minutes.
@@ -142,7 +158,7 @@ impl Piece {
             None => Ok(()),
             Some(outside) => Err(DataError::OutsideVocabulary {
                 path: self.file.path.clone(),
-                position: token + outside as u64,
+                position: self.first_token + within + outside as u64,
                 id: ids[already + outside],
                 vocabulary,
             }),

@@ -2,8 +2,6 @@
 //! `i T ..= (i + 1) T`, so that every token but the first is a target once. A rest too short for a window
 //! is left out. Which windows a step reads is decided elsewhere.
 
-use engine::{TokenBatch, Tokens};
-
 use crate::stream::TokenStream;
 use crate::{DataError, Split};
 
@@ -31,11 +29,6 @@ impl Windows {
         self.stream.tokens().saturating_sub(1) / self.context as u64
     }
 
-    /// Targets in all windows: one epoch.
-    pub(crate) fn targets(&self) -> Tokens {
-        Tokens(self.count() * self.context as u64)
-    }
-
     /// Whether `sequences` different windows exist.
     pub(crate) fn check_for(&self, sequences: usize) -> Result<(), DataError> {
         if self.count() >= sequences as u64 {
@@ -54,12 +47,8 @@ impl Windows {
         })
     }
 
-    /// Reads windows, one a row.
-    pub(crate) fn read(&self, windows: &[u64]) -> Result<TokenBatch, DataError> {
-        let mut rows = Vec::with_capacity(windows.len() * (self.context + 1));
-        for window in windows {
-            self.stream.read(window * self.context as u64, self.context + 1, &mut rows)?;
-        }
-        Ok(TokenBatch::new(rows, windows.len(), self.context))
+    /// Appends a window's ids.
+    pub(crate) fn read(&self, window: u64, rows: &mut Vec<u32>) -> Result<(), DataError> {
+        self.stream.read(window * self.context as u64, self.context + 1, rows)
     }
 }

@@ -5,6 +5,8 @@ mod it {
     mod facts;
     /// Small corpora, written for a test.
     mod files;
+    /// Is each kind of file told from the others?
+    mod formats;
     /// Does it give the recorded batches of the golden runs?
     mod golden;
     /// Which tokens does which step read?

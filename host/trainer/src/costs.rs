@@ -46,7 +46,7 @@ pub struct ProbeCosts {
 pub struct WallTime {
     /// Forward, backward, update.
     pub training_seconds: f64,
-    /// Reading batches.
+    /// Waiting for batches.
     pub data_seconds: f64,
     /// Evaluations.
     pub evaluation_seconds: f64,

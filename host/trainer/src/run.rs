@@ -28,7 +28,7 @@ mod step;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use data::Corpus;
+use data::{Corpus, ReadAhead};
 use engine::{Engine, Flops, ModelShape, Step, TokenBatch, Wait};
 use plugin_host::Loaded;
 use plugin_host::api::{Budget, GrowthStrategy, Key, Measure, ModelFacts, RunEvent, RunFacts};
@@ -187,6 +187,7 @@ struct Run<'a> {
     blocks_view: Vec<plugin_host::api::Block>,
     shadows: Shadows,
     logs: Logs,
+    batches: ReadAhead,
     validation: Vec<TokenBatch>,
     /// Batches that a model is looked at with before and after an edit.
     looks: Vec<TokenBatch>,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use data::{Corpus, DataConfig, DataError, Needs, Order, open};
+use data::{Corpus, DataConfig, DataError, Needs, Order, ShardList, open};
 use tempfile::TempDir;
 
 /// A folder that disappears with the test.
@@ -64,7 +64,10 @@ pub(super) fn text(validation_fraction: f64, order: Order) -> DataConfig {
 
 pub(super) fn shards(train: &[&str], validation: &[&str], order: Order) -> DataConfig {
     let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect();
-    DataConfig::Shards { train: paths(train), validation: paths(validation), order }
+    DataConfig::Shards {
+        files: ShardList { train: paths(train), validation: paths(validation), format: None },
+        order,
+    }
 }
 
 pub(super) fn recorded(folder: &str) -> DataConfig {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::thread;
 
-use data::{Corpus, Order};
+use data::{Corpus, Needs, Order, ReadAhead, open};
 use engine::{TokenBatch, Tokens};
 
 use super::files::{Files, shards, text};
@@ -125,4 +125,34 @@ fn the_bytes_of_a_text_are_its_tokens() {
     let files = Files::new().bytes("text", "Émile".as_bytes());
     let corpus = files.open(&text(0.0, Order::Sequential), 5).expect("six bytes");
     assert_eq!(read(&corpus, 0, 0, 1).rows(), [0xc3, 0x89, b'm', b'i', b'l', b'e'].map(u32::from));
+}
+
+#[test]
+fn what_is_read_ahead_is_what_is_asked_for() {
+    for order in [Order::Sequential, Order::Shuffled] {
+        let (_files, corpus) = corpus(order);
+        let mut ahead = ReadAhead::new(&corpus, 3);
+        // On and on, then from an earlier place again, then with another size.
+        let asked = (0..200).map(|step| (8 * step, 2)).chain((5..90).map(|step| (8 * step, 2)));
+        for (cursor, sequences) in asked.chain((10..100).map(|step| (12 * step, 3))) {
+            let batch = ahead.batch(Tokens(cursor), sequences).expect("a batch of the epoch");
+            assert_eq!(batch, read(&corpus, 3, cursor, sequences), "{sequences} at {cursor}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_told_where_it_is_asked_for_and_not_before() {
+    let files = Files::new().bytes("text", b"abcdabcdabcdabcdabcd\xffbcdabcd");
+    let needs = Needs { context: 4, vocabulary: 128 };
+    let corpus = open(&text(0.0, Order::Sequential), files.path(), needs).expect("seven windows");
+    let mut ahead = ReadAhead::new(&corpus, 0);
+    for window in 0..4 {
+        ahead.batch(Tokens(4 * window), 1).expect("ids below 128");
+    }
+    for _ in 0..2 {
+        let error = ahead.batch(Tokens(16), 1).expect_err("its last target is 255");
+        assert!(error.to_string().contains("has the id 255"), "{error}");
+    }
+    ahead.batch(Tokens(0), 1).expect("ids below 128");
 }

@@ -50,12 +50,13 @@ fn folders_and_lists_without_shards() {
     let files = Files::new().shard("shards/a_val_0.npy", 0, 9).shard("shards/a_train_0.txt", 0, 9);
     assert_eq!(
         refused(&files, &one_shard("shards")),
-        "shards holds no file that matches `*train*.npy`\n\
-         hint: name the files one by one, or rename them so that they match `*train*.npy`"
+        "shards holds no file that matches `*train*.npy` or `*train*.bin`\n\
+         hint: name the files one by one, or rename them so that they match `*train*.npy` or `*train*.bin`"
     );
     assert_eq!(
         refused(&files, &shards(&[], &["shards"], Order::Sequential)),
-        "`data.train` names no shard\nhint: name files, or a folder with `*train*.npy`"
+        "`data.train` names no shard\n\
+         hint: name files, or a folder with `*train*.npy`, `*train*.bin` or a manifest.json"
     );
 }
 
@@ -63,18 +64,24 @@ fn folders_and_lists_without_shards() {
 fn shards_that_are_none() {
     let files = Files::new()
         .bytes("text", b"not an array")
+        .bytes("text.npy", b"not an array")
         .npy("int32", "<i4", "(4,)", &[0; 8])
         .npy("rank", "<u2", "(2, 4)", &[0; 8])
         .npy("cut", "<u2", "(9,)", &[0; 8]);
     assert_eq!(
         refused(&files, &one_shard("text")),
-        "text is not an .npy file: it does not begin with \\x93NUMPY\n\
+        "text begins neither as an .npy file nor as llm.c's .bin\n\
+         hint: if it is ids and nothing else, as nanoGPT writes them: `format = \"raw-uint16\"` in `[data]`"
+    );
+    assert_eq!(
+        refused(&files, &one_shard("text.npy")),
+        "text.npy is not an .npy file: it does not begin with \\x93NUMPY\n\
          hint: write it with `numpy.save`, or name another file"
     );
     assert_eq!(
         refused(&files, &one_shard("int32")),
-        "int32 holds numbers of type '<i4', not little-endian uint16 ('<u2')\n\
-         hint: convert it: `numpy.save(path, tokens.astype('<u2'))`"
+        "int32 holds numbers of type '<i4', neither little-endian uint16 ('<u2') nor uint32 ('<u4')\n\
+         hint: convert it: `numpy.save(path, tokens.astype('<u2'))`, or '<u4' where ids exceed 65535"
     );
     assert_eq!(
         refused(&files, &one_shard("rank")),

@@ -56,7 +56,7 @@ impl Run<'_> {
                 return Err(TrainError::Interrupted { step: first });
             }
             let Prepared { batch, plan, update, .. } =
-                prepared(&self.parts, &mut course, step, &mut costs, Wanted::default())?;
+                prepared(&self.parts, &mut self.batches, &mut course, step, &mut costs, Wanted::default())?;
             let engine = &mut *self.parts.engine;
             let outcome = timed(&mut self.state.costs.wall.probing_seconds, || {
                 engine.step(&batch, &plan)?;

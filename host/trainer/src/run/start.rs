@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use data::ReadAhead;
 use engine::{EngineInfo, Snapshot, Step};
 use plugin_host::Loaded;
 use plugin_host::api::{GrowthStrategy, Plan, RunEvent};
@@ -70,6 +71,7 @@ impl<'a> Run<'a> {
             blocks_view: state.course.view(),
             shadows,
             logs,
+            batches: ReadAhead::new(parts.corpus, config.seed),
             unread: VecDeque::new(),
             speedometer: Speedometer::new(),
             energy,

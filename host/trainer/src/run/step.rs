@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use data::ReadAhead;
 use engine::{AdamW, Step, StepPlan, TensorId, TokenBatch, Wait, Wanted};
 use plugin_host::api::{Batch, LossPoint, RunEvent};
 use sha2::{Digest, Sha256};
@@ -28,19 +29,19 @@ pub(super) struct Prepared {
 /// The step that comes on that course after these costs.
 pub(super) fn prepared(
     parts: &Parts<'_>,
+    batches: &mut ReadAhead,
     course: &mut Course,
     step: Step,
     costs: &mut Costs,
     statistics: Wanted,
 ) -> Result<Prepared, TrainError> {
-    let (config, corpus) = (parts.config, parts.corpus);
+    let config = parts.config;
     let progress = progress(config, costs);
     let rate = course.schedule.rate(step.0, progress);
     let (context, Batch { length, .. }) = (config.model.context, course.batch);
     let whole_rows = course.batch.tokens() as usize / context;
     let cursor = costs.tokens;
-    let read = || corpus.training_batch(config.seed, cursor, whole_rows);
-    let batch = timed(&mut costs.wall.data_seconds, read)?;
+    let batch = timed(&mut costs.wall.data_seconds, || batches.batch(cursor, whole_rows))?;
     let (batch, rows) = if length == context { (batch, None) } else { (batch.cut(length), Some(batch)) };
 
     let Training { micro_batch_sequences, recompute, .. } = config.training;
@@ -59,8 +60,9 @@ impl Run<'_> {
         }
         let state = &mut self.state;
         let statistics = measured::wanted(self.measure, state.step);
-        let prepared = prepared(&self.parts, &mut state.course, state.step, &mut state.costs, statistics)?;
-        let Prepared { batch, rows, plan, update } = prepared;
+        let (parts, batches) = (&self.parts, &mut self.batches);
+        let Prepared { batch, rows, plan, update } =
+            prepared(parts, batches, &mut state.course, state.step, &mut state.costs, statistics)?;
         state.batches_sha256 = chained(&state.batches_sha256, rows.as_ref().unwrap_or(&batch));
         state.trail.add_step(self.step_key, update.rate);
         let engine = &mut *self.parts.engine;

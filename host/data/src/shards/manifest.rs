@@ -1,0 +1,165 @@
+//! `manifest.json` of a folder that `sapwood data tokenize` made: which tokenizer, which shards, what they have to
+//! hash to. Whoever made the folder may have been anybody: a manifest is believed about its own folder alone.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::tokenizer::TokenizerIdentity;
+use crate::{DataError, Split};
+
+/// Its name in the folder.
+pub const MANIFEST: &str = "manifest.json";
+const FORMAT: &str = "sapwood-tokens";
+const VERSION: u32 = 1;
+/// A shard takes some 200 bytes of it.
+const LARGEST_BYTES: u64 = 64 << 20;
+
+/// What a folder of tokens is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// `sapwood-tokens`.
+    pub format: String,
+    /// Of the format.
+    pub version: u32,
+    /// What made the ids.
+    pub tokenizer: TokenizerIdentity,
+    /// The id that stands before each document; `None` for nothing.
+    pub separator: Option<u32>,
+    /// The share of documents that went to validation, by a hash of their text.
+    pub validation_fraction: f64,
+    /// What was read, in order.
+    pub inputs: Vec<InputFacts>,
+    /// Documents that were left out since they could not be read.
+    pub skipped_documents: u64,
+    /// What is to be trained on.
+    pub training: PartFacts,
+    /// What is to be validated on.
+    pub validation: PartFacts,
+}
+
+/// A file that tokens were made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputFacts {
+    /// As it was named.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// One part of the tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartFacts {
+    /// Texts.
+    pub documents: u64,
+    /// Ids, separators among them.
+    pub tokens: u64,
+    /// Bytes of the texts.
+    pub text_bytes: u64,
+    /// The files, in order.
+    pub shards: Vec<ShardFacts>,
+}
+
+/// A file of tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardFacts {
+    /// Its name in the folder.
+    pub file: String,
+    /// Ids in it.
+    pub tokens: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// Hash of its bytes, as `sha256sum` prints it.
+    pub sha256: String,
+}
+
+impl Manifest {
+    /// A manifest of the version that is written.
+    pub(crate) fn new(
+        tokenizer: TokenizerIdentity,
+        separator: Option<u32>,
+        validation_fraction: f64,
+    ) -> Manifest {
+        Manifest {
+            format: FORMAT.into(),
+            version: VERSION,
+            tokenizer,
+            separator,
+            validation_fraction,
+            inputs: Vec::new(),
+            skipped_documents: 0,
+            training: PartFacts::default(),
+            validation: PartFacts::default(),
+        }
+    }
+
+    /// The manifest of a folder, where it has one.
+    ///
+    /// # Errors
+    /// One that is no manifest, is of another version, or names a file that is not in its folder.
+    pub fn of(folder: &Path) -> Result<Option<Manifest>, DataError> {
+        let path = folder.join(MANIFEST);
+        let unreadable = |source| DataError::Unreadable { path: path.clone(), source };
+        if !path.try_exists().map_err(unreadable)? {
+            return Ok(None);
+        }
+        let refuse = |reason: String| DataError::Manifest { path: path.clone(), reason };
+        let mut text = String::new();
+        let file = fs::File::open(&path).map_err(unreadable)?;
+        file.take(LARGEST_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+        if text.len() as u64 > LARGEST_BYTES {
+            return Err(refuse(format!("is larger than {LARGEST_BYTES} bytes")));
+        }
+        let manifest: Manifest =
+            serde_json::from_str(&text).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+        manifest.check().map_err(refuse)?;
+        Ok(Some(manifest))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.format != FORMAT {
+            return Err(format!("is of the format `{}`, not `{FORMAT}`", self.format));
+        }
+        if self.version != VERSION {
+            return Err(format!("is of version {}, where {VERSION} is known", self.version));
+        }
+        let shards = || self.training.shards.iter().chain(&self.validation.shards);
+        match shards().find(|shard| !is_plain_name(&shard.file)) {
+            Some(shard) => Err(format!("names `{}`, which is no file in its own folder", shard.file)),
+            None => Ok(()),
+        }
+    }
+
+    /// That part's facts.
+    pub fn part(&self, split: Split) -> &PartFacts {
+        match split {
+            Split::Training | Split::Both => &self.training,
+            Split::Validation => &self.validation,
+        }
+    }
+}
+
+fn is_plain_name(name: &str) -> bool {
+    let mut components = Path::new(name).components();
+    // The comparison refuses `a/`, which has one component, too.
+    matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_in_their_folder() {
+        assert!(is_plain_name("train_00000.npy"));
+        for outside in ["", ".", "..", "../a", "/etc/passwd", "a/b", "a/", "./a", "a/../b"] {
+            assert!(!is_plain_name(outside), "{outside}");
+        }
+    }
+}

@@ -1,8 +1,8 @@
 //! What a step reads: token ids from text, from shards or from recorded batches, cut into
 //! [`engine::TokenBatch`]es, as a pure function of seed and cursor, so that a resumed run reads what an
-//! uninterrupted one would. And what makes such ids of text, and text of ids.
+//! uninterrupted one would. And what makes such ids of text, shards of texts, and text of ids.
 //!
-//! Not here: shards being made of text, where a run stands in the stream (the trainer's
+//! Not here: where a run stands in the stream (the trainer's
 //! cursor), and what the batches consumed hash to (the trainer's as well). Files are read by position,
 //! never mapped: a file that shrinks under a run is an error, not a signal.
 
@@ -19,6 +19,8 @@ mod recorded;
 mod shards;
 mod shuffle;
 mod stream;
+mod texts;
+mod tokenize;
 mod tokenizer;
 mod windows;
 
@@ -30,5 +32,7 @@ pub use npy::NpyFault;
 pub use read_ahead::ReadAhead;
 pub use recorded::recorded_sequences_per_step;
 pub use shards::bin::BinFault;
-pub use shards::manifest::{InputFacts, MANIFEST, Manifest, PartFacts, ShardFacts};
+pub use shards::manifest::{InputFacts, MANIFEST, Manifest, PartFacts, Recipe, ShardFacts};
+pub use texts::{Cut, Kind, Rules, TextError};
+pub use tokenize::{Progress, Separator, TokenizeError, TokenizeOrder, Tokenized, tokenize};
 pub use tokenizer::{Encoder, Tokenizer, TokenizerError, TokenizerIdentity, tokenizer};

@@ -104,6 +104,19 @@ impl NpyArray {
     }
 }
 
+/// The header of a list of so many ids: 128 bytes, as numpy writes it, whatever the count.
+pub(crate) fn header(width: Width, tokens: u64) -> Vec<u8> {
+    let descr = match width {
+        Width::Byte => "|u1",
+        Width::Two => "<u2",
+        Width::Four => "<u4",
+    };
+    let dict = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({tokens},), }}");
+    let mut bytes = [MAGIC, &[1, 0], &118_u16.to_le_bytes()].concat();
+    bytes.extend(format!("{dict:<117}\n").into_bytes());
+    bytes
+}
+
 /// The dict, and where the array begins.
 fn read_header(file: &DataFile) -> Result<(String, u64), DataError> {
     let fault = |fault| DataError::Npy { path: file.path.clone(), fault };

@@ -48,15 +48,6 @@ impl Width {
             Width::Four => 4,
         }
     }
-
-    /// How numpy calls it.
-    pub(crate) fn numpy_name(self) -> &'static str {
-        match self {
-            Width::Byte => "uint8",
-            Width::Two => "uint16",
-            Width::Four => "uint32",
-        }
-    }
 }
 
 /// A list of ids within a file.

@@ -13,6 +13,8 @@ mod it {
     mod order;
     /// Is what cannot be read refused, with what, where and what to do?
     mod refusals;
+    /// Does a folder of tokens hold what the tokenizer makes of its texts?
+    mod tokenize;
     /// Does it give the ids that others give?
     mod tokenizers;
     /// Is the validation part fixed and apart?

@@ -7,13 +7,14 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::texts::Rules;
 use crate::tokenizer::TokenizerIdentity;
 use crate::{DataError, Split};
 
 /// Its name in the folder.
 pub const MANIFEST: &str = "manifest.json";
-const FORMAT: &str = "sapwood-tokens";
-const VERSION: u32 = 1;
+pub(crate) const FORMAT: &str = "sapwood-tokens";
+pub(crate) const VERSION: u32 = 1;
 /// A shard takes some 200 bytes of it.
 const LARGEST_BYTES: u64 = 64 << 20;
 
@@ -27,10 +28,8 @@ pub struct Manifest {
     pub version: u32,
     /// What made the ids.
     pub tokenizer: TokenizerIdentity,
-    /// The id that stands before each document; `None` for nothing.
-    pub separator: Option<u32>,
-    /// The share of documents that went to validation, by a hash of their text.
-    pub validation_fraction: f64,
+    /// How texts became ids.
+    pub recipe: Recipe,
     /// What was read, in order.
     pub inputs: Vec<InputFacts>,
     /// Documents that were left out since they could not be read.
@@ -39,6 +38,22 @@ pub struct Manifest {
     pub training: PartFacts,
     /// What is to be validated on.
     pub validation: PartFacts,
+}
+
+/// How texts became ids: all that the ids depend on, but the texts and the tokenizer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The id that stands before each document; `None` for nothing.
+    pub separator: Option<u32>,
+    /// The share of documents that went to validation, by a hash of their text.
+    pub validation_fraction: f64,
+    /// What of a file is a text.
+    pub texts: Rules,
+    /// Ids of a shard, but for the last.
+    pub tokens_per_shard: u64,
+    /// Whether documents that cannot be read were left out.
+    pub skip_bad: bool,
 }
 
 /// A file that tokens were made of.
@@ -80,25 +95,6 @@ pub struct ShardFacts {
 }
 
 impl Manifest {
-    /// A manifest of the version that is written.
-    pub(crate) fn new(
-        tokenizer: TokenizerIdentity,
-        separator: Option<u32>,
-        validation_fraction: f64,
-    ) -> Manifest {
-        Manifest {
-            format: FORMAT.into(),
-            version: VERSION,
-            tokenizer,
-            separator,
-            validation_fraction,
-            inputs: Vec::new(),
-            skipped_documents: 0,
-            training: PartFacts::default(),
-            validation: PartFacts::default(),
-        }
-    }
-
     /// The manifest of a folder, where it has one.
     ///
     /// # Errors

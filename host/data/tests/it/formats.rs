@@ -122,7 +122,11 @@ fn manifest(change: impl FnOnce(&mut Value)) -> Vec<u8> {
     let mut manifest = json!({
         "format": "sapwood-tokens", "version": 1,
         "tokenizer": { "name": "gpt2", "sha256": "abc", "vocabulary": 50257 },
-        "separator": 50256, "validation_fraction": 0.5, "inputs": [], "skipped_documents": 0,
+        "recipe": {
+            "separator": 50256, "validation_fraction": 0.5, "tokens_per_shard": 100, "skip_bad": false,
+            "texts": { "field": "text", "documents": "files" },
+        },
+        "inputs": [], "skipped_documents": 0,
         "training": part("a.npy"), "validation": part("b.npy"),
     });
     change(&mut manifest);

@@ -11,6 +11,7 @@ mod corpus;
 mod error;
 mod facts;
 mod file;
+mod looking;
 mod mix;
 mod npy;
 mod part;
@@ -28,6 +29,7 @@ pub use config::{ConfigError, DataConfig, Format, MixturePart, Order, ShardList}
 pub use corpus::{Corpus, Needs, open};
 pub use error::DataError;
 pub use facts::{CorpusFacts, FileFacts, Split};
+pub use looking::{Checked, Stretch, TokenFileFacts, TokenFiles};
 pub use npy::NpyFault;
 pub use read_ahead::ReadAhead;
 pub use recorded::recorded_sequences_per_step;

@@ -16,7 +16,7 @@ use crate::npy::{self, NpyArray};
 use crate::stream::{Ids, TokenStream, Width};
 use crate::tokenizer::TokenizerIdentity;
 use crate::{DataError, Split};
-use manifest::{Manifest, PartFacts};
+use manifest::{Manifest, ShardFacts};
 
 const WANTED: &str = "a one-dimensional list of tokens";
 
@@ -147,7 +147,7 @@ impl Shards {
         if part.shards.is_empty() {
             return Err(DataError::NoPart { path: path(), split });
         }
-        for (file, ids) in open_part(folder, part)? {
+        for (file, ids) in open_part(folder, &part.shards)? {
             self.push(file, ids);
         }
         self.text_bytes = self.text_bytes.map(|bytes| bytes.saturating_add(part.text_bytes));
@@ -160,10 +160,10 @@ impl Shards {
     }
 }
 
-/// The shards of a part, of the sizes that the manifest gives them.
-pub(crate) fn open_part(folder: &Path, part: &PartFacts) -> Result<Vec<(ShardFile, Ids)>, DataError> {
+/// Shards of a folder, of the sizes that the manifest gives them.
+pub(crate) fn open_part(folder: &Path, shards: &[ShardFacts]) -> Result<Vec<(ShardFile, Ids)>, DataError> {
     let mut opened = Vec::new();
-    for facts in &part.shards {
+    for facts in shards {
         let file = DataFile::open(&folder.join(&facts.file))?;
         let ids = ids_of(&file, None)?;
         if (ids.tokens, file.bytes) != (facts.tokens, facts.bytes) {
@@ -202,7 +202,7 @@ fn shards_in(folder: &Path, split: Split) -> Result<Vec<PathBuf>, DataError> {
     Ok(shards)
 }
 
-fn has_extension(path: &Path, extension: &str) -> bool {
+pub(crate) fn has_extension(path: &Path, extension: &str) -> bool {
     path.extension() == Some(OsStr::new(extension))
 }
 

@@ -1,5 +1,6 @@
 //! The command line, and its help: what the commands are, and what several of them take. What one takes stands below.
 
+mod data;
 mod engines;
 mod models;
 mod plugins;
@@ -11,6 +12,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::device::DeviceName;
+pub(crate) use data::{
+    CutName, DataCommand, KindOfInput, LookArgs, RawFormat, SampleDataArgs, TokenizeArgs, VerifyDataArgs,
+};
 pub(crate) use engines::{BenchArgs, ParityArgs, SuiteArgs};
 use models::{EVAL_HELP, EXPORT_HELP, IMPORT_HELP, SAMPLE_HELP};
 pub(crate) use models::{EvalArgs, ExportArgs, ImportArgs, SampleArgs, SuiteKind};
@@ -83,6 +87,9 @@ pub(crate) enum Command {
                       Exit codes: 0 every byte is the same · 10 one is not"
     )]
     VerifyResume(VerifyResumeArgs),
+    /// Make, inspect, verify and sample files of token ids
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Make a model of Hugging Face's (GPT-2, safetensors) one that a study can start from: `initial_model.from`
     #[command(after_help = IMPORT_HELP)]
     Import(ImportArgs),

@@ -63,6 +63,7 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Status(args) => commands::status::status(&args),
         Command::Diff(args) => commands::diff::diff(&args),
         Command::Replay(args) => commands::replay::replay(&args),
+        Command::Data(command) => commands::data::data(&command),
         Command::Import(args) => commands::hugging_face::import(&args),
         Command::Export(args) => commands::hugging_face::export(&args),
         Command::Sample(args) => commands::sample::sample(&args),

@@ -32,8 +32,7 @@ pub(crate) fn tokenizer(
     let Some(name) = name else {
         return Ok(reads_bytes(stored).then(|| Box::new(Bytes) as Box<dyn Tokenizer>));
     };
-    let found = data::tokenizer(name);
-    let found = found.map_err(|error| Failed::new(ErrorClass::Data, &error, error.hint()))?;
+    let found = data::tokenizer(name)?;
     let (ids, rows) = (found.identity().vocabulary, stored.shape.vocabulary);
     if ids as usize > rows {
         let message = format!("the tokenizer `{name}` has {ids} ids, the model {rows}");

@@ -126,10 +126,16 @@ impl Manifest {
             return Err(format!("is of version {}, where {VERSION} is known", self.version));
         }
         let shards = || self.training.shards.iter().chain(&self.validation.shards);
-        match shards().find(|shard| !is_plain_name(&shard.file)) {
-            Some(shard) => Err(format!("names `{}`, which is no file in its own folder", shard.file)),
-            None => Ok(()),
+        if let Some(shard) = shards().find(|shard| !is_plain_name(&shard.file)) {
+            return Err(format!("names `{}`, which is no file in its own folder", shard.file));
         }
+        for (name, part) in [("training", &self.training), ("validation", &self.validation)] {
+            let sum = part.shards.iter().fold(0_u64, |sum, shard| sum.saturating_add(shard.tokens));
+            if sum != part.tokens {
+                return Err(format!("says {} tokens for {name}, but its shards have {sum}", part.tokens));
+            }
+        }
+        Ok(())
     }
 
     /// That part's facts.

@@ -171,7 +171,14 @@ fn manifests_that_cannot_be_believed_are_refused() {
         "t/manifest.json is of version 2, where 1 is known"
     );
     assert_eq!(
-        refused(|manifest| manifest["training"]["shards"][0]["tokens"] = 8.into()),
+        refused(|manifest| manifest["training"]["tokens"] = 8.into()),
+        "t/manifest.json says 8 tokens for training, but its shards have 9"
+    );
+    assert_eq!(
+        refused(|manifest| {
+            manifest["training"]["tokens"] = 8.into();
+            manifest["training"]["shards"][0]["tokens"] = 8.into();
+        }),
         "t/a.npy holds 9 tokens in 146 bytes, but its manifest says 8 in 146"
     );
     assert_eq!(
@@ -179,7 +186,9 @@ fn manifests_that_cannot_be_believed_are_refused() {
         "t/manifest.json is of the tokenizer gpt2, which has 100000 ids, but the model's vocabulary has 50304"
     );
     assert_eq!(
-        refused(|manifest| manifest["validation"]["shards"] = json!([])),
+        refused(|manifest| {
+            manifest["validation"] = json!({ "documents": 0, "tokens": 0, "text_bytes": 0, "shards": [] });
+        }),
         "t/manifest.json has no validation part"
     );
     let unknown = refused(|manifest| manifest["more"] = 1.into());

@@ -7,6 +7,7 @@
 mod bytes;
 mod file;
 mod gpt2;
+mod json;
 mod split;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,9 @@ pub trait Tokenizer: Send + Sync {
 
     /// What encodes, with a memory of its own for words that it has seen.
     fn encoder(&self) -> Box<dyn Encoder + '_>;
+
+    /// It as a `tokenizer.json`, which `tokenizers` and `transformers` load.
+    fn file(&self) -> Vec<u8>;
 
     /// The bytes that ids stand for; they need not be whole characters. `None` where an id stands for nothing.
     fn decode(&self, ids: &[u32]) -> Option<Vec<u8>>;

@@ -24,14 +24,12 @@ impl Tokenizer for Named {
     }
 }
 
-/// The one of that name, or bytes for a model of bytes; `None` where neither is.
+/// The one of that name, else the one that the model's data was made with; `None` where that is not known or not here.
 pub(crate) fn tokenizer(
     name: Option<&str>,
     stored: &StoredModel,
 ) -> Result<Option<Box<dyn Tokenizer>>, Failed> {
-    let Some(name) = name else {
-        return Ok(reads_bytes(stored).then(|| Box::new(Bytes) as Box<dyn Tokenizer>));
-    };
+    let Some(name) = name else { return Ok(own_tokenizer(stored)) };
     let found = data::tokenizer(name)?;
     let (ids, rows) = (found.identity().vocabulary, stored.shape.vocabulary);
     if ids as usize > rows {
@@ -45,11 +43,22 @@ pub(crate) fn tokenizer(
     Ok(Some(Box::new(Named(found))))
 }
 
-/// Whether the model's tokens are bytes: its run has read text, or its vocabulary is theirs.
-fn reads_bytes(stored: &StoredModel) -> bool {
+/// Of a run what its data tells; of a folder its `tokenizer.json`, or bytes where the vocabulary is theirs.
+fn own_tokenizer(stored: &StoredModel) -> Option<Box<dyn Tokenizer>> {
+    let fits = |found: &Box<dyn Vocabulary>| found.identity().vocabulary as usize <= stored.shape.vocabulary;
     match &stored.origin {
-        Origin::Run { file, .. } => file.reads_bytes(),
-        Origin::Folder { .. } => stored.shape.vocabulary == 256,
+        Origin::Run { file, .. } => {
+            let made_by = file.tokenizer()?;
+            let found = data::tokenizer(&made_by.name).ok()?;
+            (found.identity().sha256 == made_by.sha256).then(|| Box::new(Named(found)) as Box<dyn Tokenizer>)
+        }
+        Origin::Folder { folder, .. } => {
+            let there = folder.join("tokenizer.json").to_str().and_then(|path| data::tokenizer(path).ok());
+            match there.filter(fits) {
+                Some(found) => Some(Box::new(Named(found))),
+                None => (stored.shape.vocabulary == 256).then(|| Box::new(Bytes) as Box<dyn Tokenizer>),
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use data::CorpusFacts;
+use data::{CorpusFacts, DataConfig, TokenizerIdentity};
 use engine::EngineInfo;
 use plugin_host::conformance::Examination;
 use plugin_host::{Loaded, Provenance};
@@ -59,15 +59,21 @@ pub struct MadeBy {
     pub train_tokens: u64,
     /// Tokens for validation.
     pub validation_tokens: u64,
+    /// What made the tokens, where the data tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<TokenizerIdentity>,
     /// What `sapwood plugin validate` had found of each plugin, by id; `null` where it had not been asked.
     #[serde(default)]
     pub examined: BTreeMap<String, Option<Examination>>,
 }
 
 impl RunFile {
-    /// Whether its tokens are the bytes of a text.
-    pub fn reads_bytes(&self) -> bool {
-        matches!(self.config.data, data::DataConfig::Text { .. })
+    /// What made its ids, where its data tells.
+    pub fn tokenizer(&self) -> Option<TokenizerIdentity> {
+        match self.config.data {
+            DataConfig::Text { .. } => data::tokenizer("bytes").ok().map(|bytes| bytes.identity().clone()),
+            _ => self.made_by.tokenizer.clone(),
+        }
     }
 
     /// Of a run that is about to start.
@@ -99,6 +105,7 @@ impl RunFile {
                 system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
                 train_tokens: data.train_tokens.0,
                 validation_tokens: data.validation_tokens.0,
+                tokenizer: data.tokenizer.clone(),
                 examined,
             },
             initial_model: initial.imported().cloned(),

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{Encoder, Tokenizer, TokenizerError, TokenizerIdentity};
+use super::{Encoder, Tokenizer, TokenizerError, TokenizerIdentity, json};
 
 /// No vocabulary but the byte's value.
 pub(super) struct Bytes {
@@ -35,6 +35,10 @@ impl Tokenizer for Bytes {
 
     fn encoder(&self) -> Box<dyn Encoder + '_> {
         Box::new(ByteEncoder)
+    }
+
+    fn file(&self) -> Vec<u8> {
+        json::of_bytes().to_string().into_bytes()
     }
 
     fn decode(&self, ids: &[u32]) -> Option<Vec<u8>> {

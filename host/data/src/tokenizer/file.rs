@@ -12,6 +12,7 @@ const SEPARATORS: [&str; 3] = ["<|endoftext|>", "<|end_of_text|>", "</s>"];
 
 pub(super) struct FromFile {
     path: PathBuf,
+    content: Vec<u8>,
     inner: tokenizers::Tokenizer,
     identity: TokenizerIdentity,
 }
@@ -40,7 +41,7 @@ impl FromFile {
             sha256: format!("{:x}", Sha256::digest(&bytes)),
             vocabulary,
         };
-        Ok(FromFile { path: path.into(), inner, identity })
+        Ok(FromFile { path: path.into(), content: bytes, inner, identity })
     }
 }
 
@@ -59,6 +60,10 @@ impl Tokenizer for FromFile {
 
     fn encoder(&self) -> Box<dyn Encoder + '_> {
         Box::new(FileEncoder(self))
+    }
+
+    fn file(&self) -> Vec<u8> {
+        self.content.clone()
     }
 
     fn decode(&self, ids: &[u32]) -> Option<Vec<u8>> {

@@ -7,7 +7,7 @@ use bpe::byte_pair_encoding::BytePairEncoding;
 use sha2::{Digest, Sha256};
 
 use super::split::Splitter;
-use super::{Encoder, Tokenizer, TokenizerError, TokenizerIdentity};
+use super::{Encoder, Tokenizer, TokenizerError, TokenizerIdentity, json};
 
 const END_OF_TEXT: u32 = 50_256;
 const END_OF_TEXT_NAME: &str = "<|endoftext|>";
@@ -55,6 +55,11 @@ impl Tokenizer for Gpt2 {
 
     fn encoder(&self) -> Box<dyn Encoder + '_> {
         Box::new(WordEncoder { gpt2: self, known: vec![Known::NONE; 1 << SLOTS_LOG2].into_boxed_slice() })
+    }
+
+    fn file(&self) -> Vec<u8> {
+        let tokens: Vec<Vec<u8>> = (0..END_OF_TEXT).map(|id| self.pairs.token_bytes(id).to_vec()).collect();
+        json::of_byte_pairs(&tokens, END_OF_TEXT_NAME).to_string().into_bytes()
     }
 
     fn decode(&self, ids: &[u32]) -> Option<Vec<u8>> {

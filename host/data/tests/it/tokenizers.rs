@@ -131,3 +131,26 @@ fn what_is_no_tokenizer_is_refused() {
         assert!(told(name).starts_with("TMP/x.json is no tokenizer: "), "{}", told(name));
     }
 }
+
+#[test]
+fn the_file_of_a_tokenizer_gives_the_ids_of_the_tokenizer() {
+    let novel =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/pride-and-prejudice.txt");
+    let novel = std::fs::read_to_string(novel).expect("the quickstart's text");
+    let text = format!("{}\u{a0}naïve 漢字 🙂\t\t 1234 don't", &novel[..20_000]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["gpt2", "bytes"] {
+        let path = folder.path().join(format!("{name}.json"));
+        let built_in = tokenizer(name).expect("it is built in");
+        std::fs::write(&path, built_in.file()).expect("room on the disk");
+        let by_crate = tokenizer(path.to_str().expect("an ASCII path")).expect("a file that it loads");
+        let encode = |tokenizer: &dyn data::Tokenizer| {
+            let mut ids = Vec::new();
+            tokenizer.encoder().encode(&text, &mut ids).expect("any text");
+            ids
+        };
+        assert_eq!(encode(&*by_crate), encode(&*built_in), "{name}");
+        assert_eq!(by_crate.separator(), built_in.separator(), "{name}");
+        assert_eq!(by_crate.identity().vocabulary, built_in.identity().vocabulary, "{name}");
+    }
+}

@@ -3,14 +3,15 @@
 
 use std::path::Path;
 
-use data::DataConfig;
+use data::{Tokenizer, TokenizerIdentity};
 use engine::ModelShape;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::config::{ModelConfig, written};
 use super::import::{copy_tokenizer, write_model};
 use super::{CONFIG_FILE, Origin, StoredModel, card};
 use crate::TrainError;
+use crate::binding::RunFile;
 use crate::folder::{write_folder, write_json, write_whole};
 
 /// What an export has written.
@@ -43,12 +44,14 @@ pub fn export(model: &StoredModel, to: &Path) -> Result<Exported, TrainError> {
     let shape = describable(model, to)?;
     let mut sha256 = String::new();
     let mut tokenizer = String::new();
-    let config = ModelConfig { shape: shape.clone(), special_tokens: model.special_tokens };
     write_folder(to, |folder| {
+        let separator;
+        (tokenizer, separator) = write_tokenizer(model, folder)?;
+        let special_tokens = separator.map_or(model.special_tokens, |id| [Some(id), Some(id)]);
         sha256 = write_model(folder, &shape, &model.tensors)?;
+        let config = ModelConfig { shape: shape.clone(), special_tokens };
         write_json(&folder.join(CONFIG_FILE), &written(&config))?;
-        write_json(&folder.join("generation_config.json"), &generation(model.special_tokens))?;
-        tokenizer = write_tokenizer(model, folder)?;
+        write_json(&folder.join("generation_config.json"), &generation(special_tokens))?;
         let text = card::render(model, &sha256, &tokenizer)?;
         write_whole(&folder.join("README.md"), text.as_bytes())
     })?;
@@ -85,77 +88,59 @@ fn generation([begin, end]: [Option<u32>; 2]) -> Value {
     json!({ "_from_model_config": true, "bos_token_id": begin, "eos_token_id": end, "use_cache": true })
 }
 
-fn write_tokenizer(model: &StoredModel, folder: &Path) -> Result<String, TrainError> {
+/// What stands there of a tokenizer, in words, and the id between documents where it is known from a run's data.
+fn write_tokenizer(model: &StoredModel, folder: &Path) -> Result<(String, Option<u32>), TrainError> {
     match &model.origin {
         Origin::Folder { folder: from, .. } => {
             let copied = copy_tokenizer(from, folder)?;
-            Ok(match copied[..] {
+            let words = match copied[..] {
                 [] => "none: the model's source folder had none; use the one that it was trained with".into(),
                 _ => format!("as its source folder had it ({})", copied.join(", ")),
-            })
+            };
+            Ok((words, None))
         }
-        Origin::Run { file, .. } => match file.config.data {
-            DataConfig::Text { .. } if model.shape.vocabulary >= 256 => {
-                write_json(&folder.join("tokenizer.json"), &byte_tokenizer())?;
-                let config = json!({
-                    "tokenizer_class": "PreTrainedTokenizerFast",
-                    "model_max_length": model.shape.context,
-                    "clean_up_tokenization_spaces": false,
-                });
-                write_json(&folder.join("tokenizer_config.json"), &config)?;
-                Ok("bytes: a token is a byte, its id the byte's value".into())
+        Origin::Run { file, .. } => match tokenizer_of_run(file) {
+            Ok(tokenizer) => {
+                write_tokenizer_of_run(&*tokenizer, model.shape.context, folder)?;
+                let TokenizerIdentity { name, sha256, .. } = tokenizer.identity();
+                let words = match name.as_str() {
+                    "bytes" => "bytes: a token is a byte, its id the byte's value".into(),
+                    _ => format!("{name}, sha256 {sha256}"),
+                };
+                Ok((words, tokenizer.separator()))
             }
-            _ => Ok("none: the run read token ids and not text; use the tokenizer that made them".into()),
+            Err(none) => Ok((none, None)),
         },
     }
 }
 
-/// Byte-level BPE without a merge: each byte stands for itself, under the character that GPT-2's scheme gives it.
-fn byte_tokenizer() -> Value {
-    let vocabulary: Map<String, Value> = byte_characters()
-        .into_iter()
-        .enumerate()
-        .map(|(byte, name)| (name.to_string(), byte.into()))
-        .collect();
-    let byte_level = json!({
-        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false,
-    });
-    json!({
-        "version": "1.0",
-        "truncation": null, "padding": null, "added_tokens": [], "normalizer": null, "post_processor": null,
-        "pre_tokenizer": byte_level, "decoder": byte_level,
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-            "vocab": vocabulary, "merges": [],
-        },
-    })
-}
-
-/// GPT-2's names of bytes: printable ones by themselves, all others from U+0100 on in order.
-fn byte_characters() -> Vec<char> {
-    let mut next = 0x100;
-    let name = |byte: u8| match byte {
-        b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => char::from(byte),
-        _ => {
-            let name = char::from_u32(next).unwrap_or(char::REPLACEMENT_CHARACTER);
-            next += 1;
-            name
-        }
+/// What made the ids of a run, or why it cannot be given along.
+fn tokenizer_of_run(file: &RunFile) -> Result<Box<dyn Tokenizer>, String> {
+    let Some(made_by) = file.tokenizer() else {
+        return Err("none: the data does not tell what made its ids; use the tokenizer that did".into());
     };
-    (0..=u8::MAX).map(name).collect()
+    match data::tokenizer(&made_by.name) {
+        Ok(found) if found.identity().sha256 == made_by.sha256 => Ok(found),
+        _ => Err(format!("none: {} (sha256 {}) was not there; use that", made_by.name, made_by.sha256)),
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_have_the_names_that_gpt2_gives_them() {
-        let names = byte_characters();
-        // 'Ġ' and 'Ċ', as in every vocab.json of GPT-2.
-        assert_eq!((names[b' ' as usize], names[b'\n' as usize], names[b'a' as usize]), ('Ġ', 'Ċ', 'a'));
-        let all: std::collections::BTreeSet<char> = names.iter().copied().collect();
-        assert_eq!(all.len(), 256);
+fn write_tokenizer_of_run(
+    tokenizer: &dyn Tokenizer,
+    context: usize,
+    folder: &Path,
+) -> Result<(), TrainError> {
+    write_whole(&folder.join("tokenizer.json"), &tokenizer.file())?;
+    let mut config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": context,
+        "clean_up_tokenization_spaces": false,
+    });
+    let separator = tokenizer.separator().and_then(|id| tokenizer.decode(&[id]));
+    if let Some(text) = separator.and_then(|bytes| String::from_utf8(bytes).ok()) {
+        for role in ["bos_token", "eos_token", "unk_token"] {
+            config[role] = text.clone().into();
+        }
     }
+    write_json(&folder.join("tokenizer_config.json"), &config)
 }

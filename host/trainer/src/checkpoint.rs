@@ -59,6 +59,8 @@ pub struct RunState {
     pub batches_sha256: String,
     /// Chained hash of all that the tensors have come from.
     pub(crate) trail: Trail,
+    /// Steps whose update was not made, since their loss or gradient was not finite.
+    pub skipped: Vec<Step>,
     /// What it took over from another run.
     pub shared: Option<SharedPrefix>,
     /// Lengths of the logs.
@@ -128,6 +130,8 @@ struct StateFile {
     batches_sha256: String,
     #[serde(default)]
     trail: Trail,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<Step>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shared: Option<SharedPrefix>,
     logs: LogLengths,
@@ -250,6 +254,7 @@ impl StateFile {
             measured_untold: state.untold.measured.clone(),
             batches_sha256: state.batches_sha256.clone(),
             trail: state.trail.clone(),
+            skipped: state.skipped.clone(),
             shared: state.shared.clone(),
             logs: state.logs,
             updates,
@@ -280,6 +285,7 @@ impl StateFile {
             untold: Untold { evaluation: self.evaluation_untold, measured: self.measured_untold },
             batches_sha256: self.batches_sha256,
             trail: self.trail,
+            skipped: self.skipped,
             shared: self.shared,
             logs: self.logs,
             plugins,

@@ -74,6 +74,31 @@ pub struct Training {
     /// What the backward pass computes again, to save memory: the bits are the same whatever it is.
     #[serde(default)]
     pub recompute: Recompute,
+    /// What becomes of a step whose loss or gradient is not finite (default: the run stops).
+    #[serde(default, skip_serializing_if = "OnNonFinite::is_stop")]
+    pub on_non_finite: OnNonFinite,
+}
+
+/// What becomes of a step whose loss or gradient is not finite. Its update is made in no case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum OnNonFinite {
+    /// The run stops.
+    #[default]
+    Stop,
+    /// The run goes on with the next batch, as if the step's update had changed nothing.
+    Skip {
+        /// So many steps of the run; at one more it stops.
+        at_most: u64,
+    },
+}
+
+impl OnNonFinite {
+    /// Whether the first such step ends the run.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    pub fn is_stop(&self) -> bool {
+        *self == OnNonFinite::Stop
+    }
 }
 
 /// AdamW's numbers.
@@ -205,6 +230,11 @@ impl RunConfig {
             if value == 0 {
                 return Err(ConfigError::new(key, format!("`{key}` is 0"), "choose at least 1"));
             }
+        }
+        if self.training.on_non_finite == (OnNonFinite::Skip { at_most: 0 }) {
+            let message = "`training.on_non_finite.skip.at_most` is 0, which skips nothing";
+            let hint = "choose at least 1, or write `on_non_finite = \"stop\"`";
+            return Err(ConfigError::new("training.on_non_finite", message, hint));
         }
         self.check_sizes()?;
         self.optimizer.check()?;

@@ -96,6 +96,9 @@ pub struct RunSummary {
     pub costs: Costs,
     /// Why the strategy ended the run, if it did.
     pub stopped: Option<String>,
+    /// Steps whose update was not made, since their loss or gradient was not finite. It is charged with them all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped_steps: Vec<Step>,
     /// Shadows that have failed, and how.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped_shadows: Vec<String>,
@@ -294,6 +297,7 @@ impl Run<'_> {
                 .map_or(f64::NAN, |last| last.loss_nats_per_token),
             costs: self.state.costs.clone(),
             stopped: self.state.stopped.clone(),
+            skipped_steps: self.state.skipped.clone(),
             dropped_shadows: self.shadows.dropped(),
             peak_memory_bytes: peak_memory_bytes(),
             device_memory_peak_bytes: self.parts.engine.info().device_memory_peak_bytes,

@@ -164,6 +164,15 @@ fn one(lab: &Lab<'_>, run_config: &RunConfig, folder: &Path, scope: Scope, shari
     let executed =
         run(lab, std::slice::from_ref(run_config), folder, &Lanes { jobs: 1, engines: &[], scope, sharing })?;
     for summary in &executed.done {
+        if !summary.skipped_steps.is_empty() {
+            let steps: Vec<String> = summary.skipped_steps.iter().map(ToString::to_string).collect();
+            note_line!(
+                "warning: {}: {} of its steps made no update, since the loss or gradient was not finite: {}",
+                summary.run,
+                steps.len(),
+                steps.join(", ")
+            );
+        }
         result_line!(
             "{}: {} steps, {} tokens, {:.3e} FLOPs, validation loss {:.4} nats per token, {:.1} s of training",
             summary.run,

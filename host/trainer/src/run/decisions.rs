@@ -312,8 +312,11 @@ impl Run<'_> {
     }
 
     fn report_metric(&self, key: String, value: f64) {
-        let (run, step) = (self.name.clone(), self.state.step.0);
-        (self.parts.report)(RunEvent::Metric { run, step, key, value });
+        self.report_metric_at(self.state.step, key, value);
+    }
+
+    pub(super) fn report_metric_at(&self, step: Step, key: String, value: f64) {
+        (self.parts.report)(RunEvent::Metric { run: self.name.clone(), step: step.0, key, value });
     }
 }
 

@@ -32,7 +32,12 @@ impl Run<'_> {
         };
         let RunState { step, costs, course, .. } = &self.state;
         if !loss.is_finite() {
-            return Err(TrainError::NotFinite { what: "validation loss", step: *step, value: loss });
+            return Err(TrainError::NotFinite {
+                what: "validation loss",
+                step: *step,
+                value: loss,
+                skipped: self.state.skipped.len(),
+            });
         }
         self.logs.evaluations.add(&EvaluationRecord {
             step: *step,

@@ -165,6 +165,7 @@ fn fresh_state(config: &RunConfig, plan: &Plan, trail: Trail) -> RunState {
         untold: Untold::default(),
         batches_sha256: hexadecimal(Sha256::new()),
         trail,
+        skipped: Vec::new(),
         shared: None,
         logs: LogLengths::default(),
         plugins: BTreeMap::new(),

@@ -15,8 +15,8 @@ use plugin_host::{Choice, Isolation, Loaded};
 use trainer::folder::{RunFolder, read_json_lines};
 use trainer::records::{Decision, EvaluationRecord, ShadowRecord, StepRecord};
 use trainer::{
-    Alone, Audit, Budget, Checkpoints, Evaluation, InitialModel, InitialModelConfig, Optimizer, Owner, Parts,
-    Prefix, RunConfig, RunSummary, Schedule, ScheduleKind, TrainError, Training,
+    Alone, Audit, Budget, Checkpoints, Evaluation, InitialModel, InitialModelConfig, OnNonFinite, Optimizer,
+    Owner, Parts, Prefix, RunConfig, RunSummary, Schedule, ScheduleKind, TrainError, Training,
 };
 
 /// What a scripted strategy does before a step.
@@ -254,7 +254,12 @@ fn config() -> RunConfig {
         model,
         initial_model: InitialModelConfig { from: None },
         data: DataConfig::Text { path: "text".into(), validation_fraction: 0.1, order: Order::Shuffled },
-        training: Training { sequences_per_step: 2, micro_batch_sequences: 2, recompute: Recompute::Gelu },
+        training: Training {
+            sequences_per_step: 2,
+            micro_batch_sequences: 2,
+            recompute: Recompute::Gelu,
+            on_non_finite: OnNonFinite::Stop,
+        },
         optimizer: Optimizer { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: 1.0 },
         schedule: Schedule {
             kind: ScheduleKind::Linear,

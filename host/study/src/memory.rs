@@ -4,7 +4,7 @@
 
 use engine::{Engine, StepMemory, StepPlan, Trainable};
 use serde::{Deserialize, Serialize};
-use trainer::{ConfigError, RehearsedPhase, RunConfig};
+use trainer::{ConfigError, RehearsedPhase, RunConfig, Writing};
 
 /// Most sequences in one forward and backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,8 @@ pub struct PhaseMemory {
     pub resting: u64,
     /// The largest tensor read back with its AdamW state, as audits and checkpoints do.
     pub reading: u64,
-    /// The copy of weights and AdamW states that a change at the phase's end may go back to.
+    /// The copy of weights and AdamW states that a change at the phase's end may go back to, or that is written while training
+    /// goes on, with the tensor that is being written; never both.
     pub copy: u64,
 }
 
@@ -77,8 +78,13 @@ impl PhaseMemory {
             }
         }
         // Three f32 of each element: weights and both moments.
-        let copy = if phase.ends_with_a_copy { 12 * all } else { 0 };
-        Some(PhaseMemory { step, resting, reading: 12 * largest, copy })
+        let (reading, of_model) = (12 * largest, 12 * all);
+        let copy = match (saves_a_copy(run, phase), phase.ends_with_a_copy) {
+            (true, _) => of_model + reading,
+            (false, true) => of_model,
+            (false, false) => 0,
+        };
+        Some(PhaseMemory { step, resting, reading, copy })
     }
 
     /// The most that is held at once: steps, and beside them an evaluation, a copy, or a tensor that is read.
@@ -86,6 +92,13 @@ impl PhaseMemory {
         let beside = self.step.evaluation.max(self.reading).max(self.copy + self.step.evaluation);
         self.step.total() - self.step.evaluation + self.resting + beside
     }
+}
+
+/// Whether a checkpoint is written in that phase while training goes on.
+fn saves_a_copy(run: &RunConfig, phase: &RehearsedPhase) -> bool {
+    let (every, first) = (run.checkpoints.every_steps, phase.first_step.0.max(1));
+    let next = first.next_multiple_of(every.max(1));
+    run.checkpoints.write == Writing::Background && next < phase.first_step.0 + phase.steps
 }
 
 /// The most sequences at once with which no phase exceeds the limit.

@@ -159,6 +159,28 @@ pub struct Checkpoints {
     /// Whether the end of each phase is saved and kept (default: no).
     #[serde(default)]
     pub at_phase_end: bool,
+    /// Whether training waits for the writing (default: it does not). The bits are the same, in the checkpoint too.
+    #[serde(default, skip_serializing_if = "Writing::is_background")]
+    pub write: Writing,
+}
+
+/// Whether training waits while a checkpoint is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Writing {
+    /// It waits for a copy in memory, which is written while it goes on. One that has to be there before anything else happens,
+    /// as at the end, is waited for.
+    #[default]
+    Background,
+    /// It waits for each; no second model is held in memory.
+    AtOnce,
+}
+
+impl Writing {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    fn is_background(&self) -> bool {
+        *self == Writing::Background
+    }
 }
 
 fn two() -> usize {

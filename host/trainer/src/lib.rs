@@ -35,7 +35,7 @@ mod turns;
 pub use binding::{BoundTo, MadeBy, RunFile};
 pub use config::{
     Audit, Budget, Checkpoints, ConfigError, Evaluation, InitialModelConfig, OnNonFinite, Optimizer,
-    RunConfig, Training,
+    RunConfig, Training, Writing,
 };
 pub use costs::{Costs, ProbeCosts, WallTime, peak_memory_bytes};
 pub use error::{ErrorClass, TrainError};

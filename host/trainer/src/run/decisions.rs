@@ -97,6 +97,7 @@ impl Run<'_> {
     /// Tries out the candidates, tells the strategy what came of it, and carries out what it asks for then.
     fn decide_by_probe(&mut self, requests: Vec<Action>, probe: &Probe) -> Result<(), TrainError> {
         self.log_requests(&requests)?;
+        self.hold_one_copy()?;
         let probed = match self.probe(probe) {
             Ok(probed) => probed,
             Err(fault) => return self.saved_before(fault),
@@ -171,6 +172,9 @@ impl Run<'_> {
             self.end_phase()?;
         } else if rules_alone {
             self.audit_before_rules()?;
+        }
+        if growth::changes_tensors(&requests) {
+            self.hold_one_copy()?;
         }
         let started = std::time::Instant::now();
         let carried_out = self.change_tensors(&course, &requests);

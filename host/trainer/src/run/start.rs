@@ -8,6 +8,7 @@ use plugin_host::api::{GrowthStrategy, Plan, RunEvent};
 use sha2::{Digest, Sha256};
 
 use super::shadows::Shadows;
+use super::writer::Writer;
 use super::{Ahead, Logs, Parts, Run, SavedPlugins};
 use crate::audit::hexadecimal;
 use crate::binding::RunFile;
@@ -38,6 +39,7 @@ impl<'a> Run<'a> {
         let looks = parts.corpus.validation_batches(config.audit.probe_sequences, micro)?;
 
         create_folder(&parts.folder.checkpoints())?;
+        checkpoint::remove_half_written(&parts.folder.checkpoints())?;
         let found = newest_checkpoint(parts.folder, config)?;
         let resumed = found.is_some();
         // What is measured in a step is not written down whole: such a run has to take its steps itself.
@@ -73,6 +75,7 @@ impl<'a> Run<'a> {
             unread: VecDeque::new(),
             speedometer: Speedometer::new(),
             energy,
+            writer: Writer::default(),
             parts,
             rules,
             measure: plan.measure,

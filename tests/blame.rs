@@ -5,6 +5,7 @@ use expect_test::{Expect, expect};
 
 use crate::bad_plugins::{When, misbehaving_study_with};
 use crate::cases;
+use crate::faults::saw;
 use crate::support::{Bench, Ran, files_below, json, misbehaving};
 
 /// A study that saves after five steps, whose plugin does something before step 9.
@@ -59,6 +60,9 @@ fn a_crash_is_told_of_by_doctor_and_once_by_the_next_start() {
             &format!("doctor: {}", told.trim()),
             &crashed,
         );
+        if deed == "crashes" && kind == "strategy" {
+            saw("a plugin crashes", &crashed, &format!("doctor and the next start: {}", told.trim()));
+        }
         bench.write("out/repaired", "");
         let next = bench.sapwood(&["plan", "study.toml"]);
         assert!(next.stderr.starts_with(&format!("warning: {told}")), "{}", next.said());
@@ -100,6 +104,9 @@ fn an_exit_is_caught_on_its_way_out() {
         expected.assert_eq(&said(&exited));
         let (kind, deed) = arm.split_once('-').expect("kind and deed");
         cases::enter(&format!("{kind}, before step 9"), deed, bench, &exited);
+        if kind == "strategy" {
+            saw("a plugin calls exit()", &exited, "");
+        }
         goes_on(bench, arm);
     };
     check(

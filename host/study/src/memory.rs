@@ -2,8 +2,11 @@
 //!
 //! Not here: what the engine holds, which it tells itself.
 
+use std::path::Path;
+
 use engine::{Engine, StepMemory, StepPlan, Trainable};
 use serde::{Deserialize, Serialize};
+use trainer::folder::runs_below;
 use trainer::{ConfigError, RehearsedPhase, RunConfig, Writing};
 
 /// Most sequences in one forward and backward pass.
@@ -101,14 +104,23 @@ fn saves_a_copy(run: &RunConfig, phase: &RehearsedPhase) -> bool {
     run.checkpoints.write == Writing::Background && next < phase.first_step.0 + phase.steps
 }
 
-/// The most sequences at once with which no phase exceeds the limit.
+/// The micro-batch of the runs in a study's folder; `None` where none has begun. Which it is changes no run's mathematics but its
+/// bits: what is begun goes on with what it has.
+pub(crate) fn begun_with(study: &Path) -> Option<usize> {
+    // One that cannot be read says so when its turn comes.
+    let runs = runs_below(study).into_iter().filter_map(|run| run.bound_run().ok());
+    runs.map(|run| run.config.training.micro_batch_sequences).next()
+}
+
+/// The most sequences at once with which no phase exceeds the limit; those that the study was begun with, if it was.
 ///
 /// # Errors
-/// Not even one fits, or the engine cannot tell.
+/// Not even one fits, or not those that it was begun with, or the engine cannot tell.
 pub(crate) fn fitting(
     engine: &dyn Engine,
     runs: &[(&RunConfig, &[RehearsedPhase])],
     limit_bytes: u64,
+    begun_with: Option<usize>,
 ) -> Result<usize, ConfigError> {
     let key = "training.micro_batch_sequences";
     let most = runs.iter().map(|(run, _)| run.training.sequences_per_step).max().unwrap_or(1);
@@ -125,6 +137,14 @@ pub(crate) fn fitting(
             format!("the engine `{}` cannot tell how much memory a step takes", engine.info().engine);
         ConfigError::new(key, message, "give a number of sequences instead of \"auto\"")
     };
+    if let Some(sequences) = begun_with {
+        let needed = peak(sequences).ok_or_else(unknown)?;
+        return if needed <= limit_bytes {
+            Ok(sequences)
+        } else {
+            Err(too_little(sequences, needed, limit_bytes))
+        };
+    }
     let least = peak(1).ok_or_else(unknown)?;
     if least > limit_bytes {
         let (least, limit) = (mebibytes(least), mebibytes(limit_bytes));
@@ -146,6 +166,22 @@ pub(crate) fn fitting(
         }
     }
     Ok(fits)
+}
+
+/// A study that was begun with more sequences at once than fit below the limit as it is now.
+fn too_little(sequences: usize, needed: u64, limit_bytes: u64) -> ConfigError {
+    let (needed, limit) = (mebibytes(needed).ceil(), mebibytes(limit_bytes));
+    ConfigError::new(
+        "training.memory_limit_mib",
+        format!(
+            "the study was begun with {sequences} sequences at once, which take {needed:.0} MiB, more than the limit of \
+             {limit:.0} MiB"
+        ),
+        format!(
+            "raise the limit to {needed:.0}, or choose another `--out` to begin anew: with another micro-batch the runs would \
+             come to other bits"
+        ),
+    )
 }
 
 /// For people.

@@ -58,7 +58,7 @@ const TOLD: [(&str, &str, &str); 5] = [
     ("the device fails in a step", "error: RUN: the device failed: …", "8"),
     (
         "the folder is taken over while a checkpoint is being written",
-        "error: RUN: stopped before step N: another process has taken the run over",
+        "left alone: RUN, which HOLDER works on",
         "8",
     ),
     (
@@ -68,7 +68,7 @@ const TOLD: [(&str, &str, &str); 5] = [
     ),
     (
         "a machine is suspended for longer than a lease, and goes on",
-        "error: RUN: stopped before step N: another process has taken the run over",
+        "left alone: RUN, which HOLDER works on",
         "8",
     ),
 ];
@@ -189,7 +189,7 @@ const FAULTS: [Fault; 44] = [
     fault(
         "killed at any moment",
         "SIGKILL after a random time, ten times",
-        "all but the steps since the newest checkpoint; what was finished is not done again; run again, the same bits",
+        "all but the steps since the newest checkpoint that was written; what was finished is not done again; run again, the same bits",
         ("kill", "killed_at_any_moment_it_goes_on_and_ends_the_same"),
     ),
     fault(
@@ -323,7 +323,7 @@ const FAULTS: [Fault; 44] = [
     ),
     fault(
         "a token beyond the vocabulary",
-        "a byte of 200 where the vocabulary is 128",
+        "bytes of 200 where the vocabulary is 128",
         "what was trained before it is read; nothing is finished",
         ("damage", "data_that_is_missing_or_unfit_is_refused_before_anything_runs"),
     ),

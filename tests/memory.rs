@@ -156,11 +156,11 @@ fn a_study_goes_on_with_the_micro_batch_that_was_found_first_or_says_why_it_cann
     bench.sapwood(&train).good();
     assert_eq!(found(), first);
     assert!(support::results(&bench.path("out/runs/whole/tokens/seed-1")) == results, "another end");
-    limit(60);
+    limit(120);
     let said = format!("the study was begun with {first} sequences at once, which take 1");
     refused(
         &bench.sapwood(&train),
-        &[&said, "more than the limit of 60 MiB", "choose another `--out`", "study.toml:"],
+        &[&said, "more than the limit of 120 MiB", "choose another `--out`", "study.toml:"],
     );
     // The whole study likewise, where it has begun; elsewhere it finds another one.
     refused(&bench.sapwood(&["study", "study.toml", "--out", "out"]), &[&said]);

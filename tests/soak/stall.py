@@ -5,8 +5,8 @@
 
 Needs `cargo build --release --workspace`. One run of a model of the given size, twice: with `checkpoints.write = "at-once"` and
 `"background"`, in turn `--rounds` times. When a step is over is seen by its line in metrics.jsonl. Printed are the median step, the
-median step that has a checkpoint before it, the difference, and what the run itself says that it has waited (DONE). The last
-checkpoints have to be the same, byte for byte. A line of what was found is added to the log.
+median step that has a checkpoint before it, the difference (where the writing takes time from the step's own threads, it is in
+there), and how long the run says that it has waited for each. The last checkpoints have to be the same, byte for byte. A line of what was found is added to the log.
 """
 
 import argparse
@@ -63,6 +63,11 @@ def times_of_steps(child, metrics):
         time.sleep(0.001)
 
 
+def saves_before(args):
+    """Steps that have a checkpoint before them."""
+    return range(args.every, args.steps, args.every)
+
+
 def run(args, write):
     with tempfile.TemporaryDirectory(prefix="sapwood-stall-", dir=args.folder) as folder:
         folder = Path(folder)
@@ -75,17 +80,16 @@ def run(args, write):
         times = times_of_steps(child, one / "metrics.jsonl")
         if child.returncode != 0:
             sys.exit(child.stderr.read().decode())
-        done = json.loads((one / "DONE").read_text())
         last = one / f"checkpoints/{args.steps:08}"
         digest = hashlib.sha256()
         for name in ["weights.safetensors", "moments.safetensors"]:
             digest.update((last / name).read_bytes())
+        # What was waited for by then: the last checkpoint, which always is waited for, does not count itself.
+        waited = json.loads((last / "state.json").read_text())["costs"]["wall"]["checkpoint_seconds"] / len(saves_before(args))
         size = sum(path.stat().st_size for path in last.rglob("*") if path.is_file())
     seconds = {step: after - before for step, (before, after) in enumerate(zip(times, times[1:]), start=1)}
-    saved = [taken for step, taken in seconds.items() if step % args.every == 0]
+    saved = [seconds[step] for step in saves_before(args)]
     others = [taken for step, taken in seconds.items() if step % args.every != 0 and step > 1]
-    # The last checkpoint is always waited for.
-    waited = done["costs"]["wall"]["checkpoint_seconds"]
     return {"saved": saved, "others": others, "waited": waited, "digest": digest.hexdigest(), "bytes": size}
 
 
@@ -107,8 +111,8 @@ def main():
     if len({one["digest"] for runs in found.values() for one in runs}) != 1:
         sys.exit("the last checkpoints differ")
     size = found["background"][0]["bytes"]
-    saves = (args.steps - 1) // args.every + 1
-    print(f"{size / 2**20:.0f} MiB a checkpoint, {saves} a run, {args.rounds} runs each, {args.threads} threads")
+    saves = len(saves_before(args))
+    print(f"{size / 2**20:.0f} MiB a checkpoint, {saves} a run beside the last, {args.rounds} runs each, {args.threads} threads")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     line = {"proof": "stall", "commit": commit, "date": time.strftime("%Y-%m-%d"), "layers": args.layers, "width": args.width, "mib": round(size / 2**20), "rounds": args.rounds,
             "threads": args.threads}
@@ -117,8 +121,8 @@ def main():
         after = statistics.median(taken for one in runs for taken in one["saved"])
         waited = statistics.median(one["waited"] for one in runs)
         print(f"{write:10}  median step {step:.3f} s   with a checkpoint before it {after:.3f} s   "
-              f"stall {after - step:+.3f} s   waited in all {waited:.2f} s")
-        line[write] = {"step": round(step, 4), "after": round(after, 4), "waited": round(waited, 3)}
+              f"difference {after - step:+.3f} s   waited for each {waited:.3f} s")
+        line[write] = {"step": round(step, 4), "after": round(after, 4), "waited": round(waited, 4)}
     with args.log.open("a") as log:
         log.write(json.dumps(line) + "\n")
 

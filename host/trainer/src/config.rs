@@ -95,7 +95,6 @@ pub enum OnNonFinite {
 
 impl OnNonFinite {
     /// Whether the first such step ends the run.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
     pub fn is_stop(&self) -> bool {
         *self == OnNonFinite::Stop
     }

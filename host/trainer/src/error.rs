@@ -177,7 +177,8 @@ impl TrainError {
             TrainError::Data(error) => error.hint(),
             TrainError::Plugin(error) => error.hint(),
             TrainError::Engine(error) => engine_hint(error).into(),
-            TrainError::NotFinite { skipped: 0, .. } => {
+            // Only a step can be skipped, not an edit nor an evaluation.
+            TrainError::NotFinite { what: "loss" | "gradient norm", skipped: 0, .. } => {
                 "lower `schedule.rate`, lengthen the warm-up, clip the gradient, or let the run skip some such steps \
                  (`training.on_non_finite`); the checkpoint before it is intact"
                     .into()

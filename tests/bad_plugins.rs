@@ -8,6 +8,7 @@ use expect_test::{Expect, expect};
 use object::{Object, ObjectSection};
 
 use crate::cases;
+use crate::faults::saw;
 use crate::support::{
     self, Bench, Panic, Random, files_below, json, json_lines, misbehaving, refused, results,
 };
@@ -80,6 +81,7 @@ fn a_run_is_bound_to_the_build_of_its_plugins() {
     let place = "error: out/runs/stack/compute/seed-1 was made with another build of the plugin `fixture/strategy`: sha256 ";
     assert!(ran.stderr.starts_with(place), "{}", ran.stderr);
     assert!(ran.stderr.contains("hint: bring that build back"), "{}", ran.stderr);
+    saw("a plugin is rebuilt between two sittings", &ran, &format!("{place}…"));
     assert_eq!(ran.code, Some(3));
     assert!(modified(&run) == before, "it was touched");
 }

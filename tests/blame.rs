@@ -5,11 +5,17 @@ use expect_test::{Expect, expect};
 
 use crate::bad_plugins::{When, misbehaving_study_with};
 use crate::cases;
+use crate::faults::saw;
 use crate::support::{Bench, Ran, files_below, json, misbehaving};
 
-/// A study that saves after five steps, whose plugin does something before step 9.
+/// A study that saves after five steps, whose plugin does something before step 9. It waits for what it saves: four steps of so
+/// small a model are over before a disk has written anything.
 fn bench(strategies: &[&str], initializers: &[&str]) -> Bench {
-    misbehaving_study_with("", strategies, initializers, When::Running)
+    let bench = misbehaving_study_with("", strategies, initializers, When::Running);
+    let study = std::fs::read_to_string(bench.path("study.toml")).expect("it was just written");
+    // In the place of a line, so that errors name the same lines. Two are kept without being told.
+    bench.write("study.toml", study.replace("keep = 2\n", "write = \"at-once\"\n"));
+    bench
 }
 
 /// What is printed, without the places where a study's text would differ from machine to machine.
@@ -59,6 +65,9 @@ fn a_crash_is_told_of_by_doctor_and_once_by_the_next_start() {
             &format!("doctor: {}", told.trim()),
             &crashed,
         );
+        if deed == "crashes" && kind == "strategy" {
+            saw("a plugin crashes", &crashed, &format!("doctor and the next start: {}", told.trim()));
+        }
         bench.write("out/repaired", "");
         let next = bench.sapwood(&["plan", "study.toml"]);
         assert!(next.stderr.starts_with(&format!("warning: {told}")), "{}", next.said());
@@ -100,6 +109,9 @@ fn an_exit_is_caught_on_its_way_out() {
         expected.assert_eq(&said(&exited));
         let (kind, deed) = arm.split_once('-').expect("kind and deed");
         cases::enter(&format!("{kind}, before step 9"), deed, bench, &exited);
+        if kind == "strategy" {
+            saw("a plugin calls exit()", &exited, "");
+        }
         goes_on(bench, arm);
     };
     check(

@@ -2,6 +2,7 @@
 
 use expect_test::expect;
 
+use crate::faults::saw;
 use crate::support::Bench;
 
 /// Where there is a driver this is another test.
@@ -15,6 +16,10 @@ fn a_device_that_is_not_there_is_no_reason_to_train_elsewhere() {
         let study = ["study", "study.toml", "--out", "out", "--jobs", "1"];
         let outcome = bench.sapwood(&[&study[..], flags].concat());
         assert!(!bench.path("out/runs").exists(), "it trained elsewhere");
+        if flags == ["--device", "cuda"] {
+            let told = "error: device `cuda:0` is not available: libcuda.so.1 cannot be loaded (…)";
+            saw("a device that is not there", &outcome, told);
+        }
         outcome.said()
     };
     // What else is missing depends on the machine.

@@ -14,6 +14,8 @@ mod blame;
 mod cases;
 /// Checkpoints listed, verified, pruned.
 mod checkpoints;
+/// Claims whose owners are gone, and clocks that are wrong.
+mod claims;
 /// Help and errors word by word: what, where, what to do, and the exit code.
 mod cli;
 /// A strategy that is a program, in any language.
@@ -24,6 +26,8 @@ mod compat;
 mod configs;
 /// The conformance suite: every plugin passes, every fault is found by name.
 mod conformance;
+/// Files that are damaged, missing, in the way, or not what they were.
+mod damage;
 /// Where a study computes, and that nothing else does in its place.
 mod devices;
 /// Two runs compared: bit for bit the same, or where they part.
@@ -32,6 +36,8 @@ mod diff;
 mod evaluations;
 /// Strategies that choose what runs in a step.
 mod execution;
+/// The table of faults in docs/faults.md, which the tests of faults fill.
+mod faults;
 /// The guide for authors, followed word by word.
 mod guide;
 /// Models from and for `transformers`.
@@ -46,6 +52,8 @@ mod layering;
 mod memory;
 /// What each method that is shipped promises, on a model that grows.
 mod methods;
+/// Losses that are no number.
+mod numbers;
 /// A plugin from outside the workspace, and an initializer swapped by one word.
 mod outside;
 /// Libraries for several machines in one file.

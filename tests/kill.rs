@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::support::{self, Bench, Random, files_below, json_lines, results, run_folders, same_results};
+use crate::faults::{saw, saw_about};
+use crate::support::{self, Bench, Ran, Random, files_below, json_lines, results, run_folders, same_results};
 
 /// More to write and to be caught at than the tiny study has.
 fn busy() -> Bench {
@@ -96,7 +97,8 @@ fn killed_at_any_moment_it_goes_on_and_ends_the_same() {
         let mut child = bench.start(&STUDY);
         std::thread::sleep(moment);
         child.kill().expect("it was started here");
-        if bench.end(child).code.is_some() {
+        let killed = bench.end(child);
+        if killed.code.is_some() {
             // It was faster than the first time, when other tests may have been at work.
             longest = longest.mul_f64(0.8);
             continue;
@@ -104,6 +106,7 @@ fn killed_at_any_moment_it_goes_on_and_ends_the_same() {
         if !bench.path("out/runs").exists() {
             continue;
         }
+        saw("killed at any moment", &killed, "nothing");
         let before = finished(&bench.path("out"));
         let ended = bench.sapwood(&STUDY);
         assert_eq!(ended.code, Some(0), "killed after {moment:?}: {}", ended.said());
@@ -159,30 +162,122 @@ fn wait_for_steps(bench: &Bench, child: &mut Child) {
     }
 }
 
-#[test]
-#[cfg(unix)]
-fn interrupted_it_saves_and_goes_on() {
-    let long = ("steps = 40", "steps = 800");
-    let (reference, bench) = (Bench::with(&[long]), Bench::with(&[long]));
+const LONG: (&str, &str) = ("steps = 40", "steps = 800");
+
+/// A study that has trained for some steps, and what it is held against: the same one, left alone.
+fn under_way() -> (Bench, Bench, Child) {
+    let (reference, bench) = (Bench::with(&[LONG]), Bench::with(&[LONG]));
     reference.study().good();
     let mut child = bench.start(&["study", "study.toml", "--out", "out", "--jobs", "1"]);
     wait_for_steps(&bench, &mut child);
-    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    (reference, bench, child)
+}
+
+#[cfg(unix)]
+fn signal(signal: &str, child: &Child) {
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status();
     assert!(sent.expect("a Unix has `kill`").success());
-    let ended = bench.end(child);
-    assert_eq!(ended.code, Some(130), "{}", ended.said());
-    assert!(ended.stderr.contains("saving; once more stops at once\n"), "{}", ended.stderr);
-    assert!(
-        ended.stderr.contains("interrupted: 4 runs are to go on; run the same command again"),
-        "{}",
-        ended.stderr
-    );
-    // Saved where it was, not at the last multiple of `checkpoints.every_steps` alone.
-    let steps = json_lines(&bench.path("out/runs/whole/tokens/seed-1/metrics.jsonl")).len();
-    assert!(bench.path(&format!("out/runs/whole/tokens/seed-1/checkpoints/{steps:08}/state.json")).exists());
+}
+
+/// Run again it ends like the one that was left alone.
+fn goes_on(reference: &Bench, bench: &Bench) {
     bench.study().good();
     whole(&bench.path("out"));
     same_results(&reference.path("out"), &bench.path("out"));
+}
+
+/// It has said that it is interrupted, and saved where it was, not at the last multiple of `checkpoints.every_steps` alone.
+fn saved_where_it_was(fault: &str, bench: &Bench, ended: &Ran) {
+    assert_eq!(ended.code, Some(130), "{}", ended.said());
+    assert!(ended.stderr.contains("saving; once more stops at once\n"), "{}", ended.stderr);
+    let told = "interrupted: 4 runs are to go on; run the same command again";
+    assert!(ended.stderr.contains(told), "{}", ended.stderr);
+    saw(fault, ended, told);
+    let steps = json_lines(&bench.path("out/runs/whole/tokens/seed-1/metrics.jsonl")).len();
+    let saved = format!("out/runs/whole/tokens/seed-1/checkpoints/{steps:08}/state.json");
+    assert!(bench.path(&saved).exists(), "{saved} is not there");
+}
+
+#[test]
+#[cfg(unix)]
+fn interrupted_it_saves_and_goes_on() {
+    let (reference, bench, child) = under_way();
+    signal("-INT", &child);
+    saved_where_it_was("interrupted", &bench, &bench.end(child));
+    goes_on(&reference, &bench);
+}
+
+#[test]
+#[cfg(unix)]
+fn asked_to_end_it_saves_and_goes_on() {
+    let (reference, bench, child) = under_way();
+    signal("-TERM", &child);
+    saved_where_it_was("asked to end", &bench, &bench.end(child));
+    goes_on(&reference, &bench);
+}
+
+#[test]
+#[cfg(unix)]
+fn interrupted_twice_it_stops_at_once_and_goes_on() {
+    let (reference, bench, child) = under_way();
+    // Suspended meanwhile, so that it cannot be done with saving before the second comes.
+    for name in ["-STOP", "-INT", "-CONT"] {
+        signal(name, &child);
+    }
+    signal("-INT", &child);
+    let ended = bench.end(child);
+    assert_eq!(ended.code, Some(130), "{}", ended.said());
+    saw("interrupted twice", &ended, "saving; once more stops at once");
+    goes_on(&reference, &bench);
+}
+
+/// The study under a limit of the shell's.
+#[cfg(unix)]
+fn limited(bench: &Bench, limit: &str) -> Ran {
+    let script = format!("{limit}; exec \"$0\" study study.toml --out out --jobs 1");
+    let plain = bench.command(&[]);
+    let mut shell = Command::new("/bin/bash");
+    shell.args(["-c", &script, support::SAPWOOD]).env_clear();
+    shell.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.current_dir(bench.path("")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    bench.end(shell.spawn().expect("this system has a shell"))
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_limit_on_the_size_of_files_ends_it_and_without_it_goes_on() {
+    let (reference, bench) = (Bench::new(), Bench::new());
+    reference.study().good();
+    // In blocks of 1 KiB; a checkpoint's moments are larger.
+    let ran = limited(&bench, "ulimit -f 20");
+    assert_ne!(ran.code, Some(0), "{}", ran.said());
+    saw("a limit on the size of files", &ran, ran.stderr.lines().next().unwrap_or("nothing"));
+    goes_on(&reference, &bench);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_memory_it_ends_and_with_it_goes_on() {
+    let large = [
+        ("layers = 2\nwidth = 16", "layers = 2\nwidth = 128"),
+        ("context = 16", "context = 128"),
+        (
+            "sequences_per_step = 4\nmicro_batch_sequences = 4",
+            "sequences_per_step = 128\nmicro_batch_sequences = 128",
+        ),
+        ("seeds = [1, 2]", "seeds = [1]"),
+        ("compare = [\"tokens\", \"compute\"]", "compare = [\"tokens\"]"),
+        ("steps = 40", "steps = 2"),
+        ("every_steps = 10\nsequences = 16", "every_steps = 10\nsequences = 1"),
+        ("grow_after_steps = 15", "grow_after_steps = 1"),
+    ];
+    let (reference, bench) = (Bench::with(&large), Bench::with(&large));
+    reference.study().good();
+    let ran = limited(&bench, "ulimit -v 400000");
+    assert_eq!(ran.code, None, "{}", ran.said());
+    let told = ran.stderr.lines().find(|line| line.contains("memory allocation of"));
+    saw_about("no memory left", &ran, told.unwrap_or_else(|| panic!("{}", ran.said())));
+    goes_on(&reference, &bench);
 }
 
 /// A small file system of its own, unmounted at the end.
@@ -198,8 +293,12 @@ impl SmallDisk {
     }
 
     fn grow(&self, kib: u32) {
+        self.remount(&format!("size={kib}k"));
+    }
+
+    fn remount(&self, how: &str) {
         let mut mount = Command::new("mount");
-        mount.args(["-o", &format!("remount,size={kib}k")]).arg(&self.0);
+        mount.args(["-o", &format!("remount,{how}")]).arg(&self.0);
         assert!(mount.status().expect("it was mounted by the same command").success());
     }
 }
@@ -222,6 +321,8 @@ fn a_full_disk_is_an_error_and_with_room_it_goes_on() {
     assert_eq!(ran.code, Some(8), "{}", ran.said());
     assert!(ran.stderr.contains("No space left on device"), "{}", ran.stderr);
     assert!(ran.stderr.contains("hint: free some space and run the same command again"), "{}", ran.stderr);
+    // Which file it is that finds no room depends on the order of the runs' ends.
+    saw("the disk is full", &ran, "error: RUN: cannot write FILE: No space left on device (os error 28)");
     let left = temporary_files(&bench.path("disk/out"));
     assert!(left.is_empty(), "half-written files take up the room that is missing: {left:?}");
     let before = finished(&bench.path("disk/out"));
@@ -230,5 +331,26 @@ fn a_full_disk_is_an_error_and_with_room_it_goes_on() {
     bench.sapwood(&study).good();
     none_repeated(&before, &finished(&bench.path("disk/out")));
     whole(&bench.path("disk/out"));
+    same_results(&reference.path("out"), &bench.path("disk/out"));
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_is_an_error_and_later_it_goes_on() {
+    let (reference, bench) = (Bench::new(), Bench::new());
+    reference.study().good();
+    let Some(disk) = SmallDisk::mount(bench.path("disk"), 64 * 1024) else {
+        return support::left_out("full-disk", "this user may not mount a tmpfs");
+    };
+    let only = ["study", "study.toml", "--out", "disk/out", "--only", "whole/tokens/seed-1"];
+    bench.sapwood(&only).good();
+    let before = finished(&bench.path("disk/out"));
+    disk.remount("ro");
+    let study = ["study", "study.toml", "--out", "disk/out", "--jobs", "1"];
+    let ran = bench.sapwood(&study);
+    assert_eq!(ran.code, Some(8), "{}", ran.said());
+    saw("the disk becomes read-only", &ran, "");
+    disk.remount("rw");
+    bench.sapwood(&study).good();
+    none_repeated(&before, &finished(&bench.path("disk/out")));
     same_results(&reference.path("out"), &bench.path("disk/out"));
 }

@@ -134,6 +134,40 @@ fn a_micro_batch_that_fits_is_found_and_kept() {
 }
 
 #[test]
+fn a_study_goes_on_with_the_micro_batch_that_was_found_first_or_says_why_it_cannot() {
+    let bench = larger();
+    let limit = |mib: u64| {
+        let auto = format!("micro_batch_sequences = \"auto\"\nmemory_limit_mib = {mib}");
+        let mut edits: Vec<(&str, &str)> = LARGER.to_vec();
+        edits[2].1 = &auto;
+        bench.write_study(&edits);
+    };
+    let train = ["train", "study.toml", "--arm", "whole", "--out", "out"];
+    let found = || {
+        let run = support::json(&bench.path("out/runs/whole/tokens/seed-1/run.json"));
+        run["config"]["training"]["micro_batch_sequences"].as_u64().expect("a number, as resolved")
+    };
+    limit(150);
+    bench.sapwood(&train).good();
+    let (first, results) = (found(), support::results(&bench.path("out/runs/whole/tokens/seed-1")));
+    // With more room than it was begun with, as if it had been killed before its end.
+    limit(2000);
+    std::fs::remove_file(bench.path("out/runs/whole/tokens/seed-1/DONE")).expect("it was finished");
+    bench.sapwood(&train).good();
+    assert_eq!(found(), first);
+    assert!(support::results(&bench.path("out/runs/whole/tokens/seed-1")) == results, "another end");
+    limit(120);
+    let said = format!("the study was begun with {first} sequences at once, which take 1");
+    refused(
+        &bench.sapwood(&train),
+        &[&said, "more than the limit of 120 MiB", "choose another `--out`", "study.toml:"],
+    );
+    // The whole study likewise, where it has begun; elsewhere it finds another one.
+    refused(&bench.sapwood(&["study", "study.toml", "--out", "out"]), &[&said]);
+    assert!(bench.sapwood(&["plan", "study.toml"]).code == Some(0), "nothing has begun there");
+}
+
+#[test]
 fn a_limit_that_nothing_fits_below_is_refused_with_what_it_takes() {
     let bench = larger();
     let mut edits = LARGER;

@@ -6,6 +6,7 @@ use std::io::PipeWriter;
 
 use expect_test::{Expect, expect};
 
+use crate::faults::saw;
 use crate::support::{Bench, run_folders};
 
 /// A command of each kind, all of which print something.
@@ -35,6 +36,7 @@ fn a_closed_pipe_ends_no_command() {
         let ran = bench.sapwood_into(command, nobody_reads());
         assert_eq!(ran.code, Some(0), "{command:?}: {}", ran.said());
         assert!(!ran.stderr.contains("panicked"), "{command:?}: {}", ran.stderr);
+        saw("standard output closed", &ran, "nothing");
     }
     assert_eq!(run_folders(&bench.path("out")).len(), 4, "the study was run to its end");
     assert!(bench.path("out/report/report.json").exists());
@@ -89,6 +91,7 @@ fn results_that_cannot_be_written_are_an_error() {
     );
     assert!(bench.path("out/report/report.json").exists());
     bench.study().good();
+    saw("standard output full", &on_a_full_disk(&bench, &STUDY), "");
     // An error of its own goes before.
     check(
         &["plan", "nothing.toml"],

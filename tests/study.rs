@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::faults::saw;
 use crate::support::{Bench, files_below, json, run_folders, same_results};
 
 /// Every file of all runs, with its content and the time of its last change.
@@ -203,6 +204,7 @@ fn a_second_process_is_kept_off_the_folder() {
     first.kill().expect("it is at work");
     first.wait().expect("it was killed");
     assert_eq!(second.code, Some(8), "{}", second.said());
+    saw("two processes on one folder", &second, "");
     assert!(
         second.stderr.contains("error: another process is working on out\nhint: wait for it"),
         "{}",
@@ -224,6 +226,7 @@ fn a_run_that_another_machine_works_on_is_left_to_it() {
         "left alone: stack/compute/seed-2, which node7, Slurm job 12_3 works on\nno verdict yet: others are to \
          finish 1 of its runs\nhint: `sapwood status out` tells how far they are, `sapwood report out` what they came to\nexit 8\n"
     );
+    saw("another machine works on a run", &ran, ran.stderr.lines().next().unwrap_or_default());
     assert!(!run.join("metrics.jsonl").exists() && bench.path("out/runs/stack/compute/seed-1/DONE").exists());
     let told = bench.sapwood(&["status", "out"]).good();
     let row =

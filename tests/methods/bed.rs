@@ -190,7 +190,7 @@ impl Bed {
             alone: true,
             prefix: None,
             forks: BTreeSet::new(),
-            owner: &trainer::Alone,
+            owner: std::sync::Arc::new(trainer::Alone),
         })?;
         Ok(())
     }

@@ -69,10 +69,12 @@ impl<B: Compute<Plain = B>> Engine for Oracle<B> {
         let squared = params.values().map(adamw::squared_norm).sum::<Result<f64, EngineError>>()?;
         let gradient_norm = squared.sqrt();
         let clip = adamw::clip_factor(update, gradient_norm);
-        *params = mem::take(params)
-            .into_iter()
-            .map(|(id, param)| (id, adamw::updated(param, update, update.rate_factor(id), clip)))
-            .collect();
+        if StepOutcome::is_finite(loss_nats_per_token, gradient_norm) {
+            *params = mem::take(params)
+                .into_iter()
+                .map(|(id, param)| (id, adamw::updated(param, update, update.rate_factor(id), clip)))
+                .collect();
+        }
         self.outcomes.push_back(StepOutcome { loss_nats_per_token, gradient_norm, statistics: None });
         Ok(())
     }

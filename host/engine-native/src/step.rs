@@ -235,7 +235,9 @@ impl<K: Kernels> Engine for Step<K> {
         let gradient_norm = self.kernels.squared_norm(&trained.collect::<Vec<_>>()).sqrt();
         let clip = update.clip_norm.map_or(1.0, |most| (most / (gradient_norm + 1e-6)).min(1.0));
         let mut statistics = Statistics::default();
-        if wanted.tensors {
+        if !StepOutcome::is_finite(loss_nats_per_token, gradient_norm) {
+            // Nothing is measured of an update that is not made.
+        } else if wanted.tensors {
             statistics.tensors = self.update_watched(update, clip);
         } else {
             self.update(update, clip);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     AdamW, Edit, Engine, EngineError, Entry, Execution, LayerId, LayerIndex, ModelShape, Part, Snapshot,
-    StepPlan, TensorId, TokenBatch, Trainable, Wait, Widths,
+    StepOutcome, StepPlan, TensorId, TokenBatch, Trainable, Wait, Widths,
 };
 
 /// Builds an engine of that shape.
@@ -30,6 +30,7 @@ pub fn check(build: Build<'_>) {
     rate_factors_reach_their_tensors(build);
     another_width_replaces_what_was_there(build);
     a_step_that_is_not_optimized_is_forgotten(build);
+    nothing_is_updated_from_what_is_no_number(build);
     nonsense_is_refused(build);
 }
 
@@ -354,6 +355,37 @@ fn a_step_that_is_not_optimized_is_forgotten(build: Build<'_>) {
         outcomes += 1;
     }
     assert_eq!(outcomes, 1, "one for each step that was optimized");
+}
+
+fn nothing_is_updated_from_what_is_no_number(build: Build<'_>) {
+    let (shape, mut engine) = filled(build, &[0]);
+    let all = Trainable::all(&shape, &ids(&[0]));
+    train(&mut *engine, &all, 3);
+    engine.outcome(Wait::ForAll).expect("a healthy device");
+    let position = TensorId::shared(shape.class("wpe.weight").expect("GPT-2 has learned positions"));
+    let good = engine.read(position, Part::Weights).expect("it exists");
+    let mut bad = good.clone();
+    bad[0] = f32::NAN;
+    write(&mut *engine, position, &bad);
+    let moments = engine.moments(position).expect("it exists");
+    let before = state_bits(&snapshot(&*engine, &shape));
+    train(&mut *engine, &all, 3);
+    let outcome = engine.outcome(Wait::ForAll).expect("a healthy device").expect("it was optimized");
+    assert!(!StepOutcome::is_finite(outcome.loss_nats_per_token, outcome.gradient_norm), "{outcome:?}");
+    assert!(before == state_bits(&snapshot(&*engine, &shape)), "an update was made from {outcome:?}");
+    write(&mut *engine, position, &good);
+    train(&mut *engine, &all, 3);
+    let updates = engine.moments(position).expect("it exists").updates;
+    assert_eq!(updates, moments.updates + 1, "the step that was left out does not count");
+}
+
+/// What compares equal where values are no numbers, too.
+fn state_bits(snapshot: &Snapshot) -> Vec<u64> {
+    let tensors = snapshot.tensors.iter().flat_map(|(_, state)| {
+        let values = state.weights.iter().chain(&state.moments.first).chain(&state.moments.second);
+        values.map(|value| u64::from(value.to_bits())).chain([state.moments.updates])
+    });
+    tensors.collect()
 }
 
 fn nonsense_is_refused(build: Build<'_>) {

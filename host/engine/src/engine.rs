@@ -49,7 +49,8 @@ pub trait Engine: Send {
     fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError>;
 
     /// [once after a `step`] One AdamW update of what the step trained, each tensor with its own step
-    /// counter; clips by the global norm first if asked to.
+    /// counter; clips by the global norm first if asked to. Where the loss or the norm is not finite nothing is updated:
+    /// weights, moments and counters stay as they are, and the outcome tells.
     ///
     /// # Errors
     /// A failing device.
@@ -131,6 +132,13 @@ pub struct StepOutcome {
     pub gradient_norm: f64,
     /// What else was measured, where the plan wanted it.
     pub statistics: Option<Box<Statistics>>,
+}
+
+impl StepOutcome {
+    /// Whether a loss and a gradient norm are numbers that an update can be made from.
+    pub fn is_finite(loss_nats_per_token: f64, gradient_norm: f64) -> bool {
+        loss_nats_per_token.is_finite() && gradient_norm.is_finite()
+    }
 }
 
 /// Whether [`Engine::outcome`] has to wait for the newest step.

@@ -8,7 +8,8 @@
 //! gradient norm = loss * (tensors that train / tensors of the stack)
 //! ```
 //!
-//! where `h` in [0, 1) is a hash of the weights, of the tokens and of gates that are not 1. AdamW runs for real, on a pseudo-random
+//! where `h` in [0, 1) is a hash of the weights, of the tokens and of gates that are not 1; where a weight is no number the loss
+//! is none. AdamW runs for real, on a pseudo-random
 //! gradient drawn from the tensor's name and its step counter. A gradient's norm is measured as `1 / (1 + updates)`.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -62,7 +63,7 @@ pub struct ScriptedEngine {
     steps: u64,
     in_flight: Option<(StepPlan, StepOutcome)>,
     outcomes: VecDeque<StepOutcome>,
-    fault: Option<Fault>,
+    faults: Vec<Fault>,
 }
 
 struct Tensor {
@@ -82,7 +83,7 @@ impl ScriptedEngine {
             steps: 0,
             in_flight: None,
             outcomes: VecDeque::new(),
-            fault: None,
+            faults: Vec::new(),
         };
         for spec in shape.shared_tensors() {
             engine.add(TensorId::shared(spec.class), spec);
@@ -90,9 +91,9 @@ impl ScriptedEngine {
         engine
     }
 
-    /// The same, failing at that step.
-    pub fn failing(shape: &ModelShape, fault: Fault) -> ScriptedEngine {
-        ScriptedEngine { fault: Some(fault), ..ScriptedEngine::new(shape, Weights::Kept) }
+    /// The same, failing at these steps.
+    pub fn failing(shape: &ModelShape, faults: &[Fault]) -> ScriptedEngine {
+        ScriptedEngine { faults: faults.to_vec(), ..ScriptedEngine::new(shape, Weights::Kept) }
     }
 
     fn add(&mut self, tensor: TensorId, spec: TensorSpec) {
@@ -116,6 +117,9 @@ impl ScriptedEngine {
         let updates = updates as f64 / self.tensors.len() as f64;
         let learned = 0.25 + 0.75 / (1.0 + updates / 100.0);
         let depth = 1.0 / (20.0 * (1.0 + self.layers.len() as f64));
+        if self.tensors.values().any(|tensor| tensor.weights.iter().any(|weight| weight.is_nan())) {
+            return f64::NAN;
+        }
         vocabulary.ln() * learned + depth + self.hash(rows, execution) / 1000.0
     }
 
@@ -166,7 +170,7 @@ impl ScriptedEngine {
     }
 
     fn strike(&self) -> Result<bool, EngineError> {
-        match self.fault.filter(|fault| fault.at.0 == self.steps).map(|fault| fault.kind) {
+        match self.faults.iter().find(|fault| fault.at.0 == self.steps).map(|fault| fault.kind) {
             None => Ok(false),
             Some(FaultKind::NotANumber) => Ok(true),
             Some(FaultKind::Device) => Err(EngineError::Device("the script says so".into())),
@@ -221,7 +225,11 @@ impl Engine for ScriptedEngine {
 
     fn optimize(&mut self, update: &AdamW) -> Result<(), EngineError> {
         let Some((plan, outcome)) = self.in_flight.take() else { return Ok(()) };
+        let is_finite = StepOutcome::is_finite(outcome.loss_nats_per_token, outcome.gradient_norm);
         self.outcomes.push_back(outcome);
+        if !is_finite {
+            return Ok(());
+        }
         for id in plan.trained(&self.shape, &self.layers).iter() {
             let kept = self.weights == Weights::Kept;
             let tensor = self.get_mut(id)?;
@@ -378,7 +386,7 @@ mod tests {
     fn fails_when_told_to() {
         let shape = contract::tiny_shape();
         let fault = Fault { at: Step(1), kind: FaultKind::OutOfMemory };
-        let mut engine = ScriptedEngine::failing(&shape, fault);
+        let mut engine = ScriptedEngine::failing(&shape, &[fault]);
         let batch = TokenBatch::new(vec![1, 2, 3], 1, 2);
         let plan = StepPlan::new(crate::Trainable::all(&shape, &[]), 1);
         assert_eq!(engine.step(&batch, &plan), Ok(()));

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::Engine;
 use plugin_host::api::{RunEvent, SessionFacts};
@@ -229,7 +229,7 @@ pub(crate) fn run_one(
     run: &RunConfig,
     how: &Execution<'_>,
     lane: usize,
-    owner: &Claim,
+    owner: &Arc<Claim>,
     report: &(dyn Fn(RunEvent) + Sync),
 ) -> Result<RunSummary, TrainError> {
     let folder = run_folder(how.folder, run);
@@ -238,7 +238,7 @@ pub(crate) fn run_one(
     let work = || {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(lab.file.study.threads_per_run).build();
         let pool = pool.map_err(|error| TrainError::Internal(format!("no threads to run on: {error}")))?;
-        let hand = Hand { lane, owner, report };
+        let hand = Hand { lane, owner: owner.clone(), report };
         pool.install(|| train(lab, run, how, hand))
     };
     let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
@@ -277,10 +277,10 @@ fn engine_of(
 }
 
 /// By whom a run is trained: on which lane's engine, for which owner, and who is told.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Hand<'a> {
     pub(crate) lane: usize,
-    pub(crate) owner: &'a dyn Owner,
+    pub(crate) owner: Arc<dyn Owner>,
     pub(crate) report: &'a (dyn Fn(RunEvent) + Sync),
 }
 
@@ -303,7 +303,7 @@ fn train(
         }
         None => tracing::info!(run = run.name(), "starts"),
     }
-    let trained = train_from(prefix, lab, run, how, hand).or_else(|error| match error {
+    let trained = train_from(prefix, lab, run, how, hand.clone()).or_else(|error| match error {
         TrainError::OtherPrefix { .. } => {
             tracing::info!(run = run.name(), "{error}; it is trained from its own start");
             train_from(None, lab, run, how, hand)

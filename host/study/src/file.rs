@@ -9,8 +9,8 @@ use indexmap::IndexMap;
 use plugin_host::Choice;
 use serde::{Deserialize, Serialize};
 use trainer::{
-    Audit, Budget, Checkpoints, ConfigError, Evaluation, InitialModelConfig, Optimizer, RunConfig, Schedule,
-    Training,
+    Audit, Budget, Checkpoints, ConfigError, Evaluation, InitialModelConfig, OnNonFinite, Optimizer,
+    RunConfig, Schedule, Training,
 };
 
 use crate::memory::MicroBatch;
@@ -65,6 +65,9 @@ pub struct TrainingSection {
     /// What the backward pass computes again, to save memory: `nothing`, `gelu` or `blocks`. The bits are the same.
     #[serde(default)]
     pub recompute: Recompute,
+    /// What becomes of a step whose loss or gradient is not finite: `"stop"` (the default), or `{ skip = { at_most = 3 } }`.
+    #[serde(default, skip_serializing_if = "OnNonFinite::is_stop")]
+    pub on_non_finite: OnNonFinite,
     /// What `micro_batch_sequences = "auto"` has to stay below, for each run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_limit_mib: Option<u64>,
@@ -77,8 +80,8 @@ impl TrainingSection {
             MicroBatch::Sequences(sequences) => sequences,
             MicroBatch::Auto(_) => self.sequences_per_step,
         };
-        let TrainingSection { sequences_per_step, recompute, .. } = *self;
-        Training { sequences_per_step, micro_batch_sequences, recompute }
+        let TrainingSection { sequences_per_step, recompute, on_non_finite, .. } = *self;
+        Training { sequences_per_step, micro_batch_sequences, recompute, on_non_finite }
     }
 
     fn check(&self) -> Result<(), ConfigError> {

@@ -18,7 +18,7 @@ use trainer::{
 use crate::StudyError;
 use crate::file::{StudyFile, from_folder, in_arm};
 use crate::foresight::{RunDisk, StagedPart};
-use crate::memory::{PhaseMemory, fitting};
+use crate::memory::{PhaseMemory, begun_with, fitting};
 use crate::source::Source;
 
 /// Builds an engine with no block yet.
@@ -112,6 +112,18 @@ impl<'a> Lab<'a> {
     /// # Errors
     /// An arm that cannot run.
     pub fn plan(&self) -> Result<Vec<PlannedArm>, StudyError> {
+        self.plan_beside(None)
+    }
+
+    /// The same for runs in that folder: a micro-batch that was found when they were begun is kept.
+    ///
+    /// # Errors
+    /// An arm that cannot run, or a micro-batch that does not fit below the limit as it is now.
+    pub fn plan_for(&self, folder: &Path) -> Result<Vec<PlannedArm>, StudyError> {
+        self.plan_beside(Some(folder))
+    }
+
+    fn plan_beside(&self, folder: Option<&Path>) -> Result<Vec<PlannedArm>, StudyError> {
         let baseline = &self.file.study.baseline;
         let engine = (self.build_engine)(&self.file.model).map_err(TrainError::from)?;
         let alone = self.plan_arm(baseline, None, &*engine)?;
@@ -124,16 +136,23 @@ impl<'a> Lab<'a> {
         for arm in &mut planned {
             arm.staged = StagedPart::of(&arm.rehearsal, &whole);
         }
-        self.tell_memory(&mut planned, &*engine)?;
+        self.tell_memory(&mut planned, &*engine, folder)?;
         Ok(planned)
     }
 
     /// What each phase will hold, after the micro-batch was found where the file leaves that to us.
-    fn tell_memory(&self, planned: &mut [PlannedArm], engine: &dyn Engine) -> Result<(), StudyError> {
+    fn tell_memory(
+        &self,
+        planned: &mut [PlannedArm],
+        engine: &dyn Engine,
+        folder: Option<&Path>,
+    ) -> Result<(), StudyError> {
         if let Some(limit) = self.file.training.memory_limit_mib {
             let runs: Vec<(&RunConfig, &[RehearsedPhase])> =
                 planned.iter().map(|arm| (&arm.runs[0], arm.rehearsal.phases.as_slice())).collect();
-            let sequences = fitting(engine, &runs, limit << 20).map_err(|error| self.source.locate(error))?;
+            let begun_with = folder.and_then(begun_with);
+            let sequences = fitting(engine, &runs, limit << 20, begun_with);
+            let sequences = sequences.map_err(|error| self.source.locate(error))?;
             let runs = planned.iter_mut().flat_map(|arm| &mut arm.runs);
             runs.for_each(|run| run.training.micro_batch_sequences = sequences);
         }

@@ -58,5 +58,5 @@ pub use verdict::{
     Ahead, ArmJudgement, ArmPlan, ArmRole, ArmRuns, ArmVerdict, Continual, CostToReach, Crossover, Evidence,
     FailedRun, FinalPoint, Headline, JudgeError, Judgement, LedgerCosts, LedgerRatios, LedgerSteps, LeftOut,
     LossDifference, LossPair, MeanEdit, Outcome, Reach, RunStatus, SeedContinual, SeedCrossover, SeedLedger,
-    SeedReach, Shared, SharedByArm, judge,
+    SeedReach, Shared, SharedByArm, SkippedSteps, judge,
 };

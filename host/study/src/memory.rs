@@ -2,9 +2,12 @@
 //!
 //! Not here: what the engine holds, which it tells itself.
 
+use std::path::Path;
+
 use engine::{Engine, StepMemory, StepPlan, Trainable};
 use serde::{Deserialize, Serialize};
-use trainer::{ConfigError, RehearsedPhase, RunConfig};
+use trainer::folder::runs_below;
+use trainer::{ConfigError, RehearsedPhase, RunConfig, Writing};
 
 /// Most sequences in one forward and backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +36,8 @@ pub struct PhaseMemory {
     pub resting: u64,
     /// The largest tensor read back with its AdamW state, as audits and checkpoints do.
     pub reading: u64,
-    /// The copy of weights and AdamW states that a change at the phase's end may go back to.
+    /// The copy of weights and AdamW states that a change at the phase's end may go back to, or that is written while training
+    /// goes on, with the tensor that is being written; never both.
     pub copy: u64,
 }
 
@@ -77,8 +81,13 @@ impl PhaseMemory {
             }
         }
         // Three f32 of each element: weights and both moments.
-        let copy = if phase.ends_with_a_copy { 12 * all } else { 0 };
-        Some(PhaseMemory { step, resting, reading: 12 * largest, copy })
+        let (reading, of_model) = (12 * largest, 12 * all);
+        let copy = match (saves_a_copy(run, phase), phase.ends_with_a_copy) {
+            (true, _) => of_model + reading,
+            (false, true) => of_model,
+            (false, false) => 0,
+        };
+        Some(PhaseMemory { step, resting, reading, copy })
     }
 
     /// The most that is held at once: steps, and beside them an evaluation, a copy, or a tensor that is read.
@@ -88,14 +97,30 @@ impl PhaseMemory {
     }
 }
 
-/// The most sequences at once with which no phase exceeds the limit.
+/// Whether a checkpoint is written in that phase while training goes on.
+fn saves_a_copy(run: &RunConfig, phase: &RehearsedPhase) -> bool {
+    let (every, first) = (run.checkpoints.every_steps, phase.first_step.0.max(1));
+    let next = first.next_multiple_of(every.max(1));
+    run.checkpoints.write == Writing::Background && next < phase.first_step.0 + phase.steps
+}
+
+/// The micro-batch of the runs in a study's folder; `None` where none has begun. Which it is changes no run's mathematics but its
+/// bits: what is begun goes on with what it has.
+pub(crate) fn begun_with(study: &Path) -> Option<usize> {
+    // One that cannot be read says so when its turn comes.
+    let runs = runs_below(study).into_iter().filter_map(|run| run.bound_run().ok());
+    runs.map(|run| run.config.training.micro_batch_sequences).next()
+}
+
+/// The most sequences at once with which no phase exceeds the limit; those that the study was begun with, if it was.
 ///
 /// # Errors
-/// Not even one fits, or the engine cannot tell.
+/// Not even one fits, or not those that it was begun with, or the engine cannot tell.
 pub(crate) fn fitting(
     engine: &dyn Engine,
     runs: &[(&RunConfig, &[RehearsedPhase])],
     limit_bytes: u64,
+    begun_with: Option<usize>,
 ) -> Result<usize, ConfigError> {
     let key = "training.micro_batch_sequences";
     let most = runs.iter().map(|(run, _)| run.training.sequences_per_step).max().unwrap_or(1);
@@ -112,6 +137,14 @@ pub(crate) fn fitting(
             format!("the engine `{}` cannot tell how much memory a step takes", engine.info().engine);
         ConfigError::new(key, message, "give a number of sequences instead of \"auto\"")
     };
+    if let Some(sequences) = begun_with {
+        let needed = peak(sequences).ok_or_else(unknown)?;
+        return if needed <= limit_bytes {
+            Ok(sequences)
+        } else {
+            Err(too_little(sequences, needed, limit_bytes))
+        };
+    }
     let least = peak(1).ok_or_else(unknown)?;
     if least > limit_bytes {
         let (least, limit) = (mebibytes(least), mebibytes(limit_bytes));
@@ -133,6 +166,22 @@ pub(crate) fn fitting(
         }
     }
     Ok(fits)
+}
+
+/// A study that was begun with more sequences at once than fit below the limit as it is now.
+fn too_little(sequences: usize, needed: u64, limit_bytes: u64) -> ConfigError {
+    let (needed, limit) = (mebibytes(needed).ceil(), mebibytes(limit_bytes));
+    ConfigError::new(
+        "training.memory_limit_mib",
+        format!(
+            "the study was begun with {sequences} sequences at once, which take {needed:.0} MiB, more than the limit of \
+             {limit:.0} MiB"
+        ),
+        format!(
+            "raise the limit to {needed:.0}, or choose another `--out` to begin anew: with another micro-batch the runs would \
+             come to other bits"
+        ),
+    )
 }
 
 /// For people.

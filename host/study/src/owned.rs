@@ -1,6 +1,7 @@
 //! A run by its one owner: claimed, trained, let go; or left to whoever has it, or waited for. Not here: how a claim
 //! comes about (`claim`), and how a run is trained (`execute`).
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ pub(crate) fn run(
     let folder = run_folder(how.folder, run);
     while !folder.is_done() {
         let claim = match Claim::take(&folder, PACE) {
-            Ok(Taken::Ours(claim)) => claim,
+            Ok(Taken::Ours(claim)) => Arc::new(claim),
             Ok(Taken::Theirs(holder)) if how.scope == Scope::Study => return Outcome::Elsewhere(holder),
             Ok(Taken::Theirs(holder)) => match wait(run, how, &folder, &holder) {
                 Waited::Gone => continue,

@@ -16,6 +16,7 @@
 //! | `sweep` | [`SweepFinding`](crate::SweepFinding): what came of looking for a learning rate for each arm; `null` without one |
 //! | `fairness` | what is to be said of the arms' learning rates, in words |
 //! | `shared` | [`Shared`](crate::Shared): what was not trained a second time, since arms had it in common |
+//! | `skipped` | every [`SkippedSteps`](crate::SkippedSteps): finished runs that have skipped steps; left out where there are none |
 
 mod json;
 mod markdown;

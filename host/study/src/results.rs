@@ -14,7 +14,7 @@ use crate::file::{Comparison, StudyFile};
 use crate::phases::{self, PhaseSpan};
 use crate::report::Page;
 use crate::source::Source;
-use crate::verdict::Shared;
+use crate::verdict::{Shared, SkippedSteps};
 use crate::{
     ArmPlan, EvaluationPoint, Evidence, FailedRun, Judgement, RunCurve, RunStatus, StudyError, judge, to_csv,
     to_json, to_markdown, to_terminal,
@@ -124,7 +124,7 @@ fn judged_with_curves(file: &StudyFile, runs: &Path) -> Result<(Judgement, Vec<R
     let others = file.arms.keys().filter(|arm| *arm != baseline);
     let arms: Vec<ArmPlan> = others.map(|arm| plan_of(file, arm)).collect();
     let (mut curves, mut failed) = (Vec::new(), Vec::new());
-    let mut shared = Shared::default();
+    let (mut shared, mut skipped) = (Shared::default(), Vec::new());
     let mut walls: BTreeMap<&str, Vec<WallTime>> = BTreeMap::new();
     let mut receipts: BTreeMap<&str, Vec<Vec<GrowthReceipt>>> = BTreeMap::new();
     let budgets = std::iter::once((baseline.as_str(), "tokens")).chain(arms.iter().flat_map(budgets_of));
@@ -136,6 +136,9 @@ fn judged_with_curves(file: &StudyFile, runs: &Path) -> Result<(Judgement, Vec<R
                 curves.push(curve(&folder, arm, budget, seed, summary.costs.alone)?);
                 shared.add(summary.costs.flops.total(), summary.costs.wall.training_seconds);
                 summary.shared.iter().for_each(|copied| shared.add_copy(arm, budget, copied));
+                if !summary.skipped_steps.is_empty() {
+                    skipped.push(SkippedSteps { run: summary.run, steps: summary.skipped_steps });
+                }
                 walls.entry(arm).or_default().push(summary.costs.wall);
                 receipts.entry(arm).or_default().push(edits::receipts(&folder)?);
             } else {
@@ -158,7 +161,7 @@ fn judged_with_curves(file: &StudyFile, runs: &Path) -> Result<(Judgement, Vec<R
         runs.mean_wall = walls.get(runs.arm.as_str()).and_then(|walls| WallTime::mean(walls));
         runs.edits = receipts.get(runs.arm.as_str()).map(|runs| edits::means(runs)).unwrap_or_default();
     }
-    judgement.shared = shared;
+    (judgement.shared, judgement.skipped) = (shared, skipped);
     Ok((judgement, curves))
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::Step;
@@ -104,8 +105,10 @@ fn sit(lab: &Lab<'_>, run: &RunConfig, folder: &Path, stop: Option<Step>) -> Res
     let threads = lab.file.study.threads_per_run;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| TrainError::Internal(format!("no threads to run on: {error}")))?;
-    pool.install(|| train_from(None, lab, run, &how, Hand { lane: 0, owner: &Alone, report: &watch }))
-        .map(|_| ())
+    pool.install(|| {
+        train_from(None, lab, run, &how, Hand { lane: 0, owner: Arc::new(Alone), report: &watch })
+    })
+    .map(|_| ())
 }
 
 fn first_difference(whole: &RunFolder, stopped: &RunFolder) -> Result<Option<PathBuf>, StudyError> {

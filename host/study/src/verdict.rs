@@ -31,7 +31,7 @@ pub(crate) use figures::{at_most_known, nats, p_value, signed_nats};
 pub use judgement::{
     Ahead, ArmJudgement, ArmRole, ArmRuns, ArmVerdict, CostToReach, Crossover, FinalPoint, Headline,
     Judgement, LedgerCosts, LedgerRatios, LeftOut, LossDifference, LossPair, MeanEdit, Outcome, Reach,
-    SeedCrossover, SeedLedger, SeedReach,
+    SeedCrossover, SeedLedger, SeedReach, SkippedSteps,
 };
 
 pub use continual::{Continual, LedgerSteps, SeedContinual};
@@ -183,6 +183,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Judgement, JudgeError> {
         sweep: None,
         fairness: Vec::new(),
         shared: Shared::default(),
+        skipped: Vec::new(),
     })
 }
 

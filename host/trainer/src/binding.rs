@@ -15,7 +15,7 @@ use crate::folder::{RunFolder, create_folder, read_json, write_json};
 use crate::growth::Initializers;
 use crate::hugging_face::Imported;
 use crate::initial::InitialModel;
-use crate::{RunConfig, TrainError};
+use crate::{RunConfig, TrainError, Writing};
 
 /// `run.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,8 +139,13 @@ impl RunFile {
     fn rebuilt_plugin<'a>(&'a self, present: &'a RunFile) -> Option<(&'a Provenance, &'a Provenance)> {
         let mut pairs = present.bound_to.plugins.iter().zip(&self.bound_to.plugins);
         let rebuilt = pairs.find(|(old, new)| old.id == new.id && old.sha256 != new.sha256);
-        let without_shadows = |file: &RunFile| RunConfig { shadows: Vec::new(), ..file.config.clone() };
-        rebuilt.filter(|_| without_shadows(self) == without_shadows(present))
+        let binding = |file: &RunFile| {
+            let mut config = file.config.clone();
+            config.shadows.clear();
+            config.checkpoints.write = Writing::default();
+            config
+        };
+        rebuilt.filter(|_| binding(self) == binding(present))
     }
 
     fn first_difference(&self, present: &RunFile) -> Option<String> {
@@ -148,6 +153,7 @@ impl RunFile {
             let mut config = serde_json::to_value(&file.config).ok()?;
             forget_isolation(&mut config);
             forget_shadows(&mut config);
+            forget_writing(&mut config);
             Some((config, serde_json::to_value(&file.bound_to).ok()?))
         };
         let ((config, bound), (old_config, old_bound)) = (value(self)?, value(present)?);
@@ -168,6 +174,11 @@ fn forget_isolation(config: &mut Value) {
 /// What rides along changes no bit either: shadows may come and go.
 fn forget_shadows(config: &mut Value) {
     config.as_object_mut().map(|config| config.remove("shadows"));
+}
+
+/// Nor does whether training waits for its checkpoints.
+fn forget_writing(config: &mut Value) {
+    config["checkpoints"].as_object_mut().map(|checkpoints| checkpoints.remove("write"));
 }
 
 /// The first place at which two values differ, in words.
@@ -215,6 +226,13 @@ mod tests {
         let mut config = json!({"arm": "a", "shadows": [{"use": "a/b"}]});
         forget_shadows(&mut config);
         assert_eq!(config, json!({"arm": "a"}));
+    }
+
+    #[test]
+    fn how_checkpoints_are_written_binds_nothing() {
+        let mut config = json!({"checkpoints": {"keep": 2, "write": "at-once"}});
+        forget_writing(&mut config);
+        assert_eq!(config, json!({"checkpoints": {"keep": 2}}));
     }
 
     #[test]

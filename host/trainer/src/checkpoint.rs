@@ -14,8 +14,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use engine::{
-    Engine, Entry, Execution, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, Step, TensorId,
-    TensorState, Trainable, Widths,
+    Engine, EngineError, Entry, Execution, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, Step,
+    TensorId, TensorState, Trainable, Widths,
 };
 use plugin_host::api::{Batch, Evaluation, LossPoint, Measured, RateFactor, Saved};
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,8 @@ use crate::trail::Trail;
 
 /// Version of the format.
 const FORMAT_VERSION: u32 = 3;
+/// What a checkpoint's name ends in while it is written.
+const TEMPORARY: &str = ".tmp";
 
 /// Where a run stands, tensors aside.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +61,8 @@ pub struct RunState {
     pub batches_sha256: String,
     /// Chained hash of all that the tensors have come from.
     pub(crate) trail: Trail,
+    /// Steps whose update was not made, since their loss or gradient was not finite.
+    pub skipped: Vec<Step>,
     /// What it took over from another run.
     pub shared: Option<SharedPrefix>,
     /// Lengths of the logs.
@@ -128,6 +132,8 @@ struct StateFile {
     batches_sha256: String,
     #[serde(default)]
     trail: Trail,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<Step>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shared: Option<SharedPrefix>,
     logs: LogLengths,
@@ -149,21 +155,72 @@ struct SavedTensor {
     class: String,
 }
 
-/// Writes a checkpoint; answers its folder.
+/// What the tensors of a checkpoint are read from.
+#[derive(Clone, Copy)]
+pub enum Tensors<'a> {
+    /// The engine, one tensor after the other: no second model is held in memory.
+    Engine(&'a dyn Engine),
+    /// A copy of what it held.
+    Copied(&'a Snapshot),
+}
+
+/// What is read of a tensor.
+#[derive(Clone, Copy)]
+enum Values {
+    Weights,
+    FirstMoment,
+    SecondMoment,
+}
+
+impl Tensors<'_> {
+    fn layers(&self) -> Vec<LayerId> {
+        match self {
+            Tensors::Engine(engine) => engine.layers(),
+            Tensors::Copied(copy) => copy.layers.clone(),
+        }
+    }
+
+    fn read(&self, tensor: TensorId, values: Values) -> Result<Vec<f32>, EngineError> {
+        match (self, values) {
+            (Tensors::Engine(engine), Values::Weights) => engine.read(tensor, Part::Weights),
+            (Tensors::Engine(engine), Values::FirstMoment) => Ok(engine.moments(tensor)?.first),
+            (Tensors::Engine(engine), Values::SecondMoment) => Ok(engine.moments(tensor)?.second),
+            (Tensors::Copied(copy), Values::Weights) => Ok(of(copy, tensor)?.weights.clone()),
+            (Tensors::Copied(copy), Values::FirstMoment) => Ok(of(copy, tensor)?.moments.first.clone()),
+            (Tensors::Copied(copy), Values::SecondMoment) => Ok(of(copy, tensor)?.moments.second.clone()),
+        }
+    }
+
+    fn updates(&self, tensor: TensorId) -> Result<u64, EngineError> {
+        match self {
+            Tensors::Engine(engine) => Ok(engine.moments(tensor)?.updates),
+            Tensors::Copied(copy) => Ok(of(copy, tensor)?.moments.updates),
+        }
+    }
+}
+
+fn of(copy: &Snapshot, tensor: TensorId) -> Result<&TensorState, EngineError> {
+    let held = copy.tensors.iter().find(|(id, _)| *id == tensor).map(|(_, state)| state);
+    held.ok_or_else(|| EngineError::NoSuchTensor(format!("the copy has no {tensor}")))
+}
+
+/// Writes a checkpoint; answers its folder. `may_count` is asked when all is written, before it gets its name.
 ///
 /// # Errors
-/// What the system or the engine says; nothing half-written stays under the checkpoint's name.
+/// What the system, the engine or `may_count` says; nothing half-written stays under the checkpoint's name.
 pub fn save(
     checkpoints: &Path,
     name: &str,
     shape: &ModelShape,
     state: &RunState,
-    engine: &dyn Engine,
+    tensors: Tensors<'_>,
+    may_count: impl FnOnce() -> Result<(), TrainError>,
 ) -> Result<PathBuf, TrainError> {
-    let temporary = checkpoints.join(format!("{name}.tmp"));
+    let temporary = checkpoints.join(format!("{name}{TEMPORARY}"));
     let folder = checkpoints.join(name);
     remove_if_there(&temporary)?;
-    let written = write_files(&temporary, shape, state, engine).and_then(|()| {
+    let written = write_files(&temporary, shape, state, tensors).and_then(|()| {
+        may_count()?;
         remove_if_there(&folder)?;
         fs::rename(&temporary, &folder).map_err(storage("write", &folder))?;
         sync_folder_of(&folder)
@@ -175,6 +232,17 @@ pub fn save(
     Ok(folder)
 }
 
+/// Removes what a process has left half written that was killed.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn remove_half_written(checkpoints: &Path) -> Result<(), TrainError> {
+    let entries = fs::read_dir(checkpoints).map_err(storage("read", checkpoints))?;
+    let mut paths = entries.flatten().map(|entry| entry.path());
+    let is_temporary = |path: &PathBuf| path.to_string_lossy().ends_with(TEMPORARY) && path.is_dir();
+    paths.try_for_each(|path| if is_temporary(&path) { remove_if_there(&path) } else { Ok(()) })
+}
+
 fn remove_if_there(folder: &Path) -> Result<(), TrainError> {
     if folder.exists() { fs::remove_dir_all(folder).map_err(storage("remove", folder)) } else { Ok(()) }
 }
@@ -183,17 +251,21 @@ fn write_files(
     folder: &Path,
     shape: &ModelShape,
     state: &RunState,
-    engine: &dyn Engine,
+    from: Tensors<'_>,
 ) -> Result<(), TrainError> {
     create_folder(&folder.join("plugins"))?;
-    let (layers, shape) = (engine.layers(), &state.course.shape(shape));
+    let (layers, shape) = (from.layers(), &state.course.shape(shape));
     let tensors: Vec<TensorId> = shape.tensors(&layers).into_iter().map(|(tensor, _)| tensor).collect();
     let (mut weights, mut moments) = (Vec::new(), Vec::new());
     for ((name, shape), &tensor) in names(shape, &layers).into_iter().zip(&tensors) {
-        let part = |part: &str, read| Pending { name: format!("{name}.{part}"), shape: shape.clone(), read };
-        moments.push(part("first_moment", Box::new(move || Ok(engine.moments(tensor)?.first))));
-        moments.push(part("second_moment", Box::new(move || Ok(engine.moments(tensor)?.second))));
-        weights.push(Pending { name, shape, read: Box::new(move || engine.read(tensor, Part::Weights)) });
+        let pending = |name: String, values| Pending {
+            name,
+            shape: shape.clone(),
+            read: Box::new(move || from.read(tensor, values)),
+        };
+        moments.push(pending(format!("{name}.first_moment"), Values::FirstMoment));
+        moments.push(pending(format!("{name}.second_moment"), Values::SecondMoment));
+        weights.push(pending(name.clone(), Values::Weights));
     }
     let mut sha256 = BTreeMap::new();
     for (name, tensors) in [("weights.safetensors", weights), ("moments.safetensors", moments)] {
@@ -204,7 +276,7 @@ fn write_files(
         write_whole(&folder.join(&name), &saved.bytes)?;
         sha256.insert(name, hexadecimal(Sha256::new_with_prefix(&saved.bytes)));
     }
-    let updates = tensors.iter().map(|&tensor| Ok(engine.moments(tensor)?.updates));
+    let updates = tensors.iter().map(|&tensor| Ok(from.updates(tensor)?));
     let updates = updates.collect::<Result<Vec<u64>, TrainError>>()?;
     write_json(&folder.join("state.json"), &StateFile::new(state, updates, sha256))
 }
@@ -250,6 +322,7 @@ impl StateFile {
             measured_untold: state.untold.measured.clone(),
             batches_sha256: state.batches_sha256.clone(),
             trail: state.trail.clone(),
+            skipped: state.skipped.clone(),
             shared: state.shared.clone(),
             logs: state.logs,
             updates,
@@ -280,6 +353,7 @@ impl StateFile {
             untold: Untold { evaluation: self.evaluation_untold, measured: self.measured_untold },
             batches_sha256: self.batches_sha256,
             trail: self.trail,
+            skipped: self.skipped,
             shared: self.shared,
             logs: self.logs,
             plugins,
@@ -468,7 +542,7 @@ pub fn size_in_bytes(folder: &Path) -> Result<u64, TrainError> {
 
 /// The step in `STEP` or `STEP-NAME`; `None` for what is half written.
 fn step_of(name: &str) -> Option<u64> {
-    if name.ends_with(".tmp") {
+    if name.ends_with(TEMPORARY) {
         return None;
     }
     name.split('-').next()?.parse().ok()

@@ -74,6 +74,30 @@ pub struct Training {
     /// What the backward pass computes again, to save memory: the bits are the same whatever it is.
     #[serde(default)]
     pub recompute: Recompute,
+    /// What becomes of a step whose loss or gradient is not finite (default: the run stops).
+    #[serde(default, skip_serializing_if = "OnNonFinite::is_stop")]
+    pub on_non_finite: OnNonFinite,
+}
+
+/// What becomes of a step whose loss or gradient is not finite. Its update is made in no case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum OnNonFinite {
+    /// The run stops.
+    #[default]
+    Stop,
+    /// The run goes on with the next batch, as if the step's update had changed nothing.
+    Skip {
+        /// So many steps of the run; at one more it stops.
+        at_most: u64,
+    },
+}
+
+impl OnNonFinite {
+    /// Whether the first such step ends the run.
+    pub fn is_stop(&self) -> bool {
+        *self == OnNonFinite::Stop
+    }
 }
 
 /// AdamW's numbers.
@@ -134,6 +158,28 @@ pub struct Checkpoints {
     /// Whether the end of each phase is saved and kept (default: no).
     #[serde(default)]
     pub at_phase_end: bool,
+    /// Whether training waits for the writing (default: it does not). The bits are the same, in the checkpoint too.
+    #[serde(default, skip_serializing_if = "Writing::is_background")]
+    pub write: Writing,
+}
+
+/// Whether training waits while a checkpoint is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Writing {
+    /// It waits for a copy in memory, which is written while it goes on. One that has to be there before anything else happens,
+    /// as at the end, is waited for.
+    #[default]
+    Background,
+    /// It waits for each; no second model is held in memory.
+    AtOnce,
+}
+
+impl Writing {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    fn is_background(&self) -> bool {
+        *self == Writing::Background
+    }
 }
 
 fn two() -> usize {
@@ -205,6 +251,11 @@ impl RunConfig {
             if value == 0 {
                 return Err(ConfigError::new(key, format!("`{key}` is 0"), "choose at least 1"));
             }
+        }
+        if self.training.on_non_finite == (OnNonFinite::Skip { at_most: 0 }) {
+            let message = "`training.on_non_finite.skip.at_most` is 0, which skips nothing";
+            let hint = "choose at least 1, or write `on_non_finite = \"stop\"`";
+            return Err(ConfigError::new("training.on_non_finite", message, hint));
         }
         self.check_sizes()?;
         self.optimizer.check()?;

@@ -24,7 +24,7 @@ pub enum TrainError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A loss or a gradient is no longer a number.
-    #[error("the {what} at step {step} is {value}")]
+    #[error("the {what} at step {step} is {value}{}", after_skipped(*skipped))]
     NotFinite {
         /// What is no number: `loss`, `gradient norm` …
         what: &'static str,
@@ -32,6 +32,8 @@ pub enum TrainError {
         step: Step,
         /// What it is instead.
         value: f64,
+        /// Steps that were skipped before it, for the same reason.
+        skipped: usize,
     },
     /// A file cannot be written or read.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -175,6 +177,12 @@ impl TrainError {
             TrainError::Data(error) => error.hint(),
             TrainError::Plugin(error) => error.hint(),
             TrainError::Engine(error) => engine_hint(error).into(),
+            // Only a step can be skipped, not an edit nor an evaluation.
+            TrainError::NotFinite { what: "loss" | "gradient norm", skipped: 0, .. } => {
+                "lower `schedule.rate`, lengthen the warm-up, clip the gradient, or let the run skip some such steps \
+                 (`training.on_non_finite`); the checkpoint before it is intact"
+                    .into()
+            }
             TrainError::NotFinite { .. } => {
                 "lower `schedule.rate`, lengthen the warm-up, or clip the gradient; the checkpoint before it is intact"
                     .into()
@@ -203,6 +211,14 @@ impl TrainError {
             TrainError::OtherPrefix { .. } => "run it without a prefix of another run: `--no-sharing`".into(),
             TrainError::Internal(_) => "this is a mistake of sapwood; please report it with the log".into(),
         }
+    }
+}
+
+fn after_skipped(steps: usize) -> String {
+    match steps {
+        0 => String::new(),
+        1 => ", after one step was skipped for that".into(),
+        more => format!(", after {more} steps were skipped for that"),
     }
 }
 

@@ -278,6 +278,18 @@ impl JsonLines {
         self.length
     }
 
+    /// What forces all lines so far to the disk, on any thread.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn syncing(
+        &self,
+    ) -> Result<impl FnOnce() -> Result<(), TrainError> + Send + use<>, TrainError> {
+        let file = self.file.try_clone().map_err(storage("write", &self.path))?;
+        let path = self.path.clone();
+        Ok(move || file.sync_data().map_err(storage("write", &path)))
+    }
+
     /// Forces all lines to the disk; answers how many bytes they are.
     ///
     /// # Errors

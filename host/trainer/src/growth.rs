@@ -410,7 +410,12 @@ pub(crate) fn receipt(
     let largest_logit_change = largest_change(&seen_before.logits, &seen_after.logits);
     let (loss_before, loss_after) = (mean(&seen_before.losses), mean(&seen_after.losses));
     if !loss_after.is_finite() {
-        return Err(TrainError::NotFinite { what: "loss after the edit", step, value: loss_after });
+        return Err(TrainError::NotFinite {
+            what: "loss after the edit",
+            step,
+            value: loss_after,
+            skipped: 0,
+        });
     }
     // Rounding of f32 losses of a few nats; what changes the function moves a loss by far more.
     let largest_logit =

@@ -34,7 +34,8 @@ mod turns;
 
 pub use binding::{BoundTo, MadeBy, RunFile};
 pub use config::{
-    Audit, Budget, Checkpoints, ConfigError, Evaluation, InitialModelConfig, Optimizer, RunConfig, Training,
+    Audit, Budget, Checkpoints, ConfigError, Evaluation, InitialModelConfig, OnNonFinite, Optimizer,
+    RunConfig, Training, Writing,
 };
 pub use costs::{Costs, ProbeCosts, WallTime, peak_memory_bytes};
 pub use error::{ErrorClass, TrainError};

@@ -60,7 +60,8 @@ impl RecordedRun {
             loss_nats_per_token: step.loss_nats_per_token,
         };
         Ok(RecordedRun {
-            losses: steps.iter().map(loss).collect(),
+            // A step that was skipped has no loss that a strategy could be shown.
+            losses: steps.iter().filter(|step| step.skipped.is_none()).map(loss).collect(),
             evaluations: read_whole_lines(&folder.evaluations_file())?,
             file,
             plan,

@@ -2,7 +2,7 @@
 
 use engine::{Flops, Step, Tokens};
 use plugin_host::api::{Action, GrowthReceipt, Plan};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,9 +13,11 @@ pub struct StepRecord {
     pub tokens: Tokens,
     /// Exact FLOPs spent, this step's included.
     pub flops: Flops,
-    /// Mean loss in nats per token, before the update.
+    /// Mean loss in nats per token, before the update; `null` in the file where it is not finite.
+    #[serde(deserialize_with = "number_or_null")]
     pub loss_nats_per_token: f64,
-    /// L2 norm of the gradient, before clipping.
+    /// L2 norm of the gradient, before clipping; `null` in the file where it is not finite.
+    #[serde(deserialize_with = "number_or_null")]
     pub gradient_norm: f64,
     /// Learning rate.
     pub learning_rate: f64,
@@ -23,6 +25,14 @@ pub struct StepRecord {
     pub depth: usize,
     /// Phase.
     pub phase: String,
+    /// Why its update was not made, where it was not: `the loss is NaN`, say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
+}
+
+/// JSON has no word for what is no number.
+fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// An evaluation on the validation tokens, and what the run had cost until then.

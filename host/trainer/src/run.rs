@@ -4,7 +4,7 @@
 //! start, or go on from the newest checkpoint
 //! until the budget is spent or the strategy stops:
 //!     evaluate if it is due                     -> evals.jsonl, event
-//!     save if it is due                         -> checkpoints/, forks/
+//!     save if it is due, and go on meanwhile    -> checkpoints/, forks/
 //!     ask the strategy                          -> requests, decisions.jsonl
 //!     ask the shadows, to no effect             -> shadows.jsonl
 //!     try out candidates, if it asks to         -> event, and it may ask again; all as before
@@ -24,8 +24,10 @@ mod saving;
 mod shadows;
 mod start;
 mod step;
+mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use data::{Corpus, ReadAhead};
@@ -38,7 +40,7 @@ use crate::checkpoint::{LogLengths, RunState, Untold};
 use crate::costs::{Costs, Speedometer, SpentFlops, StepCost, peak_memory_bytes};
 use crate::course::Rules;
 use crate::energy::EnergyCounter;
-use crate::folder::{JsonLines, RunFolder, write_json};
+use crate::folder::{JsonLines, RunFolder, sync_folder_of, write_json};
 use crate::growth::Initializers;
 use crate::initial::InitialModel;
 use crate::owner::Owner;
@@ -47,6 +49,7 @@ use crate::trail::StepKey;
 use crate::{RunConfig, TrainError};
 use shadows::Shadows;
 pub use shadows::check_shadow;
+use writer::Writer;
 
 use prefix::Ahead;
 pub use prefix::{Prefix, SharedPrefix};
@@ -80,7 +83,7 @@ pub struct Parts<'a> {
     /// Steps before which it is saved for other runs that begin as its copies.
     pub forks: BTreeSet<Step>,
     /// Whether the folder is still this run's to write into.
-    pub owner: &'a dyn Owner,
+    pub owner: Arc<dyn Owner>,
 }
 
 /// What a finished run came to; also the content of `DONE`.
@@ -96,6 +99,9 @@ pub struct RunSummary {
     pub costs: Costs,
     /// Why the strategy ended the run, if it did.
     pub stopped: Option<String>,
+    /// Steps whose update was not made, since their loss or gradient was not finite. It is charged with them all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped_steps: Vec<Step>,
     /// Shadows that have failed, and how.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped_shadows: Vec<String>,
@@ -115,7 +121,11 @@ pub struct RunSummary {
 /// fault, an interruption) it is saved first; where the folder is somebody else's by now, nothing is written any more.
 pub fn run(parts: Parts<'_>) -> Result<RunSummary, TrainError> {
     let mut run = Run::start(parts)?;
-    let outcome = run.train_until_done();
+    let mut outcome = run.train_until_done();
+    // Whatever ended it: what was saved before that is to be whole.
+    if let Err(error) = run.writer.wait() {
+        outcome = outcome.and(Err(error));
+    }
     if let Err(error) = &outcome {
         let reason = error.to_string();
         (run.parts.report)(RunEvent::RunStopped { run: run.name.clone(), reason });
@@ -198,6 +208,7 @@ struct Run<'a> {
     unread: VecDeque<StepRecord>,
     speedometer: Speedometer,
     energy: Option<EnergyCounter>,
+    writer: Writer,
 }
 
 /// What the plugins saved, by file name.
@@ -224,21 +235,31 @@ impl Logs {
     fn open(folder: &RunFolder, lengths: LogLengths, shadows: bool) -> Result<Logs, TrainError> {
         let path = folder.shadows_file();
         let shadows = (shadows || path.exists()).then(|| JsonLines::open(&path, lengths.shadows));
-        Ok(Logs {
+        let logs = Logs {
             shadows: shadows.transpose()?,
             metrics: JsonLines::open(&folder.metrics_file(), lengths.metrics)?,
             evaluations: JsonLines::open(&folder.evaluations_file(), lengths.evaluations)?,
             decisions: JsonLines::open(&folder.decisions_file(), lengths.decisions)?,
-        })
+        };
+        // A checkpoint that survives a loss of power is of no use without them.
+        sync_folder_of(&folder.metrics_file())?;
+        Ok(logs)
     }
 
-    fn sync(&mut self) -> Result<LogLengths, TrainError> {
-        Ok(LogLengths {
-            metrics: self.metrics.sync()?,
-            evaluations: self.evaluations.sync()?,
-            decisions: self.decisions.sync()?,
-            shadows: self.shadows.as_mut().map_or(Ok(0), JsonLines::sync)?,
-        })
+    fn lengths(&self) -> LogLengths {
+        LogLengths {
+            metrics: self.metrics.length(),
+            evaluations: self.evaluations.length(),
+            decisions: self.decisions.length(),
+            shadows: self.shadows.as_ref().map_or(0, JsonLines::length),
+        }
+    }
+
+    /// What forces all lines so far to the disk, on any thread.
+    fn syncing(&self) -> Result<impl FnOnce() -> Result<(), TrainError> + Send + use<>, TrainError> {
+        let all = [&self.metrics, &self.evaluations, &self.decisions].into_iter().chain(&self.shadows);
+        let all = all.map(JsonLines::syncing).collect::<Result<Vec<_>, _>>()?;
+        Ok(move || all.into_iter().try_for_each(|sync| sync()))
     }
 }
 
@@ -249,6 +270,7 @@ impl Run<'_> {
             if self.parts.owner.has_lost() {
                 return Err(self.taken_over());
             }
+            self.writer.check()?;
             if self.evaluation_is_due() {
                 self.evaluate()?;
             }
@@ -261,7 +283,7 @@ impl Run<'_> {
                 return Err(TrainError::Interrupted { step: self.state.step });
             }
             if self.checkpoint_is_due() {
-                self.save(None)?;
+                self.save_meanwhile()?;
             }
             if !self.state.decided {
                 self.decide()?;
@@ -295,6 +317,7 @@ impl Run<'_> {
                 .map_or(f64::NAN, |last| last.loss_nats_per_token),
             costs: self.state.costs.clone(),
             stopped: self.state.stopped.clone(),
+            skipped_steps: self.state.skipped.clone(),
             dropped_shadows: self.shadows.dropped(),
             peak_memory_bytes: peak_memory_bytes(),
             device_memory_peak_bytes: self.parts.engine.info().device_memory_peak_bytes,

@@ -31,8 +31,8 @@ pub(crate) fn study(args: &StudyArgs, verbose: u8) -> Outcome {
     let build = engines::builder(any);
     let lab = open_study(&args.file, &build)?;
     super::study::refuse_sweep(&lab)?;
-    let runs: Vec<RunConfig> = lab.plan()?.into_iter().flat_map(|arm| arm.runs).collect();
     let folder = super::study::folder(args.out.clone(), &lab);
+    let runs: Vec<RunConfig> = lab.plan_for(&folder)?.into_iter().flat_map(|arm| arm.runs).collect();
     log::into_folder(&folder, verbose)?;
     let folder = absolute(&folder)?;
     let missing = study::missing_runs(&lab, runs, &folder)?;

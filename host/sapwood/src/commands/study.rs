@@ -35,15 +35,15 @@ fn local(args: &StudyArgs, verbose: u8) -> Outcome {
     let engines: Vec<BuildEngine<'_>> = builders.iter().map(|build| build as BuildEngine<'_>).collect();
     let mut lab = open_study(&args.file, engines[0])?;
     // What cannot work in the study itself is refused before the trials of a sweep.
-    let arms = lab.plan()?;
     let folder = folder(args.out.clone(), &lab);
+    let arms = lab.plan_for(&folder)?;
     log::into_folder(&folder, verbose)?;
     engines::log_choice(args.engine, &args.devices);
     let arms = if lab.file.sweep.is_some() {
         if let Some(code) = sweep(&mut lab, args, &engines, &folder)? {
             return Ok(code);
         }
-        lab.plan()?
+        lab.plan_for(&folder)?
     } else {
         arms
     };
@@ -73,8 +73,8 @@ fn sweep(
     for (below, trial) in trials(&file).map_err(|error| lab.source().locate(error))? {
         note_line!("sweep: {}", trial.study.name);
         lab.file = trial;
-        let planned = lab.plan()?;
         let place = folder.join(below);
+        let planned = lab.plan_for(&place)?;
         let executed = run_planned(lab, planned, args, engines, &place)?;
         // That a rate is too high for an arm is what a trial finds out.
         let is_found = |(_, error): &(String, TrainError)| error.class() == ErrorClass::Numeric;
@@ -127,14 +127,14 @@ fn only(args: &StudyArgs, name: &str, verbose: u8) -> Outcome {
     let build = engines::builder(args.engine);
     let lab = open_study(&args.file, &build)?;
     refuse_sweep(&lab)?;
-    let planned = lab.plan()?;
+    let folder = folder(args.out.clone(), &lab);
+    let planned = lab.plan_for(&folder)?;
     let sharing = sharing(args, &planned);
     let mut runs = planned.into_iter().flat_map(|arm| arm.runs);
     let Some(run_config) = runs.find(|run| run.name() == name) else {
         let hint = "runs are named ARM/BUDGET/seed-N; `sapwood plan FILE --json` lists them";
         return Err(Failed::new(ErrorClass::Config, format!("the study has no run `{name}`"), hint));
     };
-    let folder = folder(args.out.clone(), &lab);
     log::into_folder(run_folder(&folder, &run_config).path(), verbose)?;
     engines::log_choice(args.engine, &[]);
     one(&lab, &run_config, &folder, Scope::TheseRuns, &sharing)
@@ -146,14 +146,14 @@ pub(crate) fn train(args: &TrainArgs, verbose: u8) -> Outcome {
     refuse_sweep(&lab)?;
     let arm = chosen_arm(args, &lab)?;
     let seed = args.seed.unwrap_or(lab.file.study.seeds[0]);
+    let folder = folder(args.out.clone(), &lab);
     // A seed that the study does not name is a run like any other.
-    let planned = lab.plan()?.into_iter().find(|planned| planned.arm == arm);
+    let planned = lab.plan_for(&folder)?.into_iter().find(|planned| planned.arm == arm);
     let mut run_config =
         planned.and_then(|planned| planned.runs.into_iter().next_back()).ok_or_else(|| {
             Failed::new(ErrorClass::Internal, format!("the arm `{arm}` has no run"), "please report this")
         })?;
     run_config.seed = seed;
-    let folder = folder(args.out.clone(), &lab);
     log::into_folder(&folder, verbose)?;
     engines::log_choice(args.engine, &[]);
     one(&lab, &run_config, &folder, Scope::Study, &Sharing::default())
@@ -243,6 +243,15 @@ fn tell(executed: &Executed) {
         note_line!("hint: {}", error.hint());
     }
     for summary in &executed.done {
+        if !summary.skipped_steps.is_empty() {
+            let steps: Vec<String> = summary.skipped_steps.iter().map(ToString::to_string).collect();
+            note_line!(
+                "warning: {}: {} of its steps made no update, since the loss or gradient was not finite: {}",
+                summary.run,
+                steps.len(),
+                steps.join(", ")
+            );
+        }
         for shadow in &summary.dropped_shadows {
             note_line!("warning: {}: {shadow}; the run went on without it", summary.run);
         }

@@ -59,10 +59,11 @@ impl DecisionsDiff {
 /// What of a record is compared: its name, and how it is read.
 type Part<T> = (&'static str, fn(&T) -> Value);
 
-const OF_STEPS: [Part<StepRecord>; 8] = [
+const OF_STEPS: [Part<StepRecord>; 9] = [
     ("step", |step| json!(step.step)),
     ("loss", |step| json!(step.loss_nats_per_token)),
     ("gradient norm", |step| json!(step.gradient_norm)),
+    ("skipped", |step| json!(step.skipped)),
     ("learning rate", |step| json!(step.learning_rate)),
     ("depth", |step| json!(step.depth)),
     ("phase", |step| json!(step.phase)),

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::SweepFinding;
 use crate::verdict::{
     ArmRuns, ArmVerdict, Continual, CostToReach, Crossover, FailedRun, Judgement, LedgerCosts,
-    LossDifference, Shared,
+    LossDifference, Shared, SkippedSteps,
 };
 
 #[derive(Serialize)]
@@ -19,6 +19,8 @@ struct Report<'a> {
     sweep: Option<&'a SweepFinding>,
     fairness: &'a [String],
     shared: &'a Shared,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    skipped: &'a [SkippedSteps],
 }
 
 #[derive(Serialize)]
@@ -93,6 +95,7 @@ pub(super) fn render(judgement: &Judgement) -> String {
         sweep: judgement.sweep.as_ref(),
         fairness: &judgement.fairness,
         shared: &judgement.shared,
+        skipped: &judgement.skipped,
     };
     let mut text = serde_json::to_string_pretty(&report).expect("structs of numbers, texts and lists");
     text.push('\n');

@@ -8,7 +8,8 @@ use crate::statistics::{FEWEST_FOR_A_VERDICT, Interval, Summary};
 use crate::sweep::{ArmSweep, Trial};
 use crate::verdict::{
     Ahead, ArmJudgement, ArmRole, ArmRuns, Continual, CostToReach, Crossover, Headline, Judgement, LeftOut,
-    LossDifference, MeanEdit, Outcome, RunStatus, SharedByArm, at_most_known, nats, p_value, signed_nats,
+    LossDifference, MeanEdit, Outcome, RunStatus, SharedByArm, SkippedSteps, at_most_known, nats, p_value,
+    signed_nats,
 };
 
 /// A part of a report.
@@ -110,6 +111,12 @@ pub(super) fn sections(judgement: &Judgement) -> Vec<Section> {
             "What arms have in common was trained once, and taken over from a checkpoint: proved the same by a chained hash of all \
              that its tensors came from. Each run is charged with it as if it had trained it itself.",
             shared(judgement),
+        ),
+        section(
+            "Skipped steps",
+            "Their loss or gradient was not finite, and no update was made (`training.on_non_finite`). Each run is charged with \
+             them.",
+            Content::List(skipped(judgement)),
         ),
         section("Runs without a result", "", Content::List(failed(judgement))),
         section("Seeds left out of a comparison", "", Content::List(left_out(judgement))),
@@ -239,6 +246,14 @@ fn shared(judgement: &Judgement) -> Content {
         ]);
     }
     Content::Table { header, rows }
+}
+
+fn skipped(judgement: &Judgement) -> Vec<String> {
+    let of_run = |SkippedSteps { run, steps }: &SkippedSteps| {
+        let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
+        format!("{run}: {}", steps.join(", "))
+    };
+    judgement.skipped.iter().map(of_run).collect()
 }
 
 fn by_arm(judgement: &Judgement) -> Vec<String> {

@@ -36,6 +36,18 @@ pub struct Judgement {
     /// What was not trained a second time; no comparison depends on it.
     #[serde(default)]
     pub shared: Shared,
+    /// Finished runs that have skipped steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedSteps>,
+}
+
+/// Steps of a finished run whose update was not made, since their loss or gradient was not finite. It is charged with them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedSteps {
+    /// `arm/budget/seed-N`.
+    pub run: String,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
 }
 
 /// What became of an arm's runs.

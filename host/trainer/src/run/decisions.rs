@@ -97,6 +97,7 @@ impl Run<'_> {
     /// Tries out the candidates, tells the strategy what came of it, and carries out what it asks for then.
     fn decide_by_probe(&mut self, requests: Vec<Action>, probe: &Probe) -> Result<(), TrainError> {
         self.log_requests(&requests)?;
+        self.hold_one_copy()?;
         let probed = match self.probe(probe) {
             Ok(probed) => probed,
             Err(fault) => return self.saved_before(fault),
@@ -171,6 +172,9 @@ impl Run<'_> {
             self.end_phase()?;
         } else if rules_alone {
             self.audit_before_rules()?;
+        }
+        if growth::changes_tensors(&requests) {
+            self.hold_one_copy()?;
         }
         let started = std::time::Instant::now();
         let carried_out = self.change_tensors(&course, &requests);
@@ -312,8 +316,11 @@ impl Run<'_> {
     }
 
     fn report_metric(&self, key: String, value: f64) {
-        let (run, step) = (self.name.clone(), self.state.step.0);
-        (self.parts.report)(RunEvent::Metric { run, step, key, value });
+        self.report_metric_at(self.state.step, key, value);
+    }
+
+    pub(super) fn report_metric_at(&self, step: Step, key: String, value: f64) {
+        (self.parts.report)(RunEvent::Metric { run: self.name.clone(), step: step.0, key, value });
     }
 }
 

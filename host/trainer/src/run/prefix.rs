@@ -9,12 +9,9 @@ use std::fs;
 use std::path::Path;
 
 use engine::{Flops, Step};
-use plugin_host::api::LossPoint;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::saving::push_recent;
-use super::step::check_finite;
 use super::{Run, progress};
 use crate::checkpoint::{self, RunState};
 use crate::folder::{RunFolder, storage};
@@ -110,7 +107,10 @@ impl Run<'_> {
         // Damaged or gone, it is the other run's: this one can do without.
         let loaded = checkpoint::load(&fork, &self.parts.config.model);
         let (theirs, tensors) = loaded.map_err(|error| ahead.differs(step, &error.to_string()))?;
-        if !self.state.trail.is_known() || theirs.trail != self.state.trail {
+        if !self.state.trail.is_known()
+            || theirs.trail != self.state.trail
+            || theirs.skipped != self.state.skipped
+        {
             return Err(ahead.differs(step, "their trails differ"));
         }
         tensors.restore(&mut *self.parts.engine)?;
@@ -177,16 +177,12 @@ impl Run<'_> {
             learning_rate,
             depth: state.course.depth(),
             phase: state.course.phase.clone(),
+            skipped: theirs.skipped.clone(),
         };
         ahead.tensors_before = None;
         state.step = step.next();
         state.decided = false;
-        check_finite(step, record.loss_nats_per_token, record.gradient_norm)?;
-        self.logs.metrics.add(&record)?;
-        let point = LossPoint { step: step.0, loss_nats_per_token: record.loss_nats_per_token };
-        push_recent(&mut self.state.losses, point);
-        self.report_step(record);
-        Ok(())
+        self.enter_step(record)
     }
 }
 

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use engine::{Engine, Execution, TokenBatch, Wait};
+use engine::{Engine, Execution, Snapshot, TokenBatch, Wait};
 use plugin_host::api::{Evaluation, RunEvent};
 use plugin_host::{Loaded, TimeSpent};
 
 use super::start::initializer_state;
 use super::{Parts, Run, SavedPlugins};
-use crate::checkpoint::{self, RunState};
+use crate::checkpoint::{self, RunState, Tensors};
 use crate::costs::timed;
 use crate::folder::create_folder;
 use crate::records::EvaluationRecord;
 use crate::shown::RECENT;
-use crate::{TrainError, growth};
+use crate::{TrainError, Writing, growth};
 
 impl Run<'_> {
     pub(super) fn evaluation_is_due(&self) -> bool {
@@ -32,7 +32,12 @@ impl Run<'_> {
         };
         let RunState { step, costs, course, .. } = &self.state;
         if !loss.is_finite() {
-            return Err(TrainError::NotFinite { what: "validation loss", step: *step, value: loss });
+            return Err(TrainError::NotFinite {
+                what: "validation loss",
+                step: *step,
+                value: loss,
+                skipped: self.state.skipped.len(),
+            });
         }
         self.logs.evaluations.add(&EvaluationRecord {
             step: *step,
@@ -87,7 +92,7 @@ impl Run<'_> {
         let forks = self.parts.folder.forks();
         create_folder(&forks)?;
         let name = format!("{:08}", self.state.step.0);
-        self.save_into(&forks, &name)
+        self.save_into(&forks, &name, None, Writing::AtOnce)
     }
 
     /// Saves, unless the run is still another's copy: going on, it begins as one again.
@@ -95,16 +100,31 @@ impl Run<'_> {
         if self.ahead.is_some() { Ok(()) } else { self.save(None) }
     }
 
-    /// Saves under the step's number, and a name where it is to be kept.
+    /// Saves under the step's number, and a name where it is to be kept; then it is there.
     pub(super) fn save(&mut self, name: Option<&str>) -> Result<(), TrainError> {
-        let number = format!("{:08}", self.state.step.0);
-        let name = name.map_or(number.clone(), |name| format!("{number}-{name}"));
-        let checkpoints = self.parts.folder.checkpoints();
-        self.save_into(&checkpoints, &name)?;
-        checkpoint::prune(&checkpoints, self.parts.config.checkpoints.keep)
+        self.save_by_number(name, Writing::AtOnce)
     }
 
-    fn save_into(&mut self, folder: &Path, name: &str) -> Result<(), TrainError> {
+    /// Saves under the step's number, while training goes on if the configuration has it so.
+    pub(super) fn save_meanwhile(&mut self) -> Result<(), TrainError> {
+        self.save_by_number(None, self.parts.config.checkpoints.write)
+    }
+
+    fn save_by_number(&mut self, name: Option<&str>, writing: Writing) -> Result<(), TrainError> {
+        let number = format!("{:08}", self.state.step.0);
+        let name = name.map_or(number.clone(), |name| format!("{number}-{name}"));
+        let (checkpoints, keep) = (self.parts.folder.checkpoints(), self.parts.config.checkpoints.keep);
+        self.save_into(&checkpoints, &name, Some(keep), writing)
+    }
+
+    /// `keep` so many of the newest in that folder, where not all are kept.
+    fn save_into(
+        &mut self,
+        folder: &Path,
+        name: &str,
+        keep: Option<usize>,
+        writing: Writing,
+    ) -> Result<(), TrainError> {
         self.check_owner()?;
         self.need_tensors()?;
         self.read_outcomes(Wait::ForAll)?;
@@ -113,7 +133,7 @@ impl Run<'_> {
             // Before the logs: a shadow that fails in this leaves a line.
             self.state.plugins = self.saved_plugins()?;
         }
-        self.state.logs = self.logs.sync()?;
+        self.state.logs = self.logs.lengths();
         let (untold, spent_flops) = (self.state.untold.clone(), self.state.costs.spent_flops());
         if let Some(before) = self.before_asking.as_ref().filter(|_| is_asking) {
             // Beside that, a plugin that has panicked can say no more what its state is.
@@ -125,13 +145,47 @@ impl Run<'_> {
             self.state.costs.set_spent_flops(before.spent_flops);
         }
         self.enter_plugin_times();
-        let (engine, state, shape) = (&*self.parts.engine, &self.state, &self.parts.config.model);
         let mut seconds = 0.0;
-        timed(&mut seconds, || checkpoint::save(folder, name, shape, state, engine))?;
+        timed(&mut seconds, || self.write(folder, name, keep, writing))?;
         self.state.costs.set_spent_flops(spent_flops);
         self.state.costs.wall.checkpoint_seconds += seconds;
         self.state.untold = untold;
         Ok(())
+    }
+
+    /// Writes the state down as it is now, after what is being written still.
+    fn write(
+        &mut self,
+        folder: &Path,
+        name: &str,
+        keep: Option<usize>,
+        writing: Writing,
+    ) -> Result<(), TrainError> {
+        self.writer.wait()?;
+        let (folder, name, shape) = (folder.to_path_buf(), name.to_owned(), self.parts.config.model.clone());
+        let (sync_logs, owner, taken_over) =
+            (self.logs.syncing()?, self.parts.owner.clone(), self.taken_over());
+        let save = move |state: &RunState, tensors: Tensors<'_>| {
+            // Before the checkpoint counts, all lines that belong to it are on the disk.
+            sync_logs()?;
+            let may_count = || if owner.has_lost_now() { Err(taken_over) } else { Ok(()) };
+            checkpoint::save(&folder, &name, &shape, state, tensors, may_count)?;
+            keep.map_or(Ok(()), |keep| checkpoint::prune(&folder, keep))
+        };
+        match writing {
+            Writing::AtOnce => save(&self.state, Tensors::Engine(&*self.parts.engine)),
+            Writing::Background => {
+                let copy = Snapshot::take(&*self.parts.engine, &self.parts.config.model)?;
+                let state = self.state.clone();
+                self.writer.begin(move || save(&state, Tensors::Copied(&copy)))
+            }
+        }
+    }
+
+    /// A copy of the model is about to be taken: the one that is being written is let go first, so that never two are held.
+    pub(super) fn hold_one_copy(&mut self) -> Result<(), TrainError> {
+        let seconds = &mut self.state.costs.wall.checkpoint_seconds;
+        timed(seconds, || self.writer.wait())
     }
 
     /// Looks whether the folder is still this run's, before it gets what cannot be taken back.

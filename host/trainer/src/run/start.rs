@@ -9,6 +9,7 @@ use plugin_host::api::{GrowthStrategy, Plan, RunEvent};
 use sha2::{Digest, Sha256};
 
 use super::shadows::Shadows;
+use super::writer::Writer;
 use super::{Ahead, Logs, Parts, Run, SavedPlugins};
 use crate::audit::hexadecimal;
 use crate::binding::RunFile;
@@ -39,6 +40,7 @@ impl<'a> Run<'a> {
         let looks = parts.corpus.validation_batches(config.audit.probe_sequences, micro)?;
 
         create_folder(&parts.folder.checkpoints())?;
+        checkpoint::remove_half_written(&parts.folder.checkpoints())?;
         let found = newest_checkpoint(parts.folder, config)?;
         let resumed = found.is_some();
         // What is measured in a step is not written down whole: such a run has to take its steps itself.
@@ -75,6 +77,7 @@ impl<'a> Run<'a> {
             unread: VecDeque::new(),
             speedometer: Speedometer::new(),
             energy,
+            writer: Writer::default(),
             parts,
             rules,
             measure: plan.measure,
@@ -167,6 +170,7 @@ fn fresh_state(config: &RunConfig, plan: &Plan, trail: Trail) -> RunState {
         untold: Untold::default(),
         batches_sha256: hexadecimal(Sha256::new()),
         trail,
+        skipped: Vec::new(),
         shared: None,
         logs: LogLengths::default(),
         plugins: BTreeMap::new(),

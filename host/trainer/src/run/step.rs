@@ -15,7 +15,7 @@ use crate::course::Course;
 use crate::energy::EnergyCounter;
 use crate::measured;
 use crate::records::StepRecord;
-use crate::{RunConfig, TrainError, Training};
+use crate::{OnNonFinite, RunConfig, TrainError, Training};
 
 /// A step, ready to be taken.
 pub(super) struct Prepared {
@@ -83,6 +83,7 @@ impl Run<'_> {
             learning_rate: update.rate,
             depth: state.course.depth(),
             phase: state.course.phase.clone(),
+            skipped: None,
         });
         state.step = state.step.next();
         state.decided = false;
@@ -98,19 +99,48 @@ impl Run<'_> {
             let Some(mut record) = self.unread.pop_front() else { return Ok(()) };
             record.loss_nats_per_token = outcome.loss_nats_per_token;
             record.gradient_norm = outcome.gradient_norm;
-            check_finite(record.step, outcome.loss_nats_per_token, outcome.gradient_norm)?;
-            self.logs.metrics.add(&record)?;
-            if let Some(statistics) = outcome.statistics {
+            record.skipped = skipped_for(&record);
+            // Of an update that was not made nothing is told.
+            if let Some(statistics) = outcome.statistics.filter(|_| record.skipped.is_none()) {
                 self.state.untold.measured.push(measured::of_step(record.step, &statistics));
             }
-            let point = LossPoint { step: record.step.0, loss_nats_per_token: record.loss_nats_per_token };
-            push_recent(&mut self.state.losses, point);
-            self.report_step(record);
+            self.enter_step(record)?;
         }
         Ok(())
     }
 
-    pub(super) fn report_step(&mut self, record: StepRecord) {
+    /// Writes down a step whose loss is known, and tells of it.
+    pub(super) fn enter_step(&mut self, record: StepRecord) -> Result<(), TrainError> {
+        if let Some(reason) = &record.skipped {
+            self.may_skip(&record)?;
+            tracing::warn!(run = self.name, "step {} is skipped: {reason}", record.step);
+            self.state.skipped.push(record.step);
+            self.logs.metrics.add(&record)?;
+            self.speedometer.passed(self.step_cost.tokens);
+            // Reporters are told of steps with their losses; this one has none.
+            self.report_metric_at(record.step, "skipped_step".into(), 1.0);
+            return Ok(());
+        }
+        self.logs.metrics.add(&record)?;
+        let point = LossPoint { step: record.step.0, loss_nats_per_token: record.loss_nats_per_token };
+        push_recent(&mut self.state.losses, point);
+        self.report_step(record);
+        Ok(())
+    }
+
+    /// Whether the run goes on after such a step.
+    fn may_skip(&self, record: &StepRecord) -> Result<(), TrainError> {
+        let skipped = self.state.skipped.len();
+        match self.parts.config.training.on_non_finite {
+            OnNonFinite::Skip { at_most } if (skipped as u64) < at_most => Ok(()),
+            _ => {
+                let (what, value) = not_finite(record).unwrap_or(("loss", record.loss_nats_per_token));
+                Err(TrainError::NotFinite { what, step: record.step, value, skipped })
+            }
+        }
+    }
+
+    fn report_step(&mut self, record: StepRecord) {
         let tokens_per_second = self.speedometer.passed(self.step_cost.tokens);
         (self.parts.report)(RunEvent::Step {
             run: self.name.clone(),
@@ -142,12 +172,15 @@ fn adamw(config: &RunConfig, rate: f64, rate_factors: BTreeMap<TensorId, f64>) -
     }
 }
 
-pub(super) fn check_finite(step: Step, loss: f64, gradient_norm: f64) -> Result<(), TrainError> {
-    let numbers = [("loss", loss), ("gradient norm", gradient_norm)];
-    match numbers.into_iter().find(|(_, value)| !value.is_finite()) {
-        Some((what, value)) => Err(TrainError::NotFinite { what, step, value }),
-        None => Ok(()),
-    }
+/// Why the engine has not made the step's update, if it has not.
+fn skipped_for(record: &StepRecord) -> Option<String> {
+    not_finite(record).map(|(what, value)| format!("the {what} is {value}"))
+}
+
+/// What of a step is no number.
+fn not_finite(record: &StepRecord) -> Option<(&'static str, f64)> {
+    let numbers = [("loss", record.loss_nats_per_token), ("gradient norm", record.gradient_norm)];
+    numbers.into_iter().find(|(_, value)| !value.is_finite())
 }
 
 /// The hash of all batches so far: of the hash before and this batch's ids.
@@ -164,11 +197,21 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_named() {
-        let said = |loss, gradient_norm| {
-            check_finite(Step(7), loss, gradient_norm).map_err(|error| error.to_string())
+        let said = |loss_nats_per_token, gradient_norm| {
+            skipped_for(&StepRecord {
+                step: Step(7),
+                tokens: engine::Tokens(0),
+                flops: engine::Flops(0),
+                loss_nats_per_token,
+                gradient_norm,
+                learning_rate: 0.1,
+                depth: 1,
+                phase: String::new(),
+                skipped: None,
+            })
         };
-        assert_eq!(said(2.5, 0.3), Ok(()));
-        assert_eq!(said(f64::NAN, f64::NAN), Err("the loss at step 7 is NaN".into()));
-        assert_eq!(said(2.5, f64::INFINITY), Err("the gradient norm at step 7 is inf".into()));
+        assert_eq!(said(2.5, 0.3), None);
+        assert_eq!(said(f64::NAN, f64::NAN).as_deref(), Some("the loss is NaN"));
+        assert_eq!(said(2.5, f64::INFINITY).as_deref(), Some("the gradient norm is inf"));
     }
 }

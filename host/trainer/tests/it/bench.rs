@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use data::{Corpus, DataConfig, Needs, Order};
 use engine::{Engine, ModelShape, Recompute, ScriptedEngine, Step, Weights};
@@ -15,8 +15,8 @@ use plugin_host::{Choice, Isolation, Loaded};
 use trainer::folder::{RunFolder, read_json_lines};
 use trainer::records::{Decision, EvaluationRecord, ShadowRecord, StepRecord};
 use trainer::{
-    Alone, Audit, Budget, Checkpoints, Evaluation, InitialModel, InitialModelConfig, Optimizer, Owner, Parts,
-    Prefix, RunConfig, RunSummary, Schedule, ScheduleKind, TrainError, Training,
+    Alone, Audit, Budget, Checkpoints, Evaluation, InitialModel, InitialModelConfig, OnNonFinite, Optimizer,
+    Owner, Parts, Prefix, RunConfig, RunSummary, Schedule, ScheduleKind, TrainError, Training, Writing,
 };
 
 /// What a scripted strategy does before a step.
@@ -114,7 +114,7 @@ pub(crate) struct Bench {
     pub(crate) events: Mutex<Vec<RunEvent>>,
     pub(crate) prefix: Option<Prefix>,
     pub(crate) forks: BTreeSet<Step>,
-    pub(crate) owner: Box<dyn Owner>,
+    pub(crate) owner: Arc<dyn Owner>,
 }
 
 impl Bench {
@@ -126,7 +126,7 @@ impl Bench {
         let needs = Needs { context: config.model.context, vocabulary: config.model.vocabulary };
         let corpus = data::open(&config.data, temporary.path(), needs).expect("good data");
         let (prefix, forks) = (None, BTreeSet::new());
-        let owner = Box::new(Alone);
+        let owner = Arc::new(Alone);
         Bench { temporary, config, corpus, events: Mutex::default(), prefix, forks, owner }
     }
 
@@ -201,7 +201,7 @@ impl Bench {
             alone: true,
             prefix: self.prefix.clone(),
             forks: self.forks.clone(),
-            owner: &*self.owner,
+            owner: self.owner.clone(),
         })
     }
 
@@ -254,7 +254,12 @@ fn config() -> RunConfig {
         model,
         initial_model: InitialModelConfig { from: None },
         data: DataConfig::Text { path: "text".into(), validation_fraction: 0.1, order: Order::Shuffled },
-        training: Training { sequences_per_step: 2, micro_batch_sequences: 2, recompute: Recompute::Gelu },
+        training: Training {
+            sequences_per_step: 2,
+            micro_batch_sequences: 2,
+            recompute: Recompute::Gelu,
+            on_non_finite: OnNonFinite::Stop,
+        },
         optimizer: Optimizer { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: 1.0 },
         schedule: Schedule {
             kind: ScheduleKind::Linear,
@@ -265,7 +270,7 @@ fn config() -> RunConfig {
         },
         budget: Budget { reference_steps: 20, flops: None },
         evaluation: Evaluation { every_steps: 5, sequences: 4 },
-        checkpoints: Checkpoints { every_steps: 4, keep: 2, at_phase_end: false },
+        checkpoints: Checkpoints { every_steps: 4, keep: 2, at_phase_end: false, write: Writing::Background },
         audit: Audit { probe_sequences: 2 },
         strategy: choice("test/told"),
         initializers: BTreeMap::from([("new".to_owned(), choice("test/filling"))]),

@@ -12,7 +12,7 @@ fn at(step: u64, kind: FaultKind) -> Fault {
 }
 
 fn run_on_failing(bench: &Bench, fault: Fault) -> TrainError {
-    let engine = Box::new(ScriptedEngine::failing(&bench.config.model, fault));
+    let engine = Box::new(ScriptedEngine::failing(&bench.config.model, &[fault]));
     let filling = Filling(|first| first, Claim::None);
     let strategy = Told::to(|_, _| Ok(()));
     bench.run_with(strategy, filling, engine, &AtomicBool::new(false)).expect_err("the engine fails")

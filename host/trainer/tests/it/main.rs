@@ -8,6 +8,8 @@ mod faults;
 mod fuzz;
 /// Growth, freezing, rejection, and what the decision log says of them.
 mod growth;
+/// Losses that are no number, where a run may skip such steps.
+mod non_finite;
 /// Beginning as a copy of another run.
 mod prefix;
 /// Gates, rates, batches, orders and probes: what a strategy asks for beyond growth and freezing.

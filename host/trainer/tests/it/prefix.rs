@@ -79,7 +79,7 @@ fn a_copy_takes_no_step_that_is_shared() {
     // Of its 20 steps ten are left, and each growth is looked at with three more.
     let run = |bench: &Bench| {
         let fault = Fault { at: Step(16), kind: FaultKind::Device };
-        let engine = Box::new(ScriptedEngine::failing(&bench.config.model, fault));
+        let engine = Box::new(ScriptedEngine::failing(&bench.config.model, &[fault]));
         let filling = Filling(|first| first, Claim::None);
         bench.run_with(growing("copy", 10), filling, engine, &AtomicBool::new(false))
     };

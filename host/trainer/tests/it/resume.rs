@@ -1,6 +1,8 @@
 //! Going on from a checkpoint, as if nothing had happened.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use plugin_host::api::{
@@ -8,7 +10,7 @@ use plugin_host::api::{
 };
 use trainer::checkpoint;
 use trainer::records::Decision;
-use trainer::{Owner, TrainError};
+use trainer::{Owner, TrainError, Writing};
 
 use crate::bench::{Bench, Filling, Told, grow};
 
@@ -96,10 +98,17 @@ fn a_run_that_was_taken_over_saves_nothing_more_and_the_rest_is_the_same() {
     let whole = Bench::new();
     run(&whole, growing(None), &AtomicBool::new(false)).expect("a good run");
     let wanted = result(&whole);
-    let losses = [(Some(9), None, vec!["00000004"]), (None, Some(2), vec!["00000004", "00000008"])];
+    // It is asked when a checkpoint is about to be written, and when it is about to count.
+    let losses = [
+        (Some(9), None, vec!["00000004"]),
+        (None, Some(3), vec!["00000004"]),
+        (None, Some(4), vec!["00000004", "00000008"]),
+    ];
     for (step, file, saved) in losses {
         let mut bench = Bench::new();
-        bench.owner = Box::new(Loses { step, file, asked: Default::default() });
+        bench.owner = Arc::new(Loses { step, file, asked: Default::default() });
+        // So that it is known which checkpoint asks when.
+        bench.config.checkpoints.write = Writing::AtOnce;
         let lost = run(&bench, growing(None), &AtomicBool::new(false));
         assert!(matches!(lost, Err(TrainError::TakenOver { .. })), "{lost:?}");
         let mut found = checkpoint::list(&bench.folder().checkpoints()).expect("a folder");
@@ -107,10 +116,34 @@ fn a_run_that_was_taken_over_saves_nothing_more_and_the_rest_is_the_same() {
         let names: Vec<_> = found.iter().filter_map(|path| path.file_name()?.to_str()).collect();
         assert_eq!(names, saved);
         assert!(!bench.folder().is_done());
-        bench.owner = Box::new(trainer::Alone);
+        bench.owner = Arc::new(trainer::Alone);
         run(&bench, growing(None), &AtomicBool::new(false)).expect("the rest of the run");
         assert!(result(&bench) == wanted, "another end");
     }
+}
+
+/// Loses the folder while a checkpoint is being written.
+struct LosesMeanwhile;
+
+impl Owner for LosesMeanwhile {
+    fn has_lost(&self) -> bool {
+        false
+    }
+
+    fn has_lost_now(&self) -> bool {
+        std::thread::current().name() == Some("checkpoint")
+    }
+}
+
+#[test]
+fn a_checkpoint_that_was_being_written_when_the_run_was_taken_over_does_not_count() {
+    let mut bench = Bench::new();
+    bench.owner = Arc::new(LosesMeanwhile);
+    let lost = run(&bench, growing(None), &AtomicBool::new(false));
+    assert!(matches!(lost, Err(TrainError::TakenOver { .. })), "{lost:?}");
+    let left: Vec<String> =
+        bench.files().into_iter().filter(|name| name.starts_with("checkpoints/")).collect();
+    assert_eq!(left, Vec::<String>::new());
 }
 
 #[test]
@@ -268,4 +301,81 @@ fn every_evaluation_is_told_once_whatever_the_checkpoint() {
         assert_eq!(told(&bench), told(&whole), "failed at {fails_at}");
         assert!(result(&bench) == result(&whole), "failed at {fails_at}: another end");
     }
+}
+
+/// Every file of every checkpoint that is left, without what a clock says.
+fn checkpoints(bench: &Bench) -> Vec<(PathBuf, String)> {
+    let folder = bench.folder().checkpoints();
+    let files = bench.files().into_iter().filter(|name| name.starts_with("checkpoints/"));
+    let content = |name: &String| {
+        let bytes = std::fs::read(bench.folder().path().join(name)).expect("it is there");
+        if !name.ends_with("state.json") {
+            return format!("{bytes:?}");
+        }
+        let mut state: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+        // Evaluations have seconds in them.
+        for clock in ["/costs/wall", "/costs/joules", "/logs/evaluations"] {
+            state.pointer_mut(clock).map(serde_json::Value::take);
+        }
+        state.to_string()
+    };
+    let all = files.map(|name| (folder.join(&name), content(&name)));
+    all.map(|(path, content)| (path.strip_prefix(&folder).expect("below it").to_path_buf(), content))
+        .collect()
+}
+
+#[test]
+fn checkpoints_have_the_same_bits_whether_training_waits_for_them_or_not() {
+    let run_with = |write| {
+        let mut bench = Bench::new();
+        (bench.config.checkpoints.write, bench.config.checkpoints.keep) = (write, 10);
+        run(&bench, growing(None), &AtomicBool::new(false)).expect("a good run");
+        bench
+    };
+    let [background, at_once] = [Writing::Background, Writing::AtOnce].map(run_with);
+    assert_eq!(checkpoints(&background).len(), 5 * 5, "five of five files each");
+    assert!(checkpoints(&background) == checkpoints(&at_once));
+    assert!(result(&background) == result(&at_once));
+    // A run goes on whichever way it was begun.
+    let mut bench = Bench::new();
+    bench.config.checkpoints.write = Writing::AtOnce;
+    let interrupt: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
+    run(&bench, growing(Some((9, interrupt))), interrupt).expect_err("interrupted");
+    bench.config.checkpoints.write = Writing::Background;
+    run(&bench, growing(None), &AtomicBool::new(false)).expect("it is the same run");
+    assert!(result(&bench) == result(&background));
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_ends_the_run_whether_training_waits_for_it_or_not() {
+    for write in [Writing::Background, Writing::AtOnce] {
+        let mut bench = Bench::new();
+        bench.config.checkpoints.write = write;
+        let in_the_way = bench.folder().checkpoints().join("00000008.tmp");
+        let path = in_the_way.clone();
+        // A file where the checkpoint's folder is to be.
+        let strategy = Told::to(move |context, _| {
+            let placed = if context.step == 6 { std::fs::write(&path, "") } else { Ok(()) };
+            placed.map_err(|error| Error::new(error.to_string()))
+        });
+        let error =
+            run(&bench, strategy, &AtomicBool::new(false)).expect_err("there is something in its way");
+        assert!(matches!(&error, TrainError::Storage { path, .. } if *path == in_the_way), "{error}");
+        assert!(!bench.folder().is_done());
+        let found = checkpoint::list(&bench.folder().checkpoints()).expect("a folder");
+        assert!(found.iter().map(|path| path.ends_with("00000004")).eq([true]), "{found:?}");
+        std::fs::remove_file(&in_the_way).expect("it is ours");
+        run(&bench, Told::to(|_, _| Ok(())), &AtomicBool::new(false)).expect("the rest of the run");
+    }
+}
+
+#[test]
+fn what_a_killed_process_left_half_written_is_gone_when_the_run_goes_on() {
+    let bench = Bench::new();
+    let interrupt: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
+    run(&bench, growing(Some((9, interrupt))), interrupt).expect_err("interrupted");
+    let left = bench.folder().checkpoints().join("00000011.tmp/plugins");
+    std::fs::create_dir_all(&left).expect("room");
+    run(&bench, growing(None), &AtomicBool::new(false)).expect("the rest of the run");
+    assert!(!left.exists(), "{:?}", bench.files());
 }

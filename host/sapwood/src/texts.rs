@@ -1,4 +1,5 @@
-//! What makes tokens of texts for `sample` and `eval`: named on the command line, or bytes where the model's tokens are bytes.
+//! What makes tokens of texts for `sample`, `eval` and suites during training: named by the user, or bytes where the model's
+//! tokens are bytes.
 
 use std::path::Path;
 
@@ -24,6 +25,46 @@ impl Tokenizer for Named {
     }
 }
 
+/// A model whose tokens are not known here takes ids as they are.
+pub(crate) struct OnlyIds;
+
+impl Tokenizer for OnlyIds {
+    fn encode(&self, _: &str) -> Result<Vec<u32>, String> {
+        Err("has a text, where the model's tokens are no bytes: give token ids, or name a tokenizer".into())
+    }
+
+    fn bytes_of(&self, _: u32) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+/// A tokenizer that was found by its name.
+pub(crate) struct Found {
+    pub(crate) tokenizer: Box<dyn Tokenizer>,
+    /// Hash of its vocabulary.
+    pub(crate) sha256: String,
+}
+
+/// Why a tokenizer is none for a model.
+pub(crate) struct Refused {
+    pub(crate) reason: String,
+    pub(crate) hint: String,
+}
+
+/// The one of that name, for a model with so many ids.
+pub(crate) fn vocabulary(name: &str, rows: usize) -> Result<Found, Refused> {
+    let found = data::tokenizer(name);
+    let found = found.map_err(|error| Refused { reason: error.to_string(), hint: error.hint() })?;
+    let (ids, sha256) = (found.identity().vocabulary, found.identity().sha256.clone());
+    if ids as usize > rows {
+        return Err(Refused {
+            reason: format!("the tokenizer `{name}` has {ids} ids, the model {rows}"),
+            hint: "name the tokenizer that the model was trained with".into(),
+        });
+    }
+    Ok(Found { tokenizer: Box::new(Named(found)), sha256 })
+}
+
 /// The one of that name, or bytes for a model of bytes; `None` where neither is.
 pub(crate) fn tokenizer(
     name: Option<&str>,
@@ -32,24 +73,16 @@ pub(crate) fn tokenizer(
     let Some(name) = name else {
         return Ok(reads_bytes(stored).then(|| Box::new(Bytes) as Box<dyn Tokenizer>));
     };
-    let found = data::tokenizer(name);
-    let found = found.map_err(|error| Failed::new(ErrorClass::Data, &error, error.hint()))?;
-    let (ids, rows) = (found.identity().vocabulary, stored.shape.vocabulary);
-    if ids as usize > rows {
-        let message = format!("the tokenizer `{name}` has {ids} ids, the model {rows}");
-        return Err(Failed::new(
-            ErrorClass::Data,
-            message,
-            "name the tokenizer that the model was trained with",
-        ));
+    match vocabulary(name, stored.shape.vocabulary) {
+        Ok(found) => Ok(Some(found.tokenizer)),
+        Err(refused) => Err(Failed::new(ErrorClass::Data, refused.reason, refused.hint)),
     }
-    Ok(Some(Box::new(Named(found))))
 }
 
 /// Whether the model's tokens are bytes: its run has read text, or its vocabulary is theirs.
 fn reads_bytes(stored: &StoredModel) -> bool {
     match &stored.origin {
-        Origin::Run { file, .. } => file.reads_bytes(),
+        Origin::Run { file, .. } => file.config.reads_bytes(),
         Origin::Folder { .. } => stored.shape.vocabulary == 256,
     }
 }

@@ -183,6 +183,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Judgement, JudgeError> {
         sweep: None,
         fairness: Vec::new(),
         shared: Shared::default(),
+        suites: Vec::new(),
     })
 }
 

@@ -68,11 +68,6 @@ pub struct MadeBy {
 }
 
 impl RunFile {
-    /// Whether its tokens are the bytes of a text.
-    pub fn reads_bytes(&self) -> bool {
-        matches!(self.config.data, data::DataConfig::Text { .. })
-    }
-
     /// Of a run that is about to start.
     pub fn new(
         config: &RunConfig,

@@ -177,6 +177,11 @@ impl RunConfig {
         format!("{}/{}/seed-{}", self.arm, self.budget.label(), self.seed)
     }
 
+    /// Whether its tokens are the bytes of a text.
+    pub fn reads_bytes(&self) -> bool {
+        matches!(self.data, DataConfig::Text { .. })
+    }
+
     /// Tokens of one optimizer step.
     pub fn tokens_per_step(&self) -> Tokens {
         Tokens((self.training.sequences_per_step * self.model.context) as u64)

@@ -3,13 +3,14 @@
 //! [`Questions`]; and when a suite is due (`run/asking.rs`).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use engine::ModelShape;
 use serde::{Deserialize, Serialize};
 
 use crate::hugging_face::Tensors;
+use crate::tensor_file::hash_of_file;
 use crate::{ConfigError, TrainError};
 
 /// A suite, as a run's file names it.
@@ -103,6 +104,22 @@ pub struct SuiteNumber {
     pub standard_error: Option<f64>,
 }
 
+impl Suite {
+    /// Binds questions to the file that they were read from.
+    ///
+    /// # Errors
+    /// The file cannot be read any more.
+    pub fn of_file(
+        config: SuiteConfig,
+        file: &Path,
+        tokenizer_sha256: Option<String>,
+        questions: Box<dyn Questions>,
+    ) -> Result<Suite, TrainError> {
+        let facts = SuiteFacts { sha256: hash_of_file(file)?, tokenizer_sha256 };
+        Ok(Suite { config, facts, questions })
+    }
+}
+
 impl SuiteConfig {
     /// Whether it is asked at a run's regular evaluations before that step.
     pub fn is_due(&self, step: u64, steps_between_evaluations: u64) -> bool {
@@ -119,9 +136,9 @@ impl SuiteConfig {
                 Err(ConfigError::new(format!("evaluation.suites[{index}].{key}"), message, hint))
             };
             let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            if suite.name.is_empty() || suite.name.len() > 64 || !suite.name.chars().all(is_plain) {
+            if suite.name.is_empty() || suite.name.len() > 24 || !suite.name.chars().all(is_plain) {
                 let message = format!("`{}` cannot name a suite", suite.name);
-                return error("name", message, "use letters, digits, -, _ and ., at most 64");
+                return error("name", message, "use letters, digits, -, _ and ., at most 24");
             }
             if suites[..index].iter().any(|other| other.name == suite.name) {
                 let message = format!("two suites are called `{}`", suite.name);

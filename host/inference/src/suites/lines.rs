@@ -24,11 +24,7 @@ pub(super) enum Said {
 
 impl Said {
     /// Its ids, and its bytes where it is a text; `before` is put before a text, and counts for no byte.
-    pub(super) fn ids(
-        &self,
-        before: &str,
-        reader: &Reader<'_>,
-    ) -> Result<(Vec<u32>, Option<usize>), String> {
+    pub(super) fn ids(&self, before: &str, reader: &Reader<'_>) -> Result<(Vec<u32>, Option<usize>), String> {
         match self {
             Said::Text(text) => Ok((reader.encode(&format!("{before}{text}"))?, Some(text.len()))),
             Said::Ids(ids) => Ok((reader.checked(ids.clone())?, None)),
@@ -77,7 +73,7 @@ pub(super) fn read<T: DeserializeOwned>(
     match (all.len(), items) {
         (0, _) => Err(fault("holds no item".into())),
         (there, Some(wanted)) if wanted > there => {
-            Err(fault(format!("holds {there} items, of which {wanted} are to be asked")))
+            Err(InferenceError::TooFewItems { path: path.to_path_buf(), there, wanted })
         }
         (there, Some(wanted)) => {
             let mut all = all;
@@ -107,7 +103,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("suite.jsonl");
         // An empty line is no item, and counts as a line.
-        let text: String = (0..10).map(|item| format!("{item}\n{}", if item == 4 { "\n" } else { "" })).collect();
+        let text: String =
+            (0..10).map(|item| format!("{item}\n{}", if item == 4 { "\n" } else { "" })).collect();
         fs::write(&path, text).expect("room");
         let numbers = |items| {
             let read: Vec<(usize, u64)> = read(&path, items).expect("good lines");

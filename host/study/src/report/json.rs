@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use crate::SweepFinding;
 use crate::verdict::{
     ArmRuns, ArmVerdict, Continual, CostToReach, Crossover, FailedRun, Judgement, LedgerCosts,
     LossDifference, Shared,
 };
+use crate::{SuiteFigure, SweepFinding};
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -19,6 +19,8 @@ struct Report<'a> {
     sweep: Option<&'a SweepFinding>,
     fairness: &'a [String],
     shared: &'a Shared,
+    #[serde(skip_serializing_if = "<[SuiteFigure]>::is_empty")]
+    suites: &'a [SuiteFigure],
 }
 
 #[derive(Serialize)]
@@ -93,6 +95,7 @@ pub(super) fn render(judgement: &Judgement) -> String {
         sweep: judgement.sweep.as_ref(),
         fairness: &judgement.fairness,
         shared: &judgement.shared,
+        suites: &judgement.suites,
     };
     let mut text = serde_json::to_string_pretty(&report).expect("structs of numbers, texts and lists");
     text.push('\n');

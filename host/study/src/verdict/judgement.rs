@@ -5,10 +5,10 @@ use plugin_host::api::{Claim, Widths};
 use serde::{Deserialize, Serialize};
 use trainer::WallTime;
 
-use crate::SweepFinding;
 use crate::curve::loss_or_null;
 use crate::statistics::{Equivalence, PairedStatistics, Summary};
 use crate::verdict::{Continual, FailedRun, Shared};
+use crate::{SuiteFigure, SweepFinding};
 
 /// A study, judged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +36,9 @@ pub struct Judgement {
     /// What was not trained a second time; no comparison depends on it.
     #[serde(default)]
     pub shared: Shared,
+    /// What suites came to; no comparison depends on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suites: Vec<SuiteFigure>,
 }
 
 /// What became of an arm's runs.

@@ -320,13 +320,15 @@ fn one_study_grows_a_checkpoint_and_its_old_part_comes_home_untouched() {
     let bench = Bench::new();
     golden(&bench);
     bench.sapwood(&["import", "hf", "--out", "model"]).good();
-    bench.write("tokens.npy", npy((0..20_000u32).map(|at| (at * at % 61) as u16)));
+    for (name, first) in [("train.npy", 0), ("validation.npy", 30_000u32)] {
+        bench.write(name, npy((first..first + 20_000).map(|at| (at * at % 61) as u16)));
+    }
     // The file as it is shipped, for a model as small as this one.
     fs::copy(root().join("configs/grow-a-checkpoint.toml"), bench.path("grow.toml")).expect("room");
     let settings = [
         "initial_model.from=model",
-        "data.train=[\"tokens.npy\"]",
-        "data.validation=[\"tokens.npy\"]",
+        "data.train=[\"train.npy\"]",
+        "data.validation=[\"validation.npy\"]",
         "model.layers=5",
         "model.width=32",
         "model.heads=4",

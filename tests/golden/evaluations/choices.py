@@ -7,7 +7,7 @@ its own behind its whole context, nothing shared. Compares every item's choice w
 
 Texts are bytes; with --ranks they are GPT-2's tokens, by PyPI's tiktoken from that file of ranks (OpenAI publishes it; the crate
 tiktoken-rs carries it in its `assets`). Sequences of similar length go through the model together, padded behind their ends,
-where a causal model does not look: HellaSwag's 40,168 take some minutes on two cores with a small model.
+where a causal model does not look: HellaSwag's 40,168 took 19 minutes of one core with a model of 3 blocks, 96 wide.
 
 choices.jsonl here are random ids for tests/golden/hugging_face/model: contexts that fit and ones that are too long.
 """

@@ -104,7 +104,7 @@ fn a_byte_model_is_judged_by_texts() {
         (
             "multiple-choice",
             "{\"ctx\": [300], \"endings\": [[1], [2]], \"label\": 0}\n",
-            "token 300 is outside",
+            "suite.jsonl:1 has token 300, which is outside",
         ),
         ("multiple-choice", "{\"ctx\": \"a\"}\n", "suite.jsonl:1 is no item: missing field `endings`"),
         ("lambada", "{\"text\": \"word\"}\n", "has a single word"),

@@ -305,3 +305,72 @@ fn a_study_starts_from_an_imported_model_and_says_what_does_not_fit() {
         assert!(card.contains(line), "no `{line}` in\n{card}");
     }
 }
+
+/// Token ids as build-nanogpt keeps them.
+fn npy(ids: impl ExactSizeIterator<Item = u16>) -> Vec<u8> {
+    let header = format!("{{'descr': '<u2', 'fortran_order': False, 'shape': ({},), }}", ids.len());
+    let header = format!("{header:<117}\n");
+    let length = u16::try_from(header.len()).expect("a short header").to_le_bytes();
+    let data = ids.flat_map(u16::to_le_bytes);
+    [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes()].concat().into_iter().chain(data).collect()
+}
+
+#[test]
+fn one_study_grows_a_checkpoint_and_its_old_part_comes_home_untouched() {
+    let bench = Bench::new();
+    golden(&bench);
+    bench.sapwood(&["import", "hf", "--out", "model"]).good();
+    for (name, first) in [("train.npy", 0), ("validation.npy", 30_000u32)] {
+        bench.write(name, npy((first..first + 20_000).map(|at| (at * at % 61) as u16)));
+    }
+    // The file as it is shipped, for a model as small as this one.
+    fs::copy(root().join("configs/grow-a-checkpoint.toml"), bench.path("grow.toml")).expect("room");
+    let settings = [
+        "initial_model.from=model",
+        "data.train=[\"train.npy\"]",
+        "data.validation=[\"validation.npy\"]",
+        "model.layers=5",
+        "model.width=32",
+        "model.heads=4",
+        "model.context=16",
+        "model.vocabulary=64",
+        "budget.steps=20",
+        "evaluation.every_steps=10",
+        "arms.trained-on.strategy.config.layers=3",
+        "arms.grown.strategy.config.first_layers=3",
+        "arms.grown-then-all.strategy.config.first_layers=3",
+    ];
+    let mut args = vec!["study", "grow.toml", "--out", "out", "--jobs", "1"];
+    args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    bench.sapwood(&args).good();
+    let receipts = fs::read_to_string(bench.path("out/runs/grown/compute/seed-1/decisions.jsonl"));
+    let receipts = receipts.expect("a log");
+    let edited = receipts.lines().find(|line| line.contains("\"edited\"")).expect("it grows");
+    let edited: Value = serde_json::from_str(edited).expect("JSON");
+    assert_eq!(
+        (&edited["step"], &edited["depth_after"], &edited["claim"]),
+        (&json!(0), &json!(5), &json!("exact"))
+    );
+    assert_eq!(edited["loss_before"], edited["loss_after"], "the function is what it was");
+
+    let export = |arm: &str| {
+        let run = format!("out/runs/{arm}/compute/seed-1");
+        bench.sapwood(&["export", &run, "--out", arm]).good();
+        StoredModel::open(&bench.path(arm)).expect("a model")
+    };
+    let (before, grown) = (StoredModel::open(&bench.path("model")).expect("a model"), export("grown"));
+    assert_eq!((before.shape.layers, grown.shape.layers), (3, 5));
+    // Groups of one and of two: new blocks stand at places 1 and 4.
+    let places = [("h.0.", "h.0."), ("h.1.", "h.2."), ("h.2.", "h.3.")];
+    for (name, values) in &before.tensors {
+        let moved = places.iter().find(|(old, _)| name.contains(old));
+        let there = moved.map_or(name.clone(), |(old, new)| name.replace(old, new));
+        assert!(grown.tensors[&there] == *values, "{name} is not what it was");
+    }
+    assert!(
+        grown.tensors["transformer.h.1.mlp.c_proj.weight"].iter().any(|value| *value != 0.0),
+        "it trains"
+    );
+    let thawed = export("grown-then-all");
+    assert!(thawed.tensors["transformer.wte.weight"] != before.tensors["transformer.wte.weight"]);
+}

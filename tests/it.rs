@@ -84,6 +84,8 @@ mod slurm;
 mod study;
 /// What a GPU machine is lent for, in one command and one file.
 mod suite;
+/// Suites of questions put to models while they are trained.
+mod suites;
 /// A learning rate for each arm, looked for with equal trials.
 mod sweep;
 /// Owners and modes, private copies of libraries, plugins.lock.

@@ -184,6 +184,7 @@ impl Bed {
             shadows: Vec::new(),
             initial: InitialModel::of_seed(self.shape(), self.config.seed),
             corpus: &data::open(&self.config.data, temporary, needs)?,
+            suites: &[],
             folder,
             report: &|_| {},
             interrupt: &AtomicBool::new(false),

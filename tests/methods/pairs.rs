@@ -21,7 +21,7 @@ const fn strategy(name: &'static str, chosen: &'static str, names_sources: bool)
     Strategy { name, chosen, names_sources }
 }
 
-pub(super) const STRATEGIES: [Strategy; 17] = [
+pub(super) const STRATEGIES: [Strategy; 18] = [
     strategy(
         "paper",
         r#"use = "sapwood/paper", config = { stages = 2, freeze = "all_below", staged_steps = 20 }"#,
@@ -66,6 +66,11 @@ pub(super) const STRATEGIES: [Strategy; 17] = [
     strategy(
         "mslt-trains",
         r#"use = "sapwood/mslt", config = { stages = 2, head = "trains", optimizer = "copy" }"#,
+        true,
+    ),
+    strategy(
+        "graft",
+        r#"use = "sapwood/graft", config = { first_layers = 3, place = "each", freeze = "all", thaw_after_fraction = 0.5 }"#,
         true,
     ),
     strategy("late-one", r#"use = "sapwood/late", config = { first_layers = 1 }"#, true),

@@ -102,7 +102,8 @@ fn open_text(path: &Path, fraction: f64, order: Order, needs: Needs) -> Result<C
     let (train, validation) = cut(train, validation, needs.context)?;
     let parts = vec![Part::new(0, train, validation, order, Some(1.0))?];
     let files = vec![(Split::Both, ShardFile { file, sha256: None })];
-    Ok(Corpus::new(Source::Parts { parts, mix: Mix::of_one() }, needs, None, files))
+    let tokenizer = Some(TokenizerIdentity::of_bytes());
+    Ok(Corpus::new(Source::Parts { parts, mix: Mix::of_one() }, needs, tokenizer, files))
 }
 
 /// Two streams, the second of which may be empty, as windows.

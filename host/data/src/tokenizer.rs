@@ -56,6 +56,13 @@ pub struct TokenizerIdentity {
     pub vocabulary: u32,
 }
 
+impl TokenizerIdentity {
+    /// Of `bytes`.
+    pub fn of_bytes() -> TokenizerIdentity {
+        bytes::Bytes::new().identity().clone()
+    }
+}
+
 /// What can be wrong with a tokenizer.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {

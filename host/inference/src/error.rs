@@ -33,6 +33,16 @@ pub enum InferenceError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A suite of which more items are to be asked than it holds.
+    #[error("{} holds {there} items, of which {wanted} are to be asked", path.display())]
+    TooFewItems {
+        /// The file.
+        path: PathBuf,
+        /// Items in it.
+        there: usize,
+        /// Items that were wanted.
+        wanted: usize,
+    },
     /// A tensor that is missing or of another size, or a device that failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -48,6 +58,7 @@ impl InferenceError {
                 "name a file with one JSON object a line; docs/evaluations.md says where suites come from"
                     .into()
             }
+            InferenceError::TooFewItems { there, .. } => format!("ask for at most {there}"),
             InferenceError::Engine(_) => "check the folder that the model comes from".into(),
         }
     }

@@ -9,9 +9,22 @@ mod text;
 
 use serde::Serialize;
 
-pub use lambada::{LambadaItem, LambadaResult, lambada};
-pub use multiple_choice::{ChoiceItem, ChoiceResult, multiple_choice};
-pub use text::{TextItem, TextResult, text};
+use crate::Tokenizer;
+pub use lambada::{Lambada, LambadaItem, LambadaResult};
+pub use multiple_choice::{ChoiceItem, ChoiceResult, MultipleChoice};
+pub use text::{TextItem, TextResult, Texts};
+
+/// How a suite is made into tokens, and for what kind of model: what none of that kind could read is refused at once.
+pub struct Reader<'a> {
+    /// From texts to ids.
+    pub tokenizer: &'a dyn Tokenizer,
+    /// Most tokens that the model reads.
+    pub context: usize,
+    /// Ids are below it.
+    pub vocabulary: usize,
+    /// So many items, at even distances over the file; `None` = all.
+    pub items: Option<usize>,
+}
 
 /// A mean over items, and how far it may be off for their being a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

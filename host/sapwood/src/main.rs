@@ -10,6 +10,7 @@ mod failure;
 mod log;
 mod output;
 mod requests;
+mod suites;
 mod texts;
 
 use std::process::ExitCode;

@@ -1,8 +1,9 @@
-//! What makes tokens of texts for `sample` and `eval`: named on the command line, or bytes where the model's tokens are bytes.
+//! What makes tokens of texts for `sample`, `eval` and suites during training: named by the user, or bytes where the model's
+//! tokens are bytes.
 
 use std::path::Path;
 
-use data::Tokenizer as Vocabulary;
+use data::{Tokenizer as Vocabulary, TokenizerIdentity};
 use inference::{Bytes, Tokenizer};
 use trainer::ErrorClass;
 use trainer::hugging_face::{Origin, StoredModel};
@@ -24,34 +25,63 @@ impl Tokenizer for Named {
     }
 }
 
+/// A model whose tokens are not known here takes ids as they are.
+pub(crate) struct OnlyIds;
+
+impl Tokenizer for OnlyIds {
+    fn encode(&self, _: &str) -> Result<Vec<u32>, String> {
+        Err("has a text, where the model's tokens are no bytes: give token ids, or name a tokenizer".into())
+    }
+
+    fn bytes_of(&self, _: u32) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+/// A tokenizer that was found by its name.
+pub(crate) struct Found {
+    pub(crate) tokenizer: Box<dyn Tokenizer>,
+    /// Hash of its vocabulary.
+    pub(crate) sha256: String,
+}
+
+/// Why a tokenizer is none for a model.
+pub(crate) struct Refused {
+    pub(crate) reason: String,
+    pub(crate) hint: String,
+}
+
+/// The one of that name, for a model with so many ids.
+pub(crate) fn vocabulary(name: &str, rows: usize) -> Result<Found, Refused> {
+    let found = data::tokenizer(name);
+    let found = found.map_err(|error| Refused { reason: error.to_string(), hint: error.hint() })?;
+    let (ids, sha256) = (found.identity().vocabulary, found.identity().sha256.clone());
+    if ids as usize > rows {
+        return Err(Refused {
+            reason: format!("the tokenizer `{name}` has {ids} ids, the model {rows}"),
+            hint: "name the tokenizer that the model was trained with".into(),
+        });
+    }
+    Ok(Found { tokenizer: Box::new(Named(found)), sha256 })
+}
+
 /// The one of that name, else the one that the model's data was made with; `None` where that is not known or not here.
 pub(crate) fn tokenizer(
     name: Option<&str>,
     stored: &StoredModel,
 ) -> Result<Option<Box<dyn Tokenizer>>, Failed> {
     let Some(name) = name else { return Ok(own_tokenizer(stored)) };
-    let found = data::tokenizer(name)?;
-    let (ids, rows) = (found.identity().vocabulary, stored.shape.vocabulary);
-    if ids as usize > rows {
-        let message = format!("the tokenizer `{name}` has {ids} ids, the model {rows}");
-        return Err(Failed::new(
-            ErrorClass::Data,
-            message,
-            "name the tokenizer that the model was trained with",
-        ));
+    match vocabulary(name, stored.shape.vocabulary) {
+        Ok(found) => Ok(Some(found.tokenizer)),
+        Err(refused) => Err(Failed::new(ErrorClass::Data, refused.reason, refused.hint)),
     }
-    Ok(Some(Box::new(Named(found))))
 }
 
 /// Of a run what its data tells; of a folder its `tokenizer.json`, or bytes where the vocabulary is theirs.
 fn own_tokenizer(stored: &StoredModel) -> Option<Box<dyn Tokenizer>> {
     let fits = |found: &Box<dyn Vocabulary>| found.identity().vocabulary as usize <= stored.shape.vocabulary;
     match &stored.origin {
-        Origin::Run { file, .. } => {
-            let made_by = file.tokenizer()?;
-            let found = data::tokenizer(&made_by.name).ok()?;
-            (found.identity().sha256 == made_by.sha256).then(|| Box::new(Named(found)) as Box<dyn Tokenizer>)
-        }
+        Origin::Run { file, .. } => known(&file.tokenizer()?),
         Origin::Folder { folder, .. } => {
             let there = folder.join("tokenizer.json").to_str().and_then(|path| data::tokenizer(path).ok());
             match there.filter(fits) {
@@ -60,6 +90,12 @@ fn own_tokenizer(stored: &StoredModel) -> Option<Box<dyn Tokenizer>> {
             }
         }
     }
+}
+
+/// The tokenizer that some data was made with, where it is here.
+pub(crate) fn known(made_by: &TokenizerIdentity) -> Option<Box<dyn Tokenizer>> {
+    let found = data::tokenizer(&made_by.name).ok()?;
+    (found.identity().sha256 == made_by.sha256).then(|| Box::new(Named(found)) as Box<dyn Tokenizer>)
 }
 
 pub(crate) fn no_tokenizer(checkpoint: &Path, hint: &str) -> Failed {

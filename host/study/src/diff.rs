@@ -31,6 +31,9 @@ pub struct RunDiff {
     pub steps: LogDiff,
     /// Their evaluations.
     pub evaluations: LogDiff,
+    /// What suites came to; `None` where neither was put to one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suites: Option<LogDiff>,
     /// Their decisions.
     pub decisions: DecisionsDiff,
     /// What they came to; `None` of a run that is not finished.
@@ -61,7 +64,9 @@ pub fn diff(old: &Path, new: &Path) -> Result<RunDiff, StudyError> {
     let [old, new] = &folders;
     let (old_file, new_file) = (old.bound_run()?, new.bound_run()?);
     let (steps, evaluations) = (logs::steps(&folders)?, logs::evaluations(&folders)?);
+    let suites = logs::suites(&folders)?;
     let (decisions, checkpoints) = (logs::decisions(&folders)?, tensors::newest(&folders)?);
+    // Suites are no part of training: runs may be the same though only one of them was asked.
     let same_logs = steps.is_same() && evaluations.is_same() && decisions.is_same();
     Ok(RunDiff {
         runs: [old_file.config.name(), new_file.config.name()],
@@ -72,6 +77,7 @@ pub fn diff(old: &Path, new: &Path) -> Result<RunDiff, StudyError> {
         ends: [end(old)?, end(new)?],
         steps,
         evaluations,
+        suites,
         decisions,
         checkpoints,
     })

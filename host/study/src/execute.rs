@@ -214,7 +214,8 @@ fn missing(lab: &Lab<'_>, runs: &[RunConfig], study: &Path) -> Result<Vec<RunCon
             let engine = lab.engine(run)?.info();
             let data = lab.corpus()?.describe().map_err(TrainError::from)?;
             let initial = lab.initial_model(run)?;
-            RunFile::new(run, &engine, &strategy, &initializers, &initial, &data).claim(&folder)?;
+            RunFile::new(run, &engine, &strategy, &initializers, &initial, &data, lab.suites()?)
+                .claim(&folder)?;
         }
         if !folder.is_done() {
             missing.push(run.clone());
@@ -330,6 +331,7 @@ pub(crate) fn train_from(
         shadows: lab.shadows(run)?,
         initial: lab.initial_model(run)?,
         corpus: lab.corpus()?,
+        suites: lab.suites()?,
         folder: &run_folder(how.folder, run),
         report,
         interrupt: how.interrupt,

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use data::{Corpus, Needs};
+use data::{Corpus, Needs, TokenizerIdentity};
 use engine::{Engine, EngineError, EngineInfo, Flops, ModelShape, Tokens};
 use plugin_host::api::{GrowthStrategy, Kind, MetricReporter};
 use plugin_host::signature::TrustedKey;
 use plugin_host::{Choice, Isolation, Loaded, PluginError, PluginLock, Registry, SearchPath};
 use trainer::{
-    ConfigError, InitialModel, Initializers, Rehearsal, RehearsedPhase, RunConfig, TrainError, check_shadow,
-    rehearse,
+    ConfigError, ErrorClass, InitialModel, Initializers, Questions, Rehearsal, RehearsedPhase, RunConfig,
+    Suite, SuiteConfig, TrainError, check_shadow, rehearse,
 };
 
 use crate::StudyError;
@@ -24,14 +24,39 @@ use crate::source::Source;
 /// Builds an engine with no block yet.
 pub type BuildEngine<'a> = &'a (dyn Fn(&ModelShape) -> Result<Box<dyn Engine>, EngineError> + Sync);
 
+/// Opens a suite whose paths are seen from where the program runs; whatever is wrong with it is a [`TrainError::Suite`] that
+/// names the key.
+pub type OpenSuite = fn(&SuiteConfig, &ReadingModel) -> Result<OpenedSuite, TrainError>;
+
+/// What the models of a study can read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadingModel {
+    /// Most tokens at once.
+    pub context: usize,
+    /// Ids are below it.
+    pub vocabulary: usize,
+    /// What makes them, where the data tells.
+    pub tokenizer: Option<TokenizerIdentity>,
+}
+
+/// A suite's questions, and what made tokens of them.
+pub struct OpenedSuite {
+    /// Its questions.
+    pub questions: Box<dyn Questions>,
+    /// Hash of the tokenizer's vocabulary, where one was named.
+    pub tokenizer_sha256: Option<String>,
+}
+
 /// A study ready to run.
 pub struct Lab<'a> {
     /// The file, checked.
     pub file: StudyFile,
     source: Source,
     corpus: OnceLock<Corpus>,
+    suites: OnceLock<Vec<Suite>>,
     registry: Registry,
     build_engine: BuildEngine<'a>,
+    open_suite: OpenSuite,
 }
 
 /// An arm as a dry run foresees it.
@@ -62,6 +87,7 @@ impl<'a> Lab<'a> {
         source: Source,
         plugin_path: &[PathBuf],
         build_engine: BuildEngine<'a>,
+        open_suite: OpenSuite,
     ) -> Result<Lab<'a>, StudyError> {
         let file: StudyFile = source.value()?;
         file.check().map_err(|error| source.locate(error))?;
@@ -71,7 +97,8 @@ impl<'a> Lab<'a> {
         let mut folders = plugin_path.to_vec();
         folders.extend(file.study.plugin_folders.iter().map(|folder| from_folder(source.folder(), folder)));
         let registry = Registry::scan(SearchPath::standard(&folders));
-        Ok(Lab { file, source, corpus: OnceLock::new(), registry, build_engine })
+        let (corpus, suites) = (OnceLock::new(), OnceLock::new());
+        Ok(Lab { file, source, corpus, suites, registry, build_engine, open_suite })
     }
 
     /// From here on refuses every library that none of these keys has signed.
@@ -93,11 +120,70 @@ impl<'a> Lab<'a> {
         Ok(self.corpus.get_or_init(|| corpus))
     }
 
+    /// The suites that runs are put to, of the file as it is now; opened when they are first asked for.
+    ///
+    /// # Errors
+    /// A file that is missing or makes no sense, at its key.
+    pub fn suites(&self) -> Result<&[Suite], TrainError> {
+        if self.file.evaluation.suites.is_empty() {
+            return Ok(&[]);
+        }
+        if let Some(suites) = self.suites.get() {
+            return Ok(suites);
+        }
+        let opened: Result<Vec<Suite>, TrainError> = (0..)
+            .zip(&self.file.evaluation.suites)
+            .map(|(index, suite)| {
+                self.opened(suite).map_err(|error| match error {
+                    TrainError::Suite { key, reason, hint } => {
+                        TrainError::Suite { key: format!("evaluation.suites[{index}].{key}"), reason, hint }
+                    }
+                    error => error,
+                })
+            })
+            .collect();
+        let opened = opened?;
+        Ok(self.suites.get_or_init(|| opened))
+    }
+
+    fn opened(&self, suite: &SuiteConfig) -> Result<Suite, TrainError> {
+        let model = &self.file.model;
+        let reading = ReadingModel {
+            context: model.context,
+            vocabulary: model.vocabulary,
+            tokenizer: self.corpus()?.tokenizer().cloned(),
+        };
+        let folder = self.source.folder();
+        let tokenizer = suite.tokenizer.as_ref().map(|name| match name.ends_with(".json") {
+            true => from_folder(folder, Path::new(name)).display().to_string(),
+            false => name.clone(),
+        });
+        let path = from_folder(folder, &suite.path);
+        let from_here = SuiteConfig { path: path.clone(), tokenizer, ..suite.clone() };
+        let OpenedSuite { questions, tokenizer_sha256 } = (self.open_suite)(&from_here, &reading)?;
+        Suite::of_file(suite.clone(), &path, tokenizer_sha256, questions)
+    }
+
+    /// Opens the suites, and makes sure that they can be asked.
+    ///
+    /// # Errors
+    /// As for [`suites`](Lab::suites), with the place in the file.
+    pub fn check_suites(&self) -> Result<(), StudyError> {
+        self.suites().map(|_| ()).map_err(|error| match error {
+            TrainError::Suite { key, reason, hint } => {
+                let source = self.source.locate(ConfigError { key, message: reason, hint });
+                StudyError::Located { source, class: ErrorClass::Data }
+            }
+            error => error.into(),
+        })
+    }
+
     /// Opens the data, and makes sure that a step and an evaluation can be cut from them.
     ///
     /// # Errors
     /// As for [`corpus`](Lab::corpus), with the place in the file.
     pub(crate) fn check_data(&self) -> Result<(), StudyError> {
+        self.check_suites()?;
         let StudyFile { study, training, evaluation, .. } = &self.file;
         let check = |corpus: &Corpus| {
             corpus.training_batch(study.seeds[0], Tokens(0), training.sequences_per_step)?;

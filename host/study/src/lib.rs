@@ -30,6 +30,7 @@ pub mod slurm;
 mod source;
 pub mod speed;
 mod statistics;
+mod suites;
 mod sunk;
 pub mod sweep;
 mod verdict;
@@ -44,7 +45,7 @@ pub use execute::{Executed, Execution, Failure, Missing, Scope, execute, missing
 pub use file::{Arm, BudgetSection, Comparison, StudyFile, StudySection, TrainingSection};
 pub use findings::{ArmFinding, Findings, findings};
 pub use foresight::{RunDisk, StagedCost, StagedPart};
-pub use lab::{BuildEngine, Lab, PlannedArm};
+pub use lab::{BuildEngine, Lab, OpenSuite, OpenedSuite, PlannedArm, ReadingModel};
 pub use memory::{Auto, MicroBatch, PhaseMemory, mebibytes};
 pub use packing::{Packing, Room, pack};
 pub use prefixes::{Saving, Sharing};
@@ -53,6 +54,7 @@ pub use report::{side_by_side, to_csv, to_json, to_markdown, to_terminal};
 pub use results::{Report, report_folder};
 pub use source::{Place, Source, SourceError};
 pub use statistics::{Interval, PairedStatistics, SignFlip, Summary, holm, paired, summarize};
+pub use suites::SuiteFigure;
 pub use sweep::SweepFinding;
 pub use verdict::{
     Ahead, ArmJudgement, ArmPlan, ArmRole, ArmRuns, ArmVerdict, Continual, CostToReach, Crossover, Evidence,

@@ -15,6 +15,7 @@
 //! | `costs` | for each arm with an evaluation at the baseline's tokens: `arm`, `mean` and `seeds` ([`LedgerCosts`](crate::LedgerCosts)) |
 //! | `sweep` | [`SweepFinding`](crate::SweepFinding): what came of looking for a learning rate for each arm; `null` without one |
 //! | `fairness` | what is to be said of the arms' learning rates, in words |
+//! | `suites` | a [`SuiteFigure`](crate::SuiteFigure) for each number of a suite that runs were put to, by arm and budget; absent without suites |
 //! | `shared` | [`Shared`](crate::Shared): what was not trained a second time, since arms had it in common |
 //! | `skipped` | every [`SkippedSteps`](crate::SkippedSteps): finished runs that have skipped steps; left out where there are none |
 

@@ -19,7 +19,7 @@ use crate::{
     ArmPlan, EvaluationPoint, Evidence, FailedRun, Judgement, RunCurve, RunStatus, StudyError, judge, to_csv,
     to_json, to_markdown, to_terminal,
 };
-use crate::{edits, fairness, sunk, sweep};
+use crate::{edits, fairness, suites, sunk, sweep};
 
 /// A report in its forms; the same stand in the study's folder.
 #[derive(Clone, Debug)]
@@ -127,8 +127,10 @@ fn judged_with_curves(file: &StudyFile, runs: &Path) -> Result<(Judgement, Vec<R
     let (mut shared, mut skipped) = (Shared::default(), Vec::new());
     let mut walls: BTreeMap<&str, Vec<WallTime>> = BTreeMap::new();
     let mut receipts: BTreeMap<&str, Vec<Vec<GrowthReceipt>>> = BTreeMap::new();
+    let mut figures = Vec::new();
     let budgets = std::iter::once((baseline.as_str(), "tokens")).chain(arms.iter().flat_map(budgets_of));
     for (arm, budget) in budgets {
+        let mut asked = Vec::new();
         for &seed in &file.study.seeds {
             let folder = RunFolder::at(runs.join(arm).join(budget).join(format!("seed-{seed}")));
             if folder.is_done() {
@@ -141,10 +143,12 @@ fn judged_with_curves(file: &StudyFile, runs: &Path) -> Result<(Judgement, Vec<R
                 }
                 walls.entry(arm).or_default().push(summary.costs.wall);
                 receipts.entry(arm).or_default().push(edits::receipts(&folder)?);
+                asked.push(suites::last_of(&folder)?);
             } else {
                 failed.push(failure(&folder, arm, budget, seed)?);
             }
         }
+        figures.extend(suites::figures(arm, budget, &asked));
     }
     let evidence = Evidence {
         equal_within_nats: file.study.equal_within_nats,
@@ -162,6 +166,7 @@ fn judged_with_curves(file: &StudyFile, runs: &Path) -> Result<(Judgement, Vec<R
         runs.edits = receipts.get(runs.arm.as_str()).map(|runs| edits::means(runs)).unwrap_or_default();
     }
     (judgement.shared, judgement.skipped) = (shared, skipped);
+    judgement.suites = figures;
     Ok((judgement, curves))
 }
 

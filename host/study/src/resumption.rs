@@ -112,7 +112,7 @@ fn sit(lab: &Lab<'_>, run: &RunConfig, folder: &Path, stop: Option<Step>) -> Res
 }
 
 fn first_difference(whole: &RunFolder, stopped: &RunFolder) -> Result<Option<PathBuf>, StudyError> {
-    let logs = [whole.metrics_file(), whole.decisions_file(), whole.shadows_file()];
+    let logs = [whole.metrics_file(), whole.suites_file(), whole.decisions_file(), whole.shadows_file()];
     for log in logs {
         let name = log.strip_prefix(whole.path()).unwrap_or(&log).to_path_buf();
         if bytes(&log) != bytes(&stopped.path().join(&name)) {

@@ -136,6 +136,8 @@ pub fn trials(file: &StudyFile) -> Result<Vec<(PathBuf, StudyFile)>, ConfigError
         trial.study.name = format!("{}, rate {rate:e}", file.study.name);
         trial.study.seeds.clone_from(&sweep.seeds);
         trial.schedule.rate = rate;
+        // A rate is chosen by its loss alone.
+        trial.evaluation.suites.clear();
         for schedule in trial.arms.values_mut().filter_map(|arm| arm.schedule.as_mut()) {
             schedule.rate = rate;
         }

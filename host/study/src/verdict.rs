@@ -184,6 +184,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Judgement, JudgeError> {
         fairness: Vec::new(),
         shared: Shared::default(),
         skipped: Vec::new(),
+        suites: Vec::new(),
     })
 }
 

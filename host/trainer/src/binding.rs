@@ -15,7 +15,7 @@ use crate::folder::{RunFolder, create_folder, read_json, write_json};
 use crate::growth::Initializers;
 use crate::hugging_face::Imported;
 use crate::initial::InitialModel;
-use crate::{RunConfig, TrainError, Writing};
+use crate::{RunConfig, Suite, SuiteFacts, TrainError, Writing};
 
 /// `run.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct BoundTo {
     pub data_sha256: String,
     /// Strategy first, then initializers by slot.
     pub plugins: Vec<Provenance>,
+    /// Each suite's file and tokenizer, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub suites: BTreeMap<String, SuiteFacts>,
     /// The engine's name.
     pub engine: String,
     /// Hash of the file that the initial model is read from, where it is read.
@@ -70,10 +73,10 @@ pub struct MadeBy {
 impl RunFile {
     /// What made its ids, where its data tells.
     pub fn tokenizer(&self) -> Option<TokenizerIdentity> {
-        match self.config.data {
-            DataConfig::Text { .. } => data::tokenizer("bytes").ok().map(|bytes| bytes.identity().clone()),
-            _ => self.made_by.tokenizer.clone(),
-        }
+        // Runs of text have one, also where they are older than this entry.
+        let by_source =
+            || matches!(self.config.data, DataConfig::Text { .. }).then(TokenizerIdentity::of_bytes);
+        self.made_by.tokenizer.clone().or_else(by_source)
     }
 
     /// Of a run that is about to start.
@@ -84,6 +87,7 @@ impl RunFile {
         initializers: &Initializers,
         initial: &InitialModel,
         data: &CorpusFacts,
+        suites: &[Suite],
     ) -> RunFile {
         let mut plugins = vec![strategy.provenance.clone()];
         let mut examined = BTreeMap::from([(strategy.provenance.id.clone(), strategy.examined.clone())]);
@@ -96,6 +100,7 @@ impl RunFile {
             bound_to: BoundTo {
                 data_sha256: data.sha256.clone(),
                 plugins,
+                suites: suites.iter().map(|suite| (suite.config.name.clone(), suite.facts.clone())).collect(),
                 engine: engine.engine.into(),
                 initial_model_sha256: initial.sha256().map(ToOwned::to_owned),
             },

@@ -55,6 +55,8 @@ pub struct RunState {
     pub losses: Vec<LossPoint>,
     /// Recent evaluations, oldest first.
     pub evaluations: Vec<Evaluation>,
+    /// The step before which each suite was put to the model last.
+    pub suites_asked: BTreeMap<String, Step>,
     /// What is still to be told to the strategy.
     pub untold: Untold,
     /// Chained hash of the batches so far.
@@ -87,6 +89,9 @@ pub struct LogLengths {
     pub metrics: u64,
     /// Of `evals.jsonl`.
     pub evaluations: u64,
+    /// Of `suites.jsonl`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub suites: u64,
     /// Of `decisions.jsonl`.
     pub decisions: u64,
     /// Of `shadows.jsonl`.
@@ -126,6 +131,8 @@ struct StateFile {
     phase_start: Option<PhaseStart>,
     losses: Vec<(u64, f64)>,
     evaluations: Vec<(u64, u64, f64)>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    suites_asked: BTreeMap<String, Step>,
     evaluation_untold: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     measured_untold: Vec<Measured>,
@@ -318,6 +325,7 @@ impl StateFile {
                 .iter()
                 .map(|e| (e.step, e.tokens, e.loss_nats_per_token))
                 .collect(),
+            suites_asked: state.suites_asked.clone(),
             evaluation_untold: state.untold.evaluation,
             measured_untold: state.untold.measured.clone(),
             batches_sha256: state.batches_sha256.clone(),
@@ -350,6 +358,7 @@ impl StateFile {
             phase_start: self.phase_start,
             losses: self.losses.into_iter().map(loss).collect(),
             evaluations: self.evaluations.into_iter().map(evaluation).collect(),
+            suites_asked: self.suites_asked,
             untold: Untold { evaluation: self.evaluation_untold, measured: self.measured_untold },
             batches_sha256: self.batches_sha256,
             trail: self.trail,

@@ -10,6 +10,7 @@ use plugin_host::Choice;
 use serde::{Deserialize, Serialize};
 
 use crate::schedule::Schedule;
+use crate::suites::SuiteConfig;
 
 /// Most sequences at once. With the longest context and the most steps, tokens can still be counted in 64 bits.
 const MOST_SEQUENCES: u64 = 1 << 16;
@@ -143,6 +144,9 @@ pub struct Evaluation {
     pub every_steps: u64,
     /// Validation sequences, the same at every evaluation.
     pub sequences: usize,
+    /// Suites of questions that the model is put to at some of them. Nothing of the training depends on them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suites: Vec<SuiteConfig>,
 }
 
 /// When a run is saved.
@@ -258,6 +262,7 @@ impl RunConfig {
             return Err(ConfigError::new("training.on_non_finite", message, hint));
         }
         self.check_sizes()?;
+        SuiteConfig::check_all(&self.evaluation.suites)?;
         self.optimizer.check()?;
         self.schedule.check()
     }

@@ -59,6 +59,9 @@ pub struct WallTime {
     pub plugin_seconds: f64,
     /// Checkpoints.
     pub checkpoint_seconds: f64,
+    /// Suites put to the model.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub suite_seconds: f64,
     /// What the calls of each plugin took of all that, by its id; and beside it, under `ID (shadow)`, what shadows took.
     #[serde(default)]
     pub plugins: BTreeMap<String, TimeSpent>,
@@ -79,6 +82,7 @@ impl WallTime {
             probing_seconds: mean(|wall| wall.probing_seconds),
             plugin_seconds: mean(|wall| wall.plugin_seconds),
             checkpoint_seconds: mean(|wall| wall.checkpoint_seconds),
+            suite_seconds: mean(|wall| wall.suite_seconds),
             plugins: mean_of_plugins(runs),
         })
     }
@@ -92,7 +96,14 @@ impl WallTime {
             + self.probing_seconds
             + self.plugin_seconds
             + self.checkpoint_seconds
+            + self.suite_seconds
     }
+}
+
+/// Runs without suites say nothing of them.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_nothing(seconds: &f64) -> bool {
+    *seconds == 0.0
 }
 
 /// A run that never called a plugin counts as one that spent no time in it.

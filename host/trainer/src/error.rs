@@ -53,6 +53,16 @@ pub enum TrainError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A suite of questions that cannot be asked.
+    #[error("{reason}")]
+    Suite {
+        /// The key at fault, such as `path`.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
     /// What somebody else has written, or is to get, is no model that is known here.
     #[error("{} {reason}", path.display())]
     Unfit {
@@ -151,7 +161,7 @@ impl TrainError {
             TrainError::Plugin(
                 PluginError::BadConfig { .. } | PluginError::Lock { .. } | PluginError::Signature { .. },
             ) => ErrorClass::Config,
-            TrainError::Data(_) | TrainError::Unfit { .. } => ErrorClass::Data,
+            TrainError::Data(_) | TrainError::Suite { .. } | TrainError::Unfit { .. } => ErrorClass::Data,
             TrainError::Plugin(PluginError::Fault { .. }) => ErrorClass::PluginFault,
             TrainError::Plugin(PluginError::Host { .. }) => ErrorClass::Resource,
             TrainError::Plugin(_) => ErrorClass::PluginRefused,
@@ -191,7 +201,7 @@ impl TrainError {
                 "free some space and run the same command again; it goes on from the last checkpoint".into()
             }
             TrainError::Storage { .. } => "check the path and its permissions, then run the same command again".into(),
-            TrainError::Unfit { hint, .. } => hint.clone(),
+            TrainError::Suite { hint, .. } | TrainError::Unfit { hint, .. } => hint.clone(),
             TrainError::Damaged { .. } => "restore the file, or delete the run's folder to start it over".into(),
             TrainError::NoRun { .. } => {
                 "name a run's folder, STUDY/runs/ARM/BUDGET/seed-N, such as runs/quickstart/runs/stack/compute/seed-1"

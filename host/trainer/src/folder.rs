@@ -1,8 +1,8 @@
 //! A run's folder, and how files get into it: whole or not at all.
 //!
 //! ```text
-//! run.json  metrics.jsonl  evals.jsonl  decisions.jsonl  [shadows.jsonl]  checkpoints/STEP[-NAME]/  forks/STEP/
-//! DONE | FAILED
+//! run.json  metrics.jsonl  evals.jsonl  [suites.jsonl]  decisions.jsonl  [shadows.jsonl]  checkpoints/STEP[-NAME]/
+//! forks/STEP/  DONE | FAILED
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -45,6 +45,11 @@ impl RunFolder {
     /// One line an evaluation.
     pub fn evaluations_file(&self) -> PathBuf {
         self.path.join("evals.jsonl")
+    }
+
+    /// One line for each time that a suite was put to the model; not there where the run has none.
+    pub fn suites_file(&self) -> PathBuf {
+        self.path.join("suites.jsonl")
     }
 
     /// One line a decision.

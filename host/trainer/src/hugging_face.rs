@@ -12,7 +12,9 @@ mod tensors;
 
 pub use export::{Exported, export};
 pub use import::{Import, Imported, SunkCost, import};
+pub(crate) use stored::fold_gates;
 pub use stored::{Origin, StoredModel};
+pub use tensors::Tensors;
 
 /// A folder's tensors where they are in one file.
 const MODEL_FILE: &str = "model.safetensors";

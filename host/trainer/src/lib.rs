@@ -27,6 +27,7 @@ mod replay;
 mod run;
 mod schedule;
 mod shown;
+mod suites;
 mod tensor_file;
 mod trail;
 mod trial;
@@ -47,5 +48,8 @@ pub use rehearsal::{Rehearsal, RehearsedPhase, rehearse};
 pub use replay::{Replay, ReplayedDecision, replay};
 pub use run::{Parts, Prefix, RunSummary, SharedPrefix, check_shadow, run};
 pub use schedule::{Schedule, ScheduleKind};
+pub use suites::{
+    PlainModel, Questions, Suite, SuiteConfig, SuiteFacts, SuiteKind, SuiteNumber, SuiteResult,
+};
 pub use trial::{WantedBlock, Widening};
 pub use turns::Turns;

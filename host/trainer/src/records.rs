@@ -1,8 +1,11 @@
-//! The lines of a run's logs, one JSON object each: `metrics.jsonl`, `evals.jsonl`, `decisions.jsonl`, `shadows.jsonl`.
+//! The lines of a run's logs, one JSON object each: `metrics.jsonl`, `evals.jsonl`, `suites.jsonl`, `decisions.jsonl`,
+//! `shadows.jsonl`.
 
 use engine::{Flops, Step, Tokens};
 use plugin_host::api::{Action, GrowthReceipt, Plan};
 use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::SuiteResult;
 
 /// A step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +60,26 @@ pub struct EvaluationRecord {
     pub loss_nats_per_token: f64,
     /// Chained hash of all batches trained on before it: equal hashes, equal data in equal order.
     pub batches_sha256: String,
+    /// Blocks.
+    pub depth: usize,
+    /// Phase.
+    pub phase: String,
+}
+
+/// What a suite came to, put to the model of that moment. No clock is in it: the same run has the same lines.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SuiteRecord {
+    /// Steps taken before it.
+    pub step: Step,
+    /// Tokens trained on before it.
+    pub tokens: Tokens,
+    /// Exact FLOPs spent before it; a suite's own are charged to nobody.
+    pub flops: Flops,
+    /// The suite's name.
+    pub suite: String,
+    /// What came of it.
+    #[serde(flatten)]
+    pub result: SuiteResult,
     /// Blocks.
     pub depth: usize,
     /// Phase.

@@ -4,18 +4,20 @@
 //! start, or go on from the newest checkpoint
 //! until the budget is spent or the strategy stops:
 //!     evaluate if it is due                     -> evals.jsonl, event
+//!     put suites to the model if they are due   -> suites.jsonl, events
 //!     save if it is due, and go on meanwhile    -> checkpoints/, forks/
 //!     ask the strategy                          -> requests, decisions.jsonl
 //!     ask the shadows, to no effect             -> shadows.jsonl
 //!     try out candidates, if it asks to         -> event, and it may ask again; all as before
 //!     carry the requests out                    -> receipt, event; rolled back if rejected
 //!     forward, backward, update                 -> metrics.jsonl, event
-//! evaluate, audit, save, DONE
+//! evaluate, put all suites to the model, audit, save, DONE
 //! ```
 //!
 //! Evaluation comes before growth: the loss right after an insertion is not comparable. A checkpoint comes
 //! before the strategy is asked, so that going on asks again, and nothing grows twice.
 
+mod asking;
 mod decisions;
 mod phases;
 mod prefix;
@@ -46,11 +48,12 @@ use crate::initial::InitialModel;
 use crate::owner::Owner;
 use crate::records::StepRecord;
 use crate::trail::StepKey;
-use crate::{RunConfig, TrainError};
+use crate::{RunConfig, Suite, TrainError};
 use shadows::Shadows;
 pub use shadows::check_shadow;
 use writer::Writer;
 
+use asking::Answered;
 use prefix::Ahead;
 pub use prefix::{Prefix, SharedPrefix};
 
@@ -70,6 +73,8 @@ pub struct Parts<'a> {
     pub initial: InitialModel,
     /// What is read.
     pub corpus: &'a Corpus,
+    /// What the model is put to, in the order of the configuration.
+    pub suites: &'a [Suite],
     /// Where it is written down.
     pub folder: &'a RunFolder,
     /// Where events go.
@@ -226,16 +231,24 @@ struct BeforeAsking {
 struct Logs {
     metrics: JsonLines,
     evaluations: JsonLines,
+    /// `None` where the run has none.
+    suites: Option<JsonLines>,
     decisions: JsonLines,
     /// `None` where nothing rides along, or ever did.
     shadows: Option<JsonLines>,
 }
 
 impl Logs {
-    fn open(folder: &RunFolder, lengths: LogLengths, shadows: bool) -> Result<Logs, TrainError> {
+    fn open(
+        folder: &RunFolder,
+        lengths: LogLengths,
+        suites: bool,
+        shadows: bool,
+    ) -> Result<Logs, TrainError> {
         let path = folder.shadows_file();
         let shadows = (shadows || path.exists()).then(|| JsonLines::open(&path, lengths.shadows));
         let logs = Logs {
+            suites: suites.then(|| JsonLines::open(&folder.suites_file(), lengths.suites)).transpose()?,
             shadows: shadows.transpose()?,
             metrics: JsonLines::open(&folder.metrics_file(), lengths.metrics)?,
             evaluations: JsonLines::open(&folder.evaluations_file(), lengths.evaluations)?,
@@ -247,17 +260,20 @@ impl Logs {
     }
 
     fn lengths(&self) -> LogLengths {
+        let length = |log: &Option<JsonLines>| log.as_ref().map_or(0, JsonLines::length);
         LogLengths {
             metrics: self.metrics.length(),
             evaluations: self.evaluations.length(),
+            suites: length(&self.suites),
             decisions: self.decisions.length(),
-            shadows: self.shadows.as_ref().map_or(0, JsonLines::length),
+            shadows: length(&self.shadows),
         }
     }
 
     /// What forces all lines so far to the disk, on any thread.
     fn syncing(&self) -> Result<impl FnOnce() -> Result<(), TrainError> + Send + use<>, TrainError> {
-        let all = [&self.metrics, &self.evaluations, &self.decisions].into_iter().chain(&self.shadows);
+        let all = [&self.metrics, &self.evaluations, &self.decisions].into_iter();
+        let all = all.chain(&self.suites).chain(&self.shadows);
         let all = all.map(JsonLines::syncing).collect::<Result<Vec<_>, _>>()?;
         Ok(move || all.into_iter().try_for_each(|sync| sync()))
     }
@@ -274,6 +290,8 @@ impl Run<'_> {
             if self.evaluation_is_due() {
                 self.evaluate()?;
             }
+            // Whatever is not answered is due again when the run goes on.
+            self.ask_suites(&self.suites_due())?;
             if self.fork_is_due() {
                 self.save_for_others()?;
             }
@@ -304,6 +322,10 @@ impl Run<'_> {
         let already = self.state.evaluations.last().is_some_and(|last| last.step == self.state.step.0);
         if !already {
             self.evaluate()?;
+        }
+        if self.ask_suites(&self.suites_at_end())? == Answered::NotYet {
+            self.save_unless_ahead()?;
+            return Err(TrainError::Interrupted { step: self.state.step });
         }
         self.end_phase()?;
         self.save(None)?;

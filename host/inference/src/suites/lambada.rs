@@ -1,14 +1,15 @@
 //! LAMBADA: the last word of a passage, whose every token has to be the most probable one.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use engine_native::Kernels;
 use serde::{Deserialize, Serialize};
 
-use super::Estimate;
 use super::lines::{read, wrong};
 use super::scoring::{Greedy, Question, score};
-use crate::{InferenceError, Model, Tokenizer};
+use super::{Estimate, Reader};
+use crate::{InferenceError, Model};
 
 #[derive(Deserialize)]
 struct Line {
@@ -41,46 +42,63 @@ pub struct LambadaItem {
     pub tokens: usize,
 }
 
-/// Asks every item of a file; the last word is encoded apart from what is before it, with the space before it.
-///
-/// # Errors
-/// As for [`multiple_choice`](super::multiple_choice).
-pub fn lambada<K: Kernels>(
-    model: &Model<K>,
-    path: &Path,
-    tokenizer: &dyn Tokenizer,
-) -> Result<(LambadaResult, Vec<LambadaItem>), InferenceError> {
-    let (mut questions, mut cut) = (Vec::new(), 0);
-    let lines: Vec<(usize, Line)> = read(path)?;
-    for (number, line) in &lines {
-        let at = |reason| wrong(path, *number, reason);
-        let (context, word) = line
-            .text
-            .trim_end()
-            .rsplit_once(char::is_whitespace)
-            .ok_or_else(|| at("has a single word".into()))?;
-        let encode = |text: &str| tokenizer.encode(text).map_err(at);
-        let continuations = vec![encode(&format!(" {word}"))?];
-        let mut question = Question { context: encode(context.trim_end())?, continuations };
-        cut += usize::from(question.fit(model.shape().context).map_err(at)?);
-        questions.push(question);
+/// Passages, made into tokens: the last word is encoded apart from what is before it, with the space before it.
+pub struct Lambada {
+    lines: Vec<usize>,
+    questions: Vec<Question>,
+    cut: usize,
+}
+
+impl Lambada {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// As for [`MultipleChoice::read`](super::MultipleChoice::read).
+    pub fn read(path: &Path, reader: &Reader<'_>) -> Result<Lambada, InferenceError> {
+        let mut suite = Lambada { lines: Vec::new(), questions: Vec::new(), cut: 0 };
+        for (number, line) in read::<Line>(path, reader.items)? {
+            let at = |reason| wrong(path, number, reason);
+            let (context, word) = line
+                .text
+                .trim_end()
+                .rsplit_once(char::is_whitespace)
+                .ok_or_else(|| at("has a single word".into()))?;
+            let encode = |text: &str| reader.encode(text).map_err(at);
+            let continuations = vec![encode(&format!(" {word}"))?];
+            let mut question = Question { context: encode(context.trim_end())?, continuations };
+            suite.cut += usize::from(question.fit(reader.context).map_err(at)?);
+            suite.questions.push(question);
+            suite.lines.push(number);
+        }
+        Ok(suite)
     }
-    let scores = score(model, &questions, Greedy::Asked)?;
-    let items: Vec<LambadaItem> = (0..lines.len())
-        .map(|i| LambadaItem {
-            line: lines[i].0,
-            is_right: scores[i][0].is_greedy,
-            log_likelihood: scores[i][0].log_likelihood,
-            tokens: questions[i].continuations[0].len(),
-        })
-        .collect();
-    let loss = Estimate::mean(items.iter().map(|item| -item.log_likelihood));
-    let perplexity = loss.value.exp();
-    let result = LambadaResult {
-        items: items.len(),
-        cut,
-        acc: Estimate::mean(items.iter().map(|item| f64::from(u8::from(item.is_right)))),
-        perplexity: loss.through(perplexity, perplexity),
-    };
-    Ok((result, items))
+
+    /// Asks every item; `None` where it was told to halt before the last.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn put_to<K: Kernels>(
+        &self,
+        model: &Model<K>,
+        halt: &AtomicBool,
+    ) -> Result<Option<(LambadaResult, Vec<LambadaItem>)>, InferenceError> {
+        let Some(scores) = score(model, &self.questions, Greedy::Asked, halt)? else { return Ok(None) };
+        let items: Vec<LambadaItem> = (0..self.lines.len())
+            .map(|i| LambadaItem {
+                line: self.lines[i],
+                is_right: scores[i][0].is_greedy,
+                log_likelihood: scores[i][0].log_likelihood,
+                tokens: self.questions[i].continuations[0].len(),
+            })
+            .collect();
+        let loss = Estimate::mean(items.iter().map(|item| -item.log_likelihood));
+        let perplexity = loss.value.exp();
+        let result = LambadaResult {
+            items: items.len(),
+            cut: self.cut,
+            acc: Estimate::mean(items.iter().map(|item| f64::from(u8::from(item.is_right)))),
+            perplexity: loss.through(perplexity, perplexity),
+        };
+        Ok(Some((result, items)))
+    }
 }

@@ -1,14 +1,15 @@
 //! Multiple choice, HellaSwag's way: the ending that is most probable after the context.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use engine_native::Kernels;
 use serde::{Deserialize, Serialize};
 
-use super::Estimate;
 use super::lines::{Said, read, wrong};
 use super::scoring::{Greedy, Question, score};
-use crate::{InferenceError, Model, Tokenizer};
+use super::{Estimate, Reader};
+use crate::{InferenceError, Model};
 
 /// A line; further keys are the suite's own business.
 #[derive(Deserialize)]
@@ -52,75 +53,94 @@ pub struct ChoiceItem {
     pub tokens: Vec<usize>,
 }
 
-/// Asks every item of a file; a text's ending is encoded apart from its context, with a space before it.
-///
-/// # Errors
-/// A file that cannot be read, an item that makes no sense, or a failing device.
-pub fn multiple_choice<K: Kernels>(
-    model: &Model<K>,
-    path: &Path,
-    tokenizer: &dyn Tokenizer,
-) -> Result<(ChoiceResult, Vec<ChoiceItem>), InferenceError> {
-    let (mut questions, mut bytes, mut cut) = (Vec::new(), Vec::new(), 0);
-    let lines: Vec<(usize, Line)> = read(path)?;
-    for (number, line) in &lines {
-        let at = |reason| wrong(path, *number, reason);
-        let (mut question, lengths) = question(line, tokenizer).map_err(at)?;
-        cut += usize::from(question.fit(model.shape().context).map_err(at)?);
-        questions.push(question);
-        bytes.push(lengths);
+/// Items, made into tokens: a text's ending is encoded apart from its context, with a space before it.
+pub struct MultipleChoice {
+    items: Vec<Item>,
+    questions: Vec<Question>,
+    cut: usize,
+}
+
+/// What of an item is no question.
+struct Item {
+    line: usize,
+    label: usize,
+    /// Of each ending, where all of them are texts.
+    bytes: Option<Vec<usize>>,
+}
+
+impl MultipleChoice {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or an item that makes no sense.
+    pub fn read(path: &Path, reader: &Reader<'_>) -> Result<MultipleChoice, InferenceError> {
+        let mut suite = MultipleChoice { items: Vec::new(), questions: Vec::new(), cut: 0 };
+        for (number, line) in read::<Line>(path, reader.items)? {
+            let at = |reason| wrong(path, number, reason);
+            let (mut question, bytes) = question(&line, reader).map_err(at)?;
+            suite.cut += usize::from(question.fit(reader.context).map_err(at)?);
+            suite.questions.push(question);
+            suite.items.push(Item { line: number, label: line.label, bytes });
+        }
+        Ok(suite)
     }
-    let scores = score(model, &questions, Greedy::NotAsked)?;
-    let items: Vec<ChoiceItem> = (0..lines.len())
-        .map(|i| {
-            let log_likelihoods: Vec<f64> = scores[i].iter().map(|score| score.log_likelihood).collect();
-            let tokens: Vec<usize> = questions[i].continuations.iter().map(Vec::len).collect();
-            let (number, line) = &lines[i];
-            item(*number, line.label, log_likelihoods, tokens, bytes[i].as_deref())
-        })
-        .collect();
-    let share = |choice: fn(&ChoiceItem) -> Option<usize>| {
-        Estimate::mean(items.iter().map(move |item| f64::from(u8::from(choice(item) == Some(item.label)))))
-    };
-    let has_bytes = items.iter().all(|item| item.choice_norm_bytes.is_some());
-    let result = ChoiceResult {
-        items: items.len(),
-        cut,
-        acc: share(|item| Some(item.choice)),
-        acc_norm_tokens: share(|item| Some(item.choice_norm_tokens)),
-        acc_norm_bytes: has_bytes.then(|| share(|item| item.choice_norm_bytes)),
-    };
-    Ok((result, items))
+
+    /// Asks every item; `None` where it was told to halt before the last.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn put_to<K: Kernels>(
+        &self,
+        model: &Model<K>,
+        halt: &AtomicBool,
+    ) -> Result<Option<(ChoiceResult, Vec<ChoiceItem>)>, InferenceError> {
+        let Some(scores) = score(model, &self.questions, Greedy::NotAsked, halt)? else { return Ok(None) };
+        let answers = self.items.iter().zip(&self.questions).zip(scores);
+        let items: Vec<ChoiceItem> = answers
+            .map(|((item, question), scores)| {
+                let log_likelihoods = scores.iter().map(|score| score.log_likelihood).collect();
+                answered(item, log_likelihoods, question.continuations.iter().map(Vec::len).collect())
+            })
+            .collect();
+        let share = |choice: fn(&ChoiceItem) -> Option<usize>| {
+            Estimate::mean(
+                items.iter().map(move |item| f64::from(u8::from(choice(item) == Some(item.label)))),
+            )
+        };
+        let has_bytes = items.iter().all(|item| item.choice_norm_bytes.is_some());
+        let result = ChoiceResult {
+            items: items.len(),
+            cut: self.cut,
+            acc: share(|item| Some(item.choice)),
+            acc_norm_tokens: share(|item| Some(item.choice_norm_tokens)),
+            acc_norm_bytes: has_bytes.then(|| share(|item| item.choice_norm_bytes)),
+        };
+        Ok(Some((result, items)))
+    }
 }
 
 /// The item as ids, and the bytes of its endings where all of them are texts.
-fn question(line: &Line, tokenizer: &dyn Tokenizer) -> Result<(Question, Option<Vec<usize>>), String> {
+fn question(line: &Line, reader: &Reader<'_>) -> Result<(Question, Option<Vec<usize>>), String> {
     if line.endings.len() < 2 || line.label >= line.endings.len() {
         return Err(format!("has {} endings and the label {}", line.endings.len(), line.label));
     }
-    let (context, _) = line.ctx.ids("", tokenizer)?;
+    let (context, _) = line.ctx.ids("", reader)?;
     let endings =
-        line.endings.iter().map(|ending| ending.ids(" ", tokenizer)).collect::<Result<Vec<_>, String>>()?;
+        line.endings.iter().map(|ending| ending.ids(" ", reader)).collect::<Result<Vec<_>, String>>()?;
     let bytes = endings.iter().map(|(_, bytes)| bytes.filter(|bytes| *bytes > 0)).collect();
     Ok((Question { context, continuations: endings.into_iter().map(|(ids, _)| ids).collect() }, bytes))
 }
 
-fn item(
-    line: usize,
-    label: usize,
-    log_likelihoods: Vec<f64>,
-    tokens: Vec<usize>,
-    bytes: Option<&[usize]>,
-) -> ChoiceItem {
+fn answered(item: &Item, log_likelihoods: Vec<f64>, tokens: Vec<usize>) -> ChoiceItem {
     let by = |lengths: &[usize]| {
         best(log_likelihoods.iter().zip(lengths).map(|(sum, length)| sum / *length as f64))
     };
     ChoiceItem {
-        line,
-        label,
+        line: item.line,
+        label: item.label,
         choice: best(log_likelihoods.iter().copied()),
         choice_norm_tokens: by(&tokens),
-        choice_norm_bytes: bytes.map(by),
+        choice_norm_bytes: item.bytes.as_deref().map(by),
         log_likelihoods,
         tokens,
     }

@@ -1,13 +1,15 @@
 //! How probable each of several continuations is after a context. The context is read once for all of them; many items
 //! go through the model together, packed row below row, so that none is padded to another's length.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use engine_native::Kernels;
 
 use crate::cache::{Cache, Piece};
 use crate::{InferenceError, Model};
 
 /// Rows that go through the model at once, roughly.
-const ROWS_AT_ONCE: usize = 2048;
+pub(super) const ROWS_AT_ONCE: usize = 2048;
 
 /// A context and what may follow it, as ids.
 pub(super) struct Question {
@@ -52,15 +54,19 @@ impl Question {
     }
 }
 
-/// Scores of every continuation, question by question.
+/// Scores of every continuation, question by question; `None` where it was told to halt before the last.
 pub(super) fn score<K: Kernels>(
     model: &Model<K>,
     questions: &[Question],
     greedy: Greedy,
-) -> Result<Vec<Vec<Score>>, InferenceError> {
+    halt: &AtomicBool,
+) -> Result<Option<Vec<Vec<Score>>>, InferenceError> {
     let mut scores = Vec::with_capacity(questions.len());
     let mut first = 0;
     while first < questions.len() {
+        if halt.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let (mut end, mut rows) = (first, 0);
         while end < questions.len() && (end == first || rows + questions[end].rows() <= ROWS_AT_ONCE) {
             rows += questions[end].rows();
@@ -69,7 +75,7 @@ pub(super) fn score<K: Kernels>(
         scores.extend(together(model, &questions[first..end], greedy)?);
         first = end;
     }
-    Ok(scores)
+    Ok(Some(scores))
 }
 
 fn together<K: Kernels>(

@@ -1,14 +1,15 @@
 //! The loss on texts: each is cut into windows of the context's length, every token but a text's first is predicted once.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine_native::Kernels;
 use serde::{Deserialize, Serialize};
 
-use super::Estimate;
 use super::lines::{Said, read, wrong};
+use super::{Estimate, Reader};
 use crate::cache::Piece;
-use crate::{InferenceError, Model, Tokenizer};
+use crate::{InferenceError, Model};
 
 #[derive(Deserialize)]
 struct Line {
@@ -43,31 +44,65 @@ pub struct TextItem {
     pub bytes: Option<usize>,
 }
 
-/// Reads every text of a file.
-///
-/// # Errors
-/// As for [`multiple_choice`](super::multiple_choice).
-pub fn text<K: Kernels>(
-    model: &Model<K>,
-    path: &Path,
-    tokenizer: &dyn Tokenizer,
-) -> Result<(TextResult, Vec<TextItem>), InferenceError> {
-    let mut items = Vec::new();
-    for (line, Line { text }) in read(path)? {
-        let at = |reason| wrong(path, line, reason);
-        let (ids, bytes) = text.ids("", tokenizer).map_err(at)?;
-        let (Some(&first), true) = (ids.first(), ids.len() > 1) else {
-            return Err(at("has less than two tokens".into()));
-        };
-        let bytes = bytes.map(|bytes| bytes.saturating_sub(tokenizer.bytes_of(first).len()));
-        items.push(TextItem { line, tokens: ids.len() - 1, loss_nats: loss(model, &ids)?, bytes });
+/// Texts, made into tokens.
+pub struct Texts {
+    texts: Vec<Text>,
+}
+
+struct Text {
+    line: usize,
+    ids: Vec<u32>,
+    /// Bytes of what is predicted; `None` where the text is given as ids.
+    bytes: Option<usize>,
+}
+
+impl Texts {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// As for [`MultipleChoice::read`](super::MultipleChoice::read).
+    pub fn read(path: &Path, reader: &Reader<'_>) -> Result<Texts, InferenceError> {
+        let mut texts = Vec::new();
+        for (line, Line { text }) in read(path, reader.items)? {
+            let at = |reason| wrong(path, line, reason);
+            let (ids, bytes) = text.ids("", reader).map_err(at)?;
+            let (Some(&first), true) = (ids.first(), ids.len() > 1) else {
+                return Err(at("has less than two tokens".into()));
+            };
+            let bytes = bytes.map(|bytes| bytes.saturating_sub(reader.tokenizer.bytes_of(first).len()));
+            texts.push(Text { line, ids, bytes });
+        }
+        Ok(Texts { texts })
     }
+
+    /// Has every text predicted; `None` where it was told to halt before the last.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn put_to<K: Kernels>(
+        &self,
+        model: &Model<K>,
+        halt: &AtomicBool,
+    ) -> Result<Option<(TextResult, Vec<TextItem>)>, InferenceError> {
+        let mut items = Vec::new();
+        for Text { line, ids, bytes } in &self.texts {
+            if halt.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let loss_nats = loss(model, ids)?;
+            items.push(TextItem { line: *line, tokens: ids.len() - 1, loss_nats, bytes: *bytes });
+        }
+        Ok(Some((of_items(&items), items)))
+    }
+}
+
+fn of_items(items: &[TextItem]) -> TextResult {
     let tokens: usize = items.iter().map(|item| item.tokens).sum();
     let nats: f64 = items.iter().map(|item| item.loss_nats).sum();
     let mean = nats / tokens as f64;
-    let loss = Estimate { value: mean, standard_error: ratio_error(&items, mean, tokens) };
+    let loss = Estimate { value: mean, standard_error: ratio_error(items, mean, tokens) };
     let bytes: Option<usize> = items.iter().map(|item| item.bytes).sum();
-    let result = TextResult {
+    TextResult {
         items: items.len(),
         tokens,
         loss_nats_per_token: loss,
@@ -75,8 +110,7 @@ pub fn text<K: Kernels>(
         bits_per_byte: bytes
             .filter(|bytes| *bytes > 0)
             .map(|bytes| nats / std::f64::consts::LN_2 / bytes as f64),
-    };
-    Ok((result, items))
+    }
 }
 
 fn loss<K: Kernels>(model: &Model<K>, ids: &[u32]) -> Result<f64, InferenceError> {

@@ -128,6 +128,16 @@ pub(crate) enum SuiteKind {
     Text,
 }
 
+impl From<SuiteKind> for trainer::SuiteKind {
+    fn from(kind: SuiteKind) -> trainer::SuiteKind {
+        match kind {
+            SuiteKind::MultipleChoice => trainer::SuiteKind::MultipleChoice,
+            SuiteKind::Lambada => trainer::SuiteKind::Lambada,
+            SuiteKind::Text => trainer::SuiteKind::Text,
+        }
+    }
+}
+
 /// A whole number, or one such as 2.5e20.
 fn flops(text: &str) -> Result<Flops, String> {
     if let Ok(whole) = text.parse() {

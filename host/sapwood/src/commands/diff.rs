@@ -35,6 +35,7 @@ fn print(diff: &RunDiff) {
     print_changes("made by (no difference of results)", &diff.made_by);
     print_log("steps", &diff.steps);
     print_log("evaluations", &diff.evaluations);
+    diff.suites.iter().for_each(|log| print_log("suites", log));
     print_decisions(&diff.decisions);
     print_ends(&diff.ends);
     print_checkpoints(&diff.checkpoints);

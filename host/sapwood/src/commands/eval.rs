@@ -1,10 +1,11 @@
 //! `sapwood eval`: a suite of questions, or texts, put to a model. How each number is made stands in docs/evaluations.md.
 
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
-use inference::Tokenizer;
-use inference::suites::{self, Estimate};
+use inference::suites::{Estimate, Reader};
 use serde::Serialize;
+use trainer::ErrorClass;
 use trainer::folder::write_whole;
 use trainer::hugging_face::StoredModel;
 
@@ -13,7 +14,8 @@ use crate::Outcome;
 use crate::args::{EvalArgs, SuiteKind};
 use crate::failure::Failed;
 use crate::output::{json_of, result_line};
-use crate::texts;
+use crate::suites::Suite;
+use crate::texts::{self, OnlyIds};
 
 #[derive(Serialize)]
 struct Judged<'a, R> {
@@ -27,29 +29,38 @@ struct Judged<'a, R> {
 pub(crate) fn eval(args: &EvalArgs) -> Outcome {
     let stored = StoredModel::open(&args.checkpoint)?;
     let named = texts::tokenizer(args.tokenizer.as_deref(), &stored)?;
-    let tokenizer: &dyn Tokenizer = named.as_deref().unwrap_or(&OnlyIds);
     if args.kind == SuiteKind::Lambada && named.is_none() {
         return Err(texts::no_tokenizer(
             &args.checkpoint,
             "lambada cuts texts at their last word: a tokenizer is needed",
         ));
     }
+    let reader = Reader {
+        tokenizer: named.as_deref().unwrap_or(&OnlyIds),
+        context: stored.shape.context,
+        vocabulary: stored.shape.vocabulary,
+        items: None,
+    };
+    let suite = Suite::read(args.kind.into(), &args.suite, &reader)?;
     let model = on_processor(stored)?;
-    match args.kind {
-        SuiteKind::MultipleChoice => {
-            let (result, items) = suites::multiple_choice(&model, &args.suite, tokenizer)?;
+    let never = AtomicBool::new(false);
+    let whole =
+        || Failed::new(ErrorClass::Internal, "the suite was not asked to its end", "please report this");
+    match suite {
+        Suite::MultipleChoice(suite) => {
+            let (result, items) = suite.put_to(&model, &never)?.ok_or_else(whole)?;
             write(args, "multiple-choice", &result, &items)?;
             let mut lines = vec![("acc", result.acc), ("acc_norm, per token", result.acc_norm_tokens)];
             lines.extend(result.acc_norm_bytes.map(|share| ("acc_norm, per byte", share)));
             print(args, result.items, result.cut, &lines);
         }
-        SuiteKind::Lambada => {
-            let (result, items) = suites::lambada(&model, &args.suite, tokenizer)?;
+        Suite::Lambada(suite) => {
+            let (result, items) = suite.put_to(&model, &never)?.ok_or_else(whole)?;
             write(args, "lambada", &result, &items)?;
             print(args, result.items, result.cut, &[("acc", result.acc), ("perplexity", result.perplexity)]);
         }
-        SuiteKind::Text => {
-            let (result, items) = suites::text(&model, &args.suite, tokenizer)?;
+        Suite::Text(suite) => {
+            let (result, items) = suite.put_to(&model, &never)?.ok_or_else(whole)?;
             write(args, "text", &result, &items)?;
             let mut lines =
                 vec![("nats per token", result.loss_nats_per_token), ("perplexity", result.perplexity)];
@@ -60,19 +71,6 @@ pub(crate) fn eval(args: &EvalArgs) -> Outcome {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A model whose tokens are not known here takes ids as they are.
-struct OnlyIds;
-
-impl Tokenizer for OnlyIds {
-    fn encode(&self, _: &str) -> Result<Vec<u32>, String> {
-        Err("has a text, where the model's tokens are no bytes: give token ids, or `--tokenizer`".into())
-    }
-
-    fn bytes_of(&self, _: u32) -> Vec<u8> {
-        Vec::new()
-    }
 }
 
 /// The items' file, and the result where JSON was asked for.
@@ -86,8 +84,7 @@ fn write<R: Serialize, I: Serialize>(
         let mut text = String::new();
         for item in items {
             let line = serde_json::to_string(item);
-            text += &line
-                .map_err(|error| Failed::new(trainer::ErrorClass::Internal, error, "please report this"))?;
+            text += &line.map_err(|error| Failed::new(ErrorClass::Internal, error, "please report this"))?;
             text.push('\n');
         }
         write_whole(path, text.as_bytes())?;

@@ -23,11 +23,12 @@ use ::study::{BuildEngine, Lab, Source};
 
 use crate::args::FileArgs;
 use crate::failure::Failed;
+use crate::suites;
 
 /// The study that the arguments name, ready to run.
 fn open_study<'a>(args: &FileArgs, build: BuildEngine<'a>) -> Result<Lab<'a>, Failed> {
     let source = Source::read(&args.file, &args.set)?;
-    let mut lab = Lab::open(source, &args.plugins.plugin_path, build)?;
+    let mut lab = Lab::open(source, &args.plugins.plugin_path, build, suites::open)?;
     plugin::lock::require(args, &mut lab)?;
     plugin::sign::require(args, &mut lab)?;
     Ok(lab)

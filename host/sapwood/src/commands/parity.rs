@@ -103,7 +103,7 @@ fn replay(
     let mut source = Source::of_text(Path::new(&file), config.to_owned(), &[])?;
     point_at(&mut source, &args.reference)?;
     let build = engines::builder(args.engine);
-    let lab = Lab::open(source, &args.plugins.plugin_path, &build)?;
+    let lab = Lab::open(source, &args.plugins.plugin_path, &build, crate::suites::open)?;
     let run = lab.plan()?[0].runs[0].clone();
     let interrupt = AtomicBool::new(false);
     let (folder, scope, sharing) = (&out.join(name), Scope::Study, &Sharing::default());

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use study::speed::{self, Rate};
 use study::sweep::SweepSection;
 use study::{BuildEngine, Lab, PhaseMemory, PlannedArm, Saving, Sharing, StagedPart, mebibytes};
-use trainer::{ErrorClass, peak_memory_bytes};
+use trainer::{ErrorClass, SuiteConfig, peak_memory_bytes};
 
 use super::open_study;
 use crate::args::{EngineArgs, EngineName, PlanArgs};
@@ -27,9 +27,13 @@ pub(crate) fn plan(args: &PlanArgs) -> Outcome {
         let arms: Vec<serde_json::Value> = arms.iter().map(as_json).collect();
         let program = peak_memory_bytes();
         let name = &lab.file.study.name;
-        let all = serde_json::json!({
+        let mut all = serde_json::json!({
             "study": name, "program_bytes": program, "rate": rate, "sharing": saving, "arms": arms
         });
+        let suites = &lab.file.evaluation.suites;
+        if !suites.is_empty() {
+            all["suites"] = serde_json::json!(suites);
+        }
         result_line!("{all:#}");
         return Ok(ExitCode::SUCCESS);
     }
@@ -89,6 +93,9 @@ fn print_all(lab: &Lab<'_>, arms: &[PlannedArm], saving: Saving, rate: Option<&R
             of_seed * trials as f64 * budget_fraction,
         );
     }
+    for suite in &lab.file.evaluation.suites {
+        result_line!("{}", suite_in_words(suite));
+    }
     let Some(rate) = rate else { return };
     let flops = saving.sum.as_f64() - saving.saved.as_f64();
     let threads = lab.file.study.threads_per_run;
@@ -102,6 +109,20 @@ fn print_all(lab: &Lab<'_>, arms: &[PlannedArm], saving: Saving, rate: Option<&R
         rate.device,
         duration(flops / rate.flops_per_second / jobs as f64),
     );
+}
+
+fn suite_in_words(suite: &SuiteConfig) -> String {
+    let items = suite.items.map_or_else(|| "all items".into(), |items| format!("{items} items"));
+    let when = match suite.every_evaluations {
+        1 => "every evaluation".into(),
+        several => format!("one in {several} evaluations"),
+    };
+    format!(
+        "Suite {}: {items} of {} are put to each run's model at {when}, at the end of the token budget and at the end. That is \
+         charged to nobody, and its time is not counted here.",
+        suite.name,
+        suite.path.display()
+    )
 }
 
 /// Exact FLOPs of a run.

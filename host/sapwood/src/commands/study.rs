@@ -40,6 +40,7 @@ fn local(args: &StudyArgs, verbose: u8) -> Outcome {
     log::into_folder(&folder, verbose)?;
     engines::log_choice(args.engine, &args.devices);
     let arms = if lab.file.sweep.is_some() {
+        lab.check_suites()?;
         if let Some(code) = sweep(&mut lab, args, &engines, &folder)? {
             return Ok(code);
         }

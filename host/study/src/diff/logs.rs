@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use trainer::TrainError;
 use trainer::folder::{RunFolder, read_whole_lines};
-use trainer::records::{Decision, EvaluationRecord, StepRecord};
+use trainer::records::{Decision, EvaluationRecord, StepRecord, SuiteRecord};
 
 /// How many decisions of each run are shown from the first difference on.
 const SHOWN: usize = 4;
@@ -82,6 +82,13 @@ const OF_EVALUATIONS: [Part<EvaluationRecord>; 8] = [
     ("FLOPs by li2024", |at| json!(at.flops_li2024)),
 ];
 
+const OF_SUITES: [Part<SuiteRecord>; 4] = [
+    ("step", |asked| json!(asked.step)),
+    ("suite", |asked| json!(asked.suite)),
+    ("items", |asked| json!(asked.result.items)),
+    ("numbers", |asked| json!(asked.result.numbers)),
+];
+
 pub(super) fn steps(runs: &[RunFolder; 2]) -> Result<LogDiff, TrainError> {
     let [old, new] = runs;
     let (old, new) = (read_whole_lines(&old.metrics_file())?, read_whole_lines(&new.metrics_file())?);
@@ -92,6 +99,14 @@ pub(super) fn evaluations(runs: &[RunFolder; 2]) -> Result<LogDiff, TrainError> 
     let [old, new] = runs;
     let (old, new) = (read_whole_lines(&old.evaluations_file())?, read_whole_lines(&new.evaluations_file())?);
     Ok(parted(&old, &new, &OF_EVALUATIONS, |record| record.step.0))
+}
+
+/// `None` where neither run was put to a suite.
+pub(super) fn suites(runs: &[RunFolder; 2]) -> Result<Option<LogDiff>, TrainError> {
+    let [old, new] = runs;
+    let (old, new) = (read_whole_lines(&old.suites_file())?, read_whole_lines(&new.suites_file())?);
+    let has_some = !(old.is_empty() && new.is_empty());
+    Ok(has_some.then(|| parted(&old, &new, &OF_SUITES, |record| record.step.0)))
 }
 
 fn parted<T>(old: &[T], new: &[T], parts: &[Part<T>], step: fn(&T) -> u64) -> LogDiff {

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use crate::SweepFinding;
 use crate::verdict::{
     ArmRuns, ArmVerdict, Continual, CostToReach, Crossover, FailedRun, Judgement, LedgerCosts,
     LossDifference, Shared, SkippedSteps,
 };
+use crate::{SuiteFigure, SweepFinding};
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -21,6 +21,8 @@ struct Report<'a> {
     shared: &'a Shared,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     skipped: &'a [SkippedSteps],
+    #[serde(skip_serializing_if = "<[SuiteFigure]>::is_empty")]
+    suites: &'a [SuiteFigure],
 }
 
 #[derive(Serialize)]
@@ -96,6 +98,7 @@ pub(super) fn render(judgement: &Judgement) -> String {
         fairness: &judgement.fairness,
         shared: &judgement.shared,
         skipped: &judgement.skipped,
+        suites: &judgement.suites,
     };
     let mut text = serde_json::to_string_pretty(&report).expect("structs of numbers, texts and lists");
     text.push('\n');

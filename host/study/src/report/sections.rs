@@ -4,6 +4,7 @@
 use plugin_host::TimeSpent;
 use plugin_host::api::Claim;
 
+use crate::SuiteFigure;
 use crate::statistics::{FEWEST_FOR_A_VERDICT, Interval, Summary};
 use crate::sweep::{ArmSweep, Trial};
 use crate::verdict::{
@@ -82,6 +83,13 @@ pub(super) fn sections(judgement: &Judgement) -> Vec<Section> {
         ),
         section("Fairness", "", Content::List(judgement.fairness.clone())),
         section("Runs", "", runs(judgement)),
+        section(
+            "Suites",
+            "What suites of questions came to at the end of the runs that finished, by what ended them: means over seeds. ± seeds: \
+             the mean's standard error, by how the runs differ. ± items: a single run's, for its items being a sample. No verdict \
+             rests on it.",
+            suites(judgement),
+        ),
         section(
             "Growth",
             "Means of what the host saw of each change of the stack, right before and right after it, on the probe batch: \
@@ -165,22 +173,51 @@ fn edit_row(arm: &str, edit: &MeanEdit) -> Vec<String> {
     ]
 }
 
+fn suites(judgement: &Judgement) -> Content {
+    let header = vec!["arm", "suite", "number", "runs", "items", "mean", "± seeds", "± items"];
+    let row = |figure: &SuiteFigure| {
+        let known = |number: Option<f64>| number.map_or("-".into(), answer);
+        vec![
+            format!("{}/{}", figure.arm, figure.budget),
+            figure.suite.clone(),
+            figure.number.clone(),
+            figure.runs.to_string(),
+            if figure.cut > 0 {
+                format!("{} ({} cut)", figure.items, figure.cut)
+            } else {
+                figure.items.to_string()
+            },
+            known(figure.mean),
+            known(figure.standard_error),
+            known(figure.standard_error_of_items),
+        ]
+    };
+    Content::Table { header, rows: judgement.suites.iter().map(row).collect() }
+}
+
+/// Shares and losses as they are read; perplexities may be of any size.
+fn answer(number: f64) -> String {
+    if number.abs() < 1e6 { format!("{number:.4}") } else { format!("{number:.3e}") }
+}
+
 fn wall_times(judgement: &Judgement) -> Content {
-    let header =
-        vec!["arm", "training", "data", "evaluation", "growth", "probes", "strategy", "checkpoints", "all"];
+    let mut header = vec!["arm", "training", "data", "evaluation"];
+    let has_suites =
+        judgement.runs.iter().filter_map(|runs| runs.mean_wall.as_ref()).any(|wall| wall.suite_seconds > 0.0);
+    header.extend(has_suites.then_some("suites"));
+    header.extend(["growth", "probes", "strategy", "checkpoints", "all"]);
     let rows = judgement.runs.iter().filter_map(|runs| {
         let wall = runs.mean_wall.as_ref()?;
-        let seconds = [
-            wall.training_seconds,
-            wall.data_seconds,
-            wall.evaluation_seconds,
+        let mut seconds = vec![wall.training_seconds, wall.data_seconds, wall.evaluation_seconds];
+        seconds.extend(has_suites.then_some(wall.suite_seconds));
+        seconds.extend([
             wall.growth_seconds,
             wall.probing_seconds,
             wall.plugin_seconds,
             wall.checkpoint_seconds,
             wall.total_seconds(),
-        ];
-        let cells = seconds.map(|seconds| format!("{seconds:.3}"));
+        ]);
+        let cells = seconds.into_iter().map(|seconds| format!("{seconds:.3}"));
         Some(std::iter::once(runs.arm.clone()).chain(cells).collect())
     });
     Content::Table { header, rows: rows.collect() }

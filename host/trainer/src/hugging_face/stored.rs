@@ -10,6 +10,7 @@ use super::import::Imported;
 use super::tensors::{Tensors, names, read};
 use super::{CONFIG_FILE, INDEX_FILE, MODEL_FILE, config, shards};
 use crate::checkpoint::{self, RunState};
+use crate::course::Course;
 use crate::folder::RunFolder;
 use crate::{RunFile, TrainError};
 
@@ -83,14 +84,19 @@ fn of_checkpoint(path: &Path) -> Result<StoredModel, TrainError> {
     let file = folder.bound_run()?;
     let (state, mut tensors) = checkpoint::load_model(path, &file.config.model)?;
     let shape = ModelShape { layers: state.course.depth(), ..state.course.shape(&file.config.model) };
-    for (position, layer) in state.course.layers().into_iter().enumerate() {
-        if let Some(gates) = state.course.gates.get(&layer) {
-            fold(&shape, &mut tensors, position, *gates);
-        }
-    }
+    fold_gates(&shape, &mut tensors, &state.course);
     let origin =
         Origin::Run { folder, checkpoint: path.to_path_buf(), file: Box::new(file), state: Box::new(state) };
     Ok(StoredModel { shape, tensors, special_tokens: [None, None], origin })
+}
+
+/// Multiplies the gates that a course has into the tensors of its model.
+pub(crate) fn fold_gates(shape: &ModelShape, tensors: &mut Tensors, course: &Course) {
+    for (position, layer) in course.layers().into_iter().enumerate() {
+        if let Some(gates) = course.gates.get(&layer) {
+            fold(shape, tensors, position, *gates);
+        }
+    }
 }
 
 /// A gate multiplies all that its branch adds to the stream, which is linear in the branch's last map.

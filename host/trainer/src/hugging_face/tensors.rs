@@ -13,7 +13,7 @@ use crate::folder::storage;
 use crate::tensor_file::LARGEST_FILE_BYTES;
 
 /// Tensors by their whole names, `transformer.h.3.mlp.c_fc.weight`.
-pub(crate) type Tensors = HashMap<String, Vec<f32>>;
+pub type Tensors = HashMap<String, Vec<f32>>;
 
 const PREFIX: &str = "transformer.";
 const HEAD: &str = "lm_head.weight";

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::{Run, progress};
 use crate::checkpoint::{self, RunState};
 use crate::folder::{RunFolder, storage};
-use crate::records::{EvaluationRecord, StepRecord};
-use crate::{ErrorClass, TrainError};
+use crate::records::{EvaluationRecord, StepRecord, SuiteRecord};
+use crate::{ErrorClass, RunConfig, SuiteResult, TrainError};
 
 /// What a run begins as a copy of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub(super) struct Ahead {
     steps: BTreeMap<Step, StepRecord>,
     /// The first before each step.
     evaluations: BTreeMap<Step, EvaluationRecord>,
+    /// By step and name.
+    suites: BTreeMap<Step, BTreeMap<String, SuiteRecord>>,
     /// The step before which the engine's tensors are this run's.
     tensors_before: Option<Step>,
 }
@@ -57,7 +59,7 @@ impl Ahead {
     ///
     /// # Errors
     /// What it has written cannot be read: this run has to be trained from its own start.
-    pub(super) fn open(prefix: Prefix) -> Result<Option<Ahead>, TrainError> {
+    pub(super) fn open(prefix: Prefix, config: &RunConfig) -> Result<Option<Ahead>, TrainError> {
         if !prefix.folder.fork(prefix.until).is_dir() {
             return Ok(None);
         }
@@ -71,10 +73,16 @@ impl Ahead {
             // A second one before the same step was asked for, after what was decided there.
             evaluations.entry(record.step).or_insert(record);
         }
+        let mut suites: BTreeMap<Step, BTreeMap<String, SuiteRecord>> = BTreeMap::new();
+        if !config.evaluation.suites.is_empty() {
+            for record in records::<SuiteRecord>(&prefix.folder.suites_file()).map_err(unreadable)? {
+                suites.entry(record.step).or_default().insert(record.suite.clone(), record);
+            }
+        }
         let steps = records::<StepRecord>(&prefix.folder.metrics_file()).map_err(unreadable)?;
         let steps = steps.into_iter().map(|record| (record.step, record)).collect();
         // The initial model is the engine's already.
-        Ok(Some(Ahead { prefix, steps, evaluations, tensors_before: Some(Step(0)) }))
+        Ok(Some(Ahead { prefix, steps, evaluations, suites, tensors_before: Some(Step(0)) }))
     }
 
     fn differs(&self, step: Step, reason: &str) -> TrainError {
@@ -157,6 +165,26 @@ impl Run<'_> {
         self.state.costs.wall.training_seconds = record.wall_seconds;
         self.state.costs.joules = record.joules;
         Ok(Some(record.loss_nats_per_token))
+    }
+
+    /// What these suites came to in the other run before the coming step; `None` where they are to be asked here, the engine's
+    /// tensors being this run's by then.
+    pub(super) fn asked_ahead(&mut self, due: &[usize]) -> Result<Option<Vec<SuiteResult>>, TrainError> {
+        let step = self.state.step;
+        let Some(ahead) = self.ahead.as_ref().filter(|ahead| ahead.tensors_before != Some(step)) else {
+            return Ok(None);
+        };
+        let of_step = ahead.suites.get(&step);
+        let result = |&index: &usize| {
+            let record = of_step?.get(&self.parts.suites[index].config.name)?;
+            Some(record.result.clone())
+        };
+        if let Some(results) = due.iter().map(result).collect() {
+            return Ok(Some(results));
+        }
+        // It was stopped before them, and has saved without them.
+        self.need_tensors()?;
+        Ok(None)
     }
 
     /// Takes the coming step over from the other run.

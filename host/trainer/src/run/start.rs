@@ -31,7 +31,8 @@ impl<'a> Run<'a> {
         let info = parts.engine.info();
         let data = parts.corpus.describe()?;
         let Parts { strategy, initializers, initial, .. } = &parts;
-        RunFile::new(config, &info, strategy, initializers, initial, &data).claim(parts.folder)?;
+        RunFile::new(config, &info, strategy, initializers, initial, &data, parts.suites)
+            .claim(parts.folder)?;
         let plan = plan(&mut parts.strategy, config, &info)?;
         let slots = parts.initializers.keys().cloned().collect();
         let rules = Rules::new(config, &plan, slots).map_err(|error| parts.strategy.fault("plan", &error))?;
@@ -45,7 +46,7 @@ impl<'a> Run<'a> {
         let resumed = found.is_some();
         // What is measured in a step is not written down whole: such a run has to take its steps itself.
         let prefix = parts.prefix.take().filter(|_| !resumed && plan.measure.is_none());
-        let ahead = prefix.map(Ahead::open).transpose()?.flatten();
+        let ahead = prefix.map(|prefix| Ahead::open(prefix, config)).transpose()?.flatten();
         let mut state = match found {
             Some((state, tensors)) => {
                 tracing::info!(run = config.name(), "goes on from the checkpoint before step {}", state.step);
@@ -63,7 +64,8 @@ impl<'a> Run<'a> {
         let energy = EnergyCounter::of_machine().filter(|_| parts.alone);
         state.costs.sit(!resumed, parts.alone, energy.is_some());
         let (strategies, at) = (std::mem::take(&mut parts.shadows), (state.step, &state.plugins));
-        let mut logs = Logs::open(parts.folder, state.logs, !strategies.is_empty())?;
+        let mut logs =
+            Logs::open(parts.folder, state.logs, !parts.suites.is_empty(), !strategies.is_empty())?;
         let shadows = Shadows::start(strategies, config, &info, at, &mut logs)?;
         let mut run = Run {
             name: config.name(),
@@ -167,6 +169,7 @@ fn fresh_state(config: &RunConfig, plan: &Plan, trail: Trail) -> RunState {
         phase_start: None,
         losses: Vec::new(),
         evaluations: Vec::new(),
+        suites_asked: BTreeMap::new(),
         untold: Untold::default(),
         batches_sha256: hexadecimal(Sha256::new()),
         trail,

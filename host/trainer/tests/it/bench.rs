@@ -16,7 +16,8 @@ use trainer::folder::{RunFolder, read_json_lines};
 use trainer::records::{Decision, EvaluationRecord, ShadowRecord, StepRecord};
 use trainer::{
     Alone, Audit, Budget, Checkpoints, Evaluation, InitialModel, InitialModelConfig, OnNonFinite, Optimizer,
-    Owner, Parts, Prefix, RunConfig, RunSummary, Schedule, ScheduleKind, TrainError, Training, Writing,
+    Owner, Parts, Prefix, RunConfig, RunSummary, Schedule, ScheduleKind, Suite, TrainError, Training,
+    Writing,
 };
 
 /// What a scripted strategy does before a step.
@@ -115,6 +116,7 @@ pub(crate) struct Bench {
     pub(crate) prefix: Option<Prefix>,
     pub(crate) forks: BTreeSet<Step>,
     pub(crate) owner: Arc<dyn Owner>,
+    pub(crate) suites: Vec<Suite>,
 }
 
 impl Bench {
@@ -126,8 +128,8 @@ impl Bench {
         let needs = Needs { context: config.model.context, vocabulary: config.model.vocabulary };
         let corpus = data::open(&config.data, temporary.path(), needs).expect("good data");
         let (prefix, forks) = (None, BTreeSet::new());
-        let owner = Arc::new(Alone);
-        Bench { temporary, config, corpus, events: Mutex::default(), prefix, forks, owner }
+        let (owner, suites) = (Arc::new(Alone), Vec::new());
+        Bench { temporary, config, corpus, events: Mutex::default(), prefix, forks, owner, suites }
     }
 
     pub(crate) fn folder(&self) -> RunFolder {
@@ -195,6 +197,7 @@ impl Bench {
             shadows: shadows.into_iter().map(shadow).collect(),
             initial: InitialModel::of_seed(&self.config.model, self.config.seed),
             corpus: &self.corpus,
+            suites: &self.suites,
             folder: &self.folder(),
             report: &|event| self.events.lock().expect("no test panics while holding it").push(event),
             interrupt,
@@ -269,7 +272,7 @@ fn config() -> RunConfig {
             decay_fraction: None,
         },
         budget: Budget { reference_steps: 20, flops: None },
-        evaluation: Evaluation { every_steps: 5, sequences: 4 },
+        evaluation: Evaluation { every_steps: 5, sequences: 4, suites: Vec::new() },
         checkpoints: Checkpoints { every_steps: 4, keep: 2, at_phase_end: false, write: Writing::Background },
         audit: Audit { probe_sequences: 2 },
         strategy: choice("test/told"),

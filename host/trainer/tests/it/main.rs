@@ -18,5 +18,7 @@ mod requests;
 mod resume;
 /// Strategies that ride along, and change nothing.
 mod shadows;
+/// Suites put to the model while it is trained.
+mod suites;
 /// Models that become wider.
 mod widening;

@@ -18,7 +18,7 @@ pub(crate) fn lock(args: &LockArgs) -> Outcome {
     let source = Source::read(&args.file, &[])?;
     // Nothing is computed: any engine will do.
     let build = engines::builder(EngineArgs { engine: EngineName::Native, device: DeviceName::Cpu });
-    let lab = Lab::open(source, &args.plugins.plugin_path, &build)?;
+    let lab = Lab::open(source, &args.plugins.plugin_path, &build, crate::suites::open)?;
     let lock = lab.lock()?;
     let path = args.out.clone().unwrap_or_else(|| beside(&args.file));
     lock.write(&path)?;

@@ -254,7 +254,7 @@ impl DataError {
                 format!("name the files one by one, or rename them so that they match `{pattern}`")
             }
             DataError::NoTraining => {
-                "name files, or a folder with `*train*.npy`, `*train*.bin` or a manifest.json".into()
+                "name files, or a folder with `*train*.npy`, `*train*.bin` or a `tokens.json`".into()
             }
             DataError::NoValidation => {
                 "set `data.validation_fraction` above 0, or name shards in `data.validation`".into()

@@ -1,4 +1,4 @@
-//! `manifest.json` of a folder that `sapwood data tokenize` made: which tokenizer, which shards, what they have to
+//! `tokens.json` of a folder that `sapwood data tokenize` made: which tokenizer, which shards, what they have to
 //! hash to. Whoever made the folder may have been anybody: a manifest is believed about its own folder alone.
 
 use std::fs;
@@ -12,7 +12,7 @@ use crate::tokenizer::TokenizerIdentity;
 use crate::{DataError, Split};
 
 /// Its name in the folder.
-pub const MANIFEST: &str = "manifest.json";
+pub const MANIFEST: &str = "tokens.json";
 pub(crate) const FORMAT: &str = "sapwood-tokens";
 pub(crate) const VERSION: u32 = 1;
 /// A shard takes some 200 bytes of it.

@@ -135,7 +135,7 @@ fn manifest(change: impl FnOnce(&mut Value)) -> Vec<u8> {
 
 /// A folder `t` with that manifest.
 fn folder(change: impl FnOnce(&mut Value)) -> Files {
-    Files::new().shard("t/a.npy", 0, 9).shard("t/b.npy", 10, 19).bytes("t/manifest.json", &manifest(change))
+    Files::new().shard("t/a.npy", 0, 9).shard("t/b.npy", 10, 19).bytes("t/tokens.json", &manifest(change))
 }
 
 fn of_folder() -> DataConfig {
@@ -164,15 +164,15 @@ fn manifests_that_cannot_be_believed_are_refused() {
     for outside in ["../a.npy", "/etc/passwd", "x/a.npy", ".."] {
         let files = folder(|manifest| manifest["training"]["shards"][0]["file"] = outside.into());
         let error = first_window(&files, &of_folder()).expect_err("outside the folder");
-        assert_eq!(error, format!("t/manifest.json names `{outside}`, which is no file in its own folder"));
+        assert_eq!(error, format!("t/tokens.json names `{outside}`, which is no file in its own folder"));
     }
     assert_eq!(
         refused(|manifest| manifest["version"] = 2.into()),
-        "t/manifest.json is of version 2, where 1 is known"
+        "t/tokens.json is of version 2, where 1 is known"
     );
     assert_eq!(
         refused(|manifest| manifest["training"]["tokens"] = 8.into()),
-        "t/manifest.json says 8 tokens for training, but its shards have 9"
+        "t/tokens.json says 8 tokens for training, but its shards have 9"
     );
     assert_eq!(
         refused(|manifest| {
@@ -183,19 +183,19 @@ fn manifests_that_cannot_be_believed_are_refused() {
     );
     assert_eq!(
         refused(|manifest| manifest["tokenizer"]["vocabulary"] = 100_000.into()),
-        "t/manifest.json is of the tokenizer gpt2, which has 100000 ids, but the model's vocabulary has 50304"
+        "t/tokens.json is of the tokenizer gpt2, which has 100000 ids, but the model's vocabulary has 50304"
     );
     assert_eq!(
         refused(|manifest| {
             manifest["validation"] = json!({ "documents": 0, "tokens": 0, "text_bytes": 0, "shards": [] });
         }),
-        "t/manifest.json has no validation part"
+        "t/tokens.json has no validation part"
     );
     let unknown = refused(|manifest| manifest["more"] = 1.into());
-    assert!(unknown.starts_with("t/manifest.json cannot be read: unknown field `more`"), "{unknown}");
-    let files = Files::new().bytes("t/manifest.json", b"{");
+    assert!(unknown.starts_with("t/tokens.json cannot be read: unknown field `more`"), "{unknown}");
+    let files = Files::new().bytes("t/tokens.json", b"{");
     let cut = first_window(&files, &of_folder()).expect_err("no JSON");
-    assert!(cut.starts_with("t/manifest.json cannot be read: EOF"), "{cut}");
+    assert!(cut.starts_with("t/tokens.json cannot be read: EOF"), "{cut}");
 }
 
 #[test]
@@ -206,12 +206,12 @@ fn what_two_tokenizers_made_is_not_read_as_one() {
     let files = folder(|_| {})
         .shard("u/a.npy", 0, 9)
         .shard("u/b.npy", 10, 19)
-        .bytes("u/manifest.json", &manifest(other));
+        .bytes("u/tokens.json", &manifest(other));
     let message = |place: &str| {
         format!("{place} is of the tokenizer my.json, but what stands before it in `[data]` is of gpt2")
     };
     let one_list = shards(&["t", "u"], &[], Order::Sequential);
-    assert_eq!(first_window(&files, &one_list), Err(message("u/manifest.json")));
+    assert_eq!(first_window(&files, &one_list), Err(message("u/tokens.json")));
     let part = |train| MixturePart { weight: 1.0, files: list(train, None) };
     let mixture = DataConfig::Mixture { parts: vec![part("t"), part("u")], order: Order::Sequential };
     assert_eq!(first_window(&files, &mixture), Err(message("u/a.npy")));

@@ -56,7 +56,7 @@ fn folders_and_lists_without_shards() {
     assert_eq!(
         refused(&files, &shards(&[], &["shards"], Order::Sequential)),
         "`data.train` names no shard\n\
-         hint: name files, or a folder with `*train*.npy`, `*train*.bin` or a manifest.json"
+         hint: name files, or a folder with `*train*.npy`, `*train*.bin` or a `tokens.json`"
     );
 }
 

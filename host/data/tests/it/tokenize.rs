@@ -223,7 +223,7 @@ fn work_that_was_broken_off_goes_on_to_the_same_bytes() {
         "parts/000007.val",
         "train_00042.npy.partial",
         "val_00003.npy",
-        "manifest.json.partial",
+        "tokens.json.partial",
     ];
     for obstacle in obstacles {
         let obstacle = order.out.join(obstacle);
@@ -232,7 +232,7 @@ fn work_that_was_broken_off_goes_on_to_the_same_bytes() {
         fs::create_dir_all(&begun).expect("room on the disk");
         let error = tokenize(&order, &Progress::default()).expect_err(&format!("{obstacle:?} is in the way"));
         assert!(matches!(error, TokenizeError::Write { .. }), "{obstacle:?}: {error}");
-        assert!(!order.out.join("manifest.json").exists());
+        assert!(!order.out.join("tokens.json").exists());
         fs::remove_dir_all(&obstacle).expect("our own folder");
     }
     made(&order);

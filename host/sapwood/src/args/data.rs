@@ -10,14 +10,14 @@ use super::at_least_one;
 pub(super) const TOKENIZE_HELP: &str = "\
 Example: sapwood data tokenize fineweb-edu/ --tokenizer gpt2 --validation 0.001 --out tokens/fineweb-edu
 
-Reads .txt, .jsonl (also .gz, .zst) and .parquet; of folders all such files. Writes .npy shards and a manifest.json, which \
+Reads .txt, .jsonl (also .gz, .zst) and .parquet; of folders all such files. Writes .npy shards and a tokens.json, which \
 a study reads by `[data] source = \"shards\"`. The same inputs give the same bytes, however many threads there are. Broken \
 off, the same command goes on.
 Exit codes: 0 made, or there already · 3 the folder was made otherwise · 4 an input, a tokenizer, or no document for a part · \
 8 a file cannot be written";
 
 pub(super) const LOOK_HELP: &str = "\
-A file, or a folder: with a manifest.json what that names, else *.npy and *.bin. Known are .npy of uint16 or uint32, \
+A file, or a folder: with a tokens.json what that names, else *.npy and *.bin. Known are .npy of uint16 or uint32, \
 llm.c's .bin, and by --format ids and nothing else (nanoGPT's .bin).
 Exit codes: 0 good · 4 a file that is none, or is damaged";
 

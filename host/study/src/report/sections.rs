@@ -201,14 +201,17 @@ fn answer(number: f64) -> String {
 }
 
 fn wall_times(judgement: &Judgement) -> Content {
-    let mut header = vec!["arm", "training", "data", "evaluation"];
+    let mut header = vec!["arm", "training", "waiting for data", "evaluation"];
     let has_suites =
         judgement.runs.iter().filter_map(|runs| runs.mean_wall.as_ref()).any(|wall| wall.suite_seconds > 0.0);
     header.extend(has_suites.then_some("suites"));
     header.extend(["growth", "probes", "strategy", "checkpoints", "all"]);
     let rows = judgement.runs.iter().filter_map(|runs| {
         let wall = runs.mean_wall.as_ref()?;
-        let mut seconds = vec![wall.training_seconds, wall.data_seconds, wall.evaluation_seconds];
+        let training = format!("{:.3}", wall.training_seconds);
+        let waiting_percent = 100.0 * wall.data_seconds / wall.training_seconds.max(f64::MIN_POSITIVE);
+        let waiting = format!("{:.3} ({waiting_percent:.2} %)", wall.data_seconds);
+        let mut seconds = vec![wall.evaluation_seconds];
         seconds.extend(has_suites.then_some(wall.suite_seconds));
         seconds.extend([
             wall.growth_seconds,
@@ -218,7 +221,7 @@ fn wall_times(judgement: &Judgement) -> Content {
             wall.total_seconds(),
         ]);
         let cells = seconds.into_iter().map(|seconds| format!("{seconds:.3}"));
-        Some(std::iter::once(runs.arm.clone()).chain(cells).collect())
+        Some([runs.arm.clone(), training, waiting].into_iter().chain(cells).collect())
     });
     Content::Table { header, rows: rows.collect() }
 }

@@ -1,6 +1,8 @@
 //! Any `tokenizer.json`, by the crate `tokenizers`. What the file says about special tokens in text, about cutting
 //! off and about filling up is set aside: ids of the whole text, and of nothing else.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -19,23 +21,18 @@ pub(super) struct FromFile {
 
 impl FromFile {
     pub(super) fn read(path: &Path) -> Result<FromFile, TokenizerError> {
-        let not_one = |error: tokenizers::Error| TokenizerError::NotOne {
-            path: path.into(),
-            reason: error.to_string(),
-        };
+        let not_one = |reason: String| TokenizerError::NotOne { path: path.into(), reason };
         let bytes =
             std::fs::read(path).map_err(|source| TokenizerError::Unreadable { path: path.into(), source })?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(not_one)?;
-        inner.with_truncation(None).map_err(not_one)?;
+        let mut inner = contained(|| tokenizers::Tokenizer::from_bytes(&bytes)).map_err(not_one)?;
+        inner.with_truncation(None).map_err(|error| not_one(error.to_string()))?;
         inner.with_padding(None);
         inner.set_encode_special_tokens(true);
         // Ids may have gaps, so they are not counted.
         let largest = inner.get_vocab(true).into_values().max();
-        let vocabulary =
-            largest.and_then(|largest| largest.checked_add(1)).ok_or_else(|| TokenizerError::NotOne {
-                path: path.into(),
-                reason: "its vocabulary is empty or too large".into(),
-            })?;
+        let vocabulary = largest
+            .and_then(|largest| largest.checked_add(1))
+            .ok_or_else(|| not_one("its vocabulary is empty or too large".into()))?;
         let identity = TokenizerIdentity {
             name: path.display().to_string(),
             sha256: format!("{:x}", Sha256::digest(&bytes)),
@@ -70,7 +67,7 @@ impl Tokenizer for FromFile {
         if ids.iter().any(|&id| self.inner.id_to_token(id).is_none()) {
             return None;
         }
-        self.inner.decode(ids, false).ok().map(String::into_bytes)
+        contained(|| self.inner.decode(ids, false)).ok().map(String::into_bytes)
     }
 }
 
@@ -79,10 +76,23 @@ struct FileEncoder<'a>(&'a FromFile);
 impl Encoder for FileEncoder<'_> {
     fn encode(&mut self, text: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
         let FromFile { path, inner, .. } = self.0;
-        let encoding = inner
-            .encode_fast(text, false)
-            .map_err(|error| TokenizerError::Text { path: path.clone(), reason: error.to_string() })?;
+        let encoding = contained(|| inner.encode_fast(text, false))
+            .map_err(|reason| TokenizerError::Text { path: path.clone(), reason })?;
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
     }
+}
+
+/// What `tokenizers` answers, or what it says against it. On files that are JSON but no tokenizer of its own making it
+/// panics here and there (0.22: decoders of one key, tokens without a row, expressions that give up); its structures are
+/// read anew from every file, and nothing of a call that has panicked is kept.
+fn contained<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    let answered = catch_unwind(AssertUnwindSafe(call));
+    answered.map_err(|panic| said(&*panic))?.map_err(|error| error.to_string())
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("its reader gave up: {}", text.unwrap_or("no reason given"))
 }

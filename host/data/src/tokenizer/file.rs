@@ -1,16 +1,19 @@
 //! Any `tokenizer.json`, by the crate `tokenizers`. What the file says about special tokens in text, about cutting
 //! off and about filling up is set aside: ids of the whole text, and of nothing else.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{Encoder, Tokenizer, TokenizerError, TokenizerIdentity};
+use crate::contained::contained;
 
 /// The usual names of what stands between documents.
 const SEPARATORS: [&str; 3] = ["<|endoftext|>", "<|end_of_text|>", "</s>"];
+
+/// Of a token of Unigram; SentencePiece's own limit is 16 characters, unless asked otherwise.
+const LONGEST_PIECE_BYTES: usize = 1024;
 
 pub(super) struct FromFile {
     path: PathBuf,
@@ -24,7 +27,8 @@ impl FromFile {
         let not_one = |reason: String| TokenizerError::NotOne { path: path.into(), reason };
         let bytes =
             std::fs::read(path).map_err(|source| TokenizerError::Unreadable { path: path.into(), source })?;
-        let mut inner = contained(|| tokenizers::Tokenizer::from_bytes(&bytes)).map_err(not_one)?;
+        check_pieces(&bytes).map_err(not_one)?;
+        let mut inner = asked(|| tokenizers::Tokenizer::from_bytes(&bytes)).map_err(not_one)?;
         inner.with_truncation(None).map_err(|error| not_one(error.to_string()))?;
         inner.with_padding(None);
         inner.set_encode_special_tokens(true);
@@ -67,7 +71,7 @@ impl Tokenizer for FromFile {
         if ids.iter().any(|&id| self.inner.id_to_token(id).is_none()) {
             return None;
         }
-        contained(|| self.inner.decode(ids, false)).ok().map(String::into_bytes)
+        asked(|| self.inner.decode(ids, false)).ok().map(String::into_bytes)
     }
 }
 
@@ -76,7 +80,7 @@ struct FileEncoder<'a>(&'a FromFile);
 impl Encoder for FileEncoder<'_> {
     fn encode(&mut self, text: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
         let FromFile { path, inner, .. } = self.0;
-        let encoding = contained(|| inner.encode_fast(text, false))
+        let encoding = asked(|| inner.encode_fast(text, false))
             .map_err(|reason| TokenizerError::Text { path: path.clone(), reason })?;
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
@@ -84,15 +88,21 @@ impl Encoder for FileEncoder<'_> {
 }
 
 /// What `tokenizers` answers, or what it says against it. On files that are JSON but no tokenizer of its own making it
-/// panics here and there (0.22: decoders of one key, tokens without a row, expressions that give up); its structures are
-/// read anew from every file, and nothing of a call that has panicked is kept.
-fn contained<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
-    let answered = catch_unwind(AssertUnwindSafe(call));
-    answered.map_err(|panic| said(&*panic))?.map_err(|error| error.to_string())
+/// panics here and there (0.22: decoders of odd keys, merges of pieces without a prefix); every file is read into
+/// structures of its own, and nothing of a call that has panicked is kept.
+fn asked<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    contained(call)?.map_err(|error| error.to_string())
 }
 
-fn said(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("its reader gave up: {}", text.unwrap_or("no reason given"))
+/// Refuses pieces of Unigram that are longer than any: `tokenizers` puts them into a tree that is as deep as they are
+/// long, and taking that apart overflows the stack, which nothing can contain.
+fn check_pieces(file: &[u8]) -> Result<(), String> {
+    // What is no JSON at all is told by its reader.
+    let Ok(file) = serde_json::from_slice::<Value>(file) else { return Ok(()) };
+    let pieces = file.pointer("/model/vocab").and_then(Value::as_array).into_iter().flatten();
+    let longest = pieces.filter_map(|piece| piece.get(0)?.as_str()).map(str::len).max().unwrap_or(0);
+    if longest > LONGEST_PIECE_BYTES {
+        return Err(format!("it has a token of {longest} bytes, the limit is {LONGEST_PIECE_BYTES}"));
+    }
+    Ok(())
 }

@@ -12,8 +12,9 @@ use crate::contained::contained;
 /// The usual names of what stands between documents.
 const SEPARATORS: [&str; 3] = ["<|endoftext|>", "<|end_of_text|>", "</s>"];
 
-/// Of a token of Unigram; SentencePiece's own limit is 16 characters, unless asked otherwise.
-const LONGEST_PIECE_BYTES: usize = 1024;
+/// Of a piece of Unigram and of what a normalizer looks for or puts in; SentencePiece's pieces have 16 characters unless asked
+/// otherwise.
+const LONGEST_TEXT_BYTES: usize = 1024;
 
 pub(super) struct FromFile {
     path: PathBuf,
@@ -27,7 +28,7 @@ impl FromFile {
         let not_one = |reason: String| TokenizerError::NotOne { path: path.into(), reason };
         let bytes =
             std::fs::read(path).map_err(|source| TokenizerError::Unreadable { path: path.into(), source })?;
-        check_pieces(&bytes).map_err(not_one)?;
+        check_lengths(&bytes).map_err(not_one)?;
         let mut inner = asked(|| tokenizers::Tokenizer::from_bytes(&bytes)).map_err(not_one)?;
         inner.with_truncation(None).map_err(|error| not_one(error.to_string()))?;
         inner.with_padding(None);
@@ -94,15 +95,30 @@ fn asked<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
     contained(call)?.map_err(|error| error.to_string())
 }
 
-/// Refuses pieces of Unigram that are longer than any: `tokenizers` puts them into a tree that is as deep as they are
-/// long, and taking that apart overflows the stack, which nothing can contain.
-fn check_pieces(file: &[u8]) -> Result<(), String> {
+/// Refuses texts that are longer than any tokenizer has them and that `tokenizers` does not bear. Pieces of Unigram are put
+/// into a tree that is as deep as they are long, and taking that apart overflows the stack, which nothing can contain;
+/// what a normalizer puts into a text costs the square of its length.
+fn check_lengths(file: &[u8]) -> Result<(), String> {
     // What is no JSON at all is told by its reader.
     let Ok(file) = serde_json::from_slice::<Value>(file) else { return Ok(()) };
     let pieces = file.pointer("/model/vocab").and_then(Value::as_array).into_iter().flatten();
-    let longest = pieces.filter_map(|piece| piece.get(0)?.as_str()).map(str::len).max().unwrap_or(0);
-    if longest > LONGEST_PIECE_BYTES {
-        return Err(format!("it has a token of {longest} bytes, the limit is {LONGEST_PIECE_BYTES}"));
+    let pieces = pieces.filter_map(|piece| Some(piece.get(0)?.as_str()?.len()));
+    let longest = pieces.max().unwrap_or(0).max(file.get("normalizer").map_or(0, longest_text));
+    if longest > LONGEST_TEXT_BYTES {
+        return Err(format!("it has a text of {longest} bytes, the limit is {LONGEST_TEXT_BYTES}"));
     }
     Ok(())
+}
+
+/// Of all texts in a value, but for a table that is one.
+fn longest_text(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(longest_text).max().unwrap_or(0),
+        Value::Object(fields) => {
+            let texts = fields.iter().filter(|(name, _)| *name != "precompiled_charsmap");
+            texts.map(|(_, value)| longest_text(value)).max().unwrap_or(0)
+        }
+        _ => 0,
+    }
 }

@@ -1,16 +1,19 @@
 //! Apache Parquet: one column of strings, a row group at a time.
 
+mod pages;
+
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parquet::basic::Type;
-use parquet::column::reader::ColumnReader;
+use parquet::column::reader::{ColumnReader, get_column_reader};
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 
+use self::pages::CheckedPages;
 use super::inputs::{Input, Unit};
 use super::{BadText, Found, LARGEST_TEXT_BYTES, TextError};
 use crate::DataError;
@@ -59,7 +62,9 @@ fn read_group<E: From<TextError>>(
     let lacks = || damaged(path, &ParquetError::General("a row group lacks a column of its schema".into()));
     let chunk = group.metadata().columns().get(column).ok_or_else(lacks)?;
     let defined = chunk.column_descr().max_def_level();
-    let ColumnReader::ByteArrayColumnReader(mut reader) = asked(path, || group.get_column_reader(column))?
+    let pages = asked(path, || group.get_column_page_reader(column))?;
+    let pages = Box::new(CheckedPages { pages, max_definition_level: defined });
+    let ColumnReader::ByteArrayColumnReader(mut reader) = get_column_reader(chunk.column_descr_ptr(), pages)
     else {
         return Err(
             damaged(path, &ParquetError::General("its column is not what its schema says".into())).into()

@@ -365,6 +365,15 @@ impl StateFile {
         }
     }
 
+    /// Refuses a block that stands in two places: tensors are found by it.
+    fn check_blocks(&self) -> Result<(), String> {
+        let mut seen = BTreeSet::new();
+        match self.blocks.iter().find(|block| !seen.insert(block.layer) || block.layer >= self.next_layer) {
+            None => Ok(()),
+            Some(block) => Err(format!("names the block {} twice, or out of turn", block.layer)),
+        }
+    }
+
     fn state(self, course: Course, folder: &Path) -> Result<RunState, TrainError> {
         let mut plugins = BTreeMap::new();
         for (name, version) in self.plugin_state_versions {
@@ -469,7 +478,7 @@ fn read_state(folder: &Path, shape: &ModelShape) -> Result<(StateFile, Course), 
             file.format_version
         )));
     }
-    file.check_names().map_err(|reason| damaged(&reason))?;
+    file.check_names().and_then(|()| file.check_blocks()).map_err(|reason| damaged(&reason))?;
     let course = file.course(shape).ok_or_else(|| damaged("names a tensor that the model does not have"))?;
     Ok((file, course))
 }

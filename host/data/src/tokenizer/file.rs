@@ -12,7 +12,7 @@ use crate::contained::contained;
 /// The usual names of what stands between documents.
 const SEPARATORS: [&str; 3] = ["<|endoftext|>", "<|end_of_text|>", "</s>"];
 
-/// Of a piece of Unigram and of what a normalizer looks for or puts in; SentencePiece's pieces have 16 characters unless asked
+/// Of a piece of Unigram, of an added token, and of what a normalizer looks for or puts in; SentencePiece's pieces have 16 characters unless asked
 /// otherwise.
 const LONGEST_TEXT_BYTES: usize = 1024;
 
@@ -97,13 +97,14 @@ fn asked<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
 
 /// Refuses texts that are longer than any tokenizer has them and that `tokenizers` does not bear. Pieces of Unigram are put
 /// into a tree that is as deep as they are long, and taking that apart overflows the stack, which nothing can contain;
-/// what a normalizer puts into a text costs the square of its length.
+/// what a normalizer puts into a text, and an added token, costs the square of its length (0.22).
 fn check_lengths(file: &[u8]) -> Result<(), String> {
     // What is no JSON at all is told by its reader.
     let Ok(file) = serde_json::from_slice::<Value>(file) else { return Ok(()) };
     let pieces = file.pointer("/model/vocab").and_then(Value::as_array).into_iter().flatten();
     let pieces = pieces.filter_map(|piece| Some(piece.get(0)?.as_str()?.len()));
-    let longest = pieces.max().unwrap_or(0).max(file.get("normalizer").map_or(0, longest_text));
+    let others = ["added_tokens", "normalizer"].map(|name| file.get(name).map_or(0, longest_text));
+    let longest = pieces.chain(others).max().unwrap_or(0);
     if longest > LONGEST_TEXT_BYTES {
         return Err(format!("it has a text of {longest} bytes, the limit is {LONGEST_TEXT_BYTES}"));
     }

@@ -107,7 +107,7 @@ fn folders(bench: &Bench) -> Vec<Files> {
 /// Every third tensor in bf16.
 fn halved(view: &TensorView<'_>, number: usize) -> (Dtype, Vec<usize>, Vec<u8>) {
     let shape = view.shape().to_vec();
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         let upper = view.data().chunks_exact(4).flat_map(|value| [value[2], value[3]]);
         return (Dtype::BF16, shape, upper.collect());
     }

@@ -16,6 +16,9 @@ const SEPARATORS: [&str; 3] = ["<|endoftext|>", "<|end_of_text|>", "</s>"];
 /// otherwise.
 const LONGEST_TEXT_BYTES: usize = 1024;
 
+/// Steps of a kind in a row; each may double the length of a text (bytes written as characters, again and again).
+const MOST_STEPS: usize = 10;
+
 pub(super) struct FromFile {
     path: PathBuf,
     content: Vec<u8>,
@@ -105,6 +108,12 @@ fn check_lengths(file: &[u8]) -> Result<(), String> {
     let pieces = pieces.filter_map(|piece| Some(piece.get(0)?.as_str()?.len()));
     let others = ["added_tokens", "normalizer"].map(|name| file.get(name).map_or(0, longest_text));
     let longest = pieces.chain(others).max().unwrap_or(0);
+    let lists = ["/normalizer/normalizers", "/pre_tokenizer/pretokenizers", "/decoder/decoders"];
+    let steps =
+        lists.iter().filter_map(|list| Some(file.pointer(list)?.as_array()?.len())).max().unwrap_or(0);
+    if steps > MOST_STEPS {
+        return Err(format!("it has {steps} steps in a row, the limit is {MOST_STEPS}"));
+    }
     if longest > LONGEST_TEXT_BYTES {
         return Err(format!("it has a text of {longest} bytes, the limit is {LONGEST_TEXT_BYTES}"));
     }

@@ -7,6 +7,7 @@
 //! never mapped: a file that shrinks under a run is an error, not a signal.
 
 mod config;
+mod contained;
 mod corpus;
 mod error;
 mod facts;

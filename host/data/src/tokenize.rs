@@ -82,7 +82,7 @@ pub fn tokenize(order: &TokenizeOrder, progress: &Progress) -> Result<Tokenized,
     let inputs = inputs(&order.inputs, order.all_are)?;
     progress.bytes.store(inputs.iter().map(|input| input.bytes).sum(), Ordering::Relaxed);
     match claim(&order.out, &inputs, tokenizer.identity(), &recipe)? {
-        Claimed::Finished(manifest) => Ok(Tokenized::WasThere(manifest)),
+        Claimed::Finished(manifest) => Ok(Tokenized::WasThere(*manifest)),
         Claimed::Open(_lock) => {
             let manifest = make(order, &*tokenizer, recipe, &inputs, progress)?;
             write_manifest(&order.out, &manifest)?;

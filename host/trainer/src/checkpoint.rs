@@ -9,7 +9,7 @@
 //!
 //! The folder is written under a temporary name and renamed, so that it is there whole or not at all.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,8 @@ use crate::trail::Trail;
 
 /// Version of the format.
 const FORMAT_VERSION: u32 = 3;
+const WEIGHTS_FILE: &str = "weights.safetensors";
+const MOMENTS_FILE: &str = "moments.safetensors";
 /// What a checkpoint's name ends in while it is written.
 const TEMPORARY: &str = ".tmp";
 
@@ -275,17 +277,22 @@ fn write_files(
         weights.push(pending(name.clone(), Values::Weights));
     }
     let mut sha256 = BTreeMap::new();
-    for (name, tensors) in [("weights.safetensors", weights), ("moments.safetensors", moments)] {
+    for (name, tensors) in [(WEIGHTS_FILE, weights), (MOMENTS_FILE, moments)] {
         sha256.insert(name.to_owned(), write_tensors(&folder.join(name), &tensors, None)?);
     }
     for (name, saved) in &state.plugins {
-        let name = format!("plugins/{name}.bin");
+        let name = plugin_file(name);
         write_whole(&folder.join(&name), &saved.bytes)?;
         sha256.insert(name, hexadecimal(Sha256::new_with_prefix(&saved.bytes)));
     }
     let updates = tensors.iter().map(|&tensor| Ok(from.updates(tensor)?));
     let updates = updates.collect::<Result<Vec<u64>, TrainError>>()?;
     write_json(&folder.join("state.json"), &StateFile::new(state, updates, sha256))
+}
+
+/// Where a plugin's state lies in a checkpoint.
+fn plugin_file(name: &str) -> String {
+    format!("plugins/{name}.bin")
 }
 
 /// Names and shapes of the tensors of a stack, in the order of [`ModelShape::tensors`].
@@ -339,10 +346,38 @@ impl StateFile {
         }
     }
 
+    /// Refuses a file that lies elsewhere, which may be anybody's or without an end, and one that is read unchecked.
+    fn check_names(&self) -> Result<(), String> {
+        let of_plugins: BTreeSet<String> =
+            self.plugin_state_versions.keys().map(|name| plugin_file(name)).collect();
+        let mut names = of_plugins.iter().map(String::as_str).chain([WEIGHTS_FILE, MOMENTS_FILE]);
+        if let Some(name) = names.find(|name| !self.sha256.contains_key(*name)) {
+            return Err(format!("does not say what `{}` hashes to", name.escape_debug()));
+        }
+        let is_known = |name: &&String| {
+            of_plugins.contains(*name) || [WEIGHTS_FILE, MOMENTS_FILE].contains(&name.as_str())
+        };
+        let is_plain = |name: &String| !name.contains(['/', '\\', '\0']) && !name.is_empty();
+        let foreign = self.sha256.keys().find(|name| !is_known(name));
+        match foreign.or_else(|| self.plugin_state_versions.keys().find(|name| !is_plain(name))) {
+            None => Ok(()),
+            Some(name) => Err(format!("names `{}`, which is no file of a checkpoint", name.escape_debug())),
+        }
+    }
+
+    /// Refuses a block that stands in two places: tensors are found by it.
+    fn check_blocks(&self) -> Result<(), String> {
+        let mut seen = BTreeSet::new();
+        match self.blocks.iter().find(|block| !seen.insert(block.layer) || block.layer >= self.next_layer) {
+            None => Ok(()),
+            Some(block) => Err(format!("names the block {} twice, or out of turn", block.layer)),
+        }
+    }
+
     fn state(self, course: Course, folder: &Path) -> Result<RunState, TrainError> {
         let mut plugins = BTreeMap::new();
         for (name, version) in self.plugin_state_versions {
-            let path = folder.join(format!("plugins/{name}.bin"));
+            let path = folder.join(plugin_file(&name));
             let bytes = fs::read(&path).map_err(storage("read", &path))?;
             plugins.insert(name, Saved { version, bytes });
         }
@@ -418,7 +453,7 @@ pub(crate) fn load_model(
     shape: &ModelShape,
 ) -> Result<(RunState, HashMap<String, Vec<f32>>), TrainError> {
     let (file, course) = read_state(folder, shape)?;
-    for (name, hash) in file.sha256.iter().filter(|(name, _)| *name != "moments.safetensors") {
+    for (name, hash) in file.sha256.iter().filter(|(name, _)| *name != MOMENTS_FILE) {
         check_hash(&folder.join(name), hash)?;
     }
     let weights = weights(folder)?;
@@ -426,7 +461,7 @@ pub(crate) fn load_model(
         let len = sizes.iter().product::<usize>();
         if weights.get(&name).is_none_or(|values| values.len() != len) {
             let (path, reason) =
-                (folder.join("weights.safetensors"), format!("lacks `{name}`, or has another size of it"));
+                (folder.join(WEIGHTS_FILE), format!("lacks `{name}`, or has another size of it"));
             return Err(TrainError::Damaged { path, reason });
         }
     }
@@ -443,6 +478,7 @@ fn read_state(folder: &Path, shape: &ModelShape) -> Result<(StateFile, Course), 
             file.format_version
         )));
     }
+    file.check_names().and_then(|()| file.check_blocks()).map_err(|reason| damaged(&reason))?;
     let course = file.course(shape).ok_or_else(|| damaged("names a tensor that the model does not have"))?;
     Ok((file, course))
 }
@@ -452,7 +488,7 @@ fn read_state(folder: &Path, shape: &ModelShape) -> Result<(StateFile, Course), 
 /// # Errors
 /// A file that is missing or damaged.
 pub fn weights(folder: &Path) -> Result<HashMap<String, Vec<f32>>, TrainError> {
-    read_tensors(&folder.join("weights.safetensors"))
+    read_tensors(&folder.join(WEIGHTS_FILE))
 }
 
 /// AdamW's moments of a checkpoint alone, by the weights' names with `.first_moment` and `.second_moment`.
@@ -460,7 +496,7 @@ pub fn weights(folder: &Path) -> Result<HashMap<String, Vec<f32>>, TrainError> {
 /// # Errors
 /// A file that is missing or damaged.
 pub fn moments(folder: &Path) -> Result<HashMap<String, Vec<f32>>, TrainError> {
-    read_tensors(&folder.join("moments.safetensors"))
+    read_tensors(&folder.join(MOMENTS_FILE))
 }
 
 fn check_hash(path: &Path, hash: &str) -> Result<(), TrainError> {
@@ -479,8 +515,8 @@ fn load_tensors(
     layers: &[LayerId],
     updates: &[u64],
 ) -> Result<Snapshot, TrainError> {
-    let mut weights = read_tensors(&folder.join("weights.safetensors"))?;
-    let mut moments = read_tensors(&folder.join("moments.safetensors"))?;
+    let mut weights = read_tensors(&folder.join(WEIGHTS_FILE))?;
+    let mut moments = read_tensors(&folder.join(MOMENTS_FILE))?;
     let damaged = |file: &str, name: &str| TrainError::Damaged {
         path: folder.join(file),
         reason: format!("lacks `{name}`, or has another size of it"),
@@ -492,11 +528,11 @@ fn load_tensors(
         let mut take = |moment: &str| {
             let name = format!("{name}.{moment}");
             let values = moments.remove(&name).filter(|values| values.len() == spec.len());
-            values.ok_or_else(|| damaged("moments.safetensors", &name))
+            values.ok_or_else(|| damaged(MOMENTS_FILE, &name))
         };
         let (first, second) = (take("first_moment")?, take("second_moment")?);
         let held = weights.remove(&name).filter(|values| values.len() == spec.len());
-        let weights = held.ok_or_else(|| damaged("weights.safetensors", &name))?;
+        let weights = held.ok_or_else(|| damaged(WEIGHTS_FILE, &name))?;
         let updates = *updates.get(index).ok_or_else(|| damaged("state.json", &name))?;
         tensors.push((*tensor, TensorState { weights, moments: Moments { first, second, updates } }));
     }

@@ -129,6 +129,9 @@ impl Manifest {
         if let Some(shard) = shards().find(|shard| !is_plain_name(&shard.file)) {
             return Err(format!("names `{}`, which is no file in its own folder", shard.file));
         }
+        if shards().next().is_none() {
+            return Err("names no shard".into());
+        }
         for (name, part) in [("training", &self.training), ("validation", &self.validation)] {
             let sum = part.shards.iter().fold(0_u64, |sum, shard| sum.saturating_add(shard.tokens));
             if sum != part.tokens {

@@ -1,19 +1,23 @@
 //! Apache Parquet: one column of strings, a row group at a time.
 
+mod pages;
+
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parquet::basic::Type;
-use parquet::column::reader::ColumnReader;
+use parquet::column::reader::{ColumnReader, get_column_reader};
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 
+use self::pages::CheckedPages;
 use super::inputs::{Input, Unit};
 use super::{BadText, Found, LARGEST_TEXT_BYTES, TextError};
 use crate::DataError;
+use crate::contained::contained;
 
 /// Rows that are held at once.
 const ROWS_AT_ONCE: usize = 512;
@@ -38,10 +42,11 @@ pub(super) fn read<E: From<TextError>>(
     };
     let column = column_of(path, file.metadata().file_metadata().schema_descr(), field)?;
     for group in groups {
-        let rows_before: i64 =
-            file.metadata().row_groups()[..group].iter().map(|group| group.num_rows()).sum();
-        let group = file.get_row_group(group).map_err(|error| damaged(path, &error))?;
-        read_group(path, &*group, column, rows_before as u64, each)?;
+        let before =
+            file.metadata().row_groups().iter().take(group).map(|group| group.num_rows().max(0) as u64);
+        let rows_before = before.fold(0, u64::saturating_add);
+        let group = asked(path, || file.get_row_group(group))?;
+        read_group(path, &*group, column, rows_before, each)?;
         bytes_read.fetch_add(group.metadata().compressed_size().max(0) as u64, Ordering::Relaxed);
     }
     Ok(())
@@ -54,9 +59,12 @@ fn read_group<E: From<TextError>>(
     rows_before: u64,
     each: &mut dyn FnMut(Found<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let failed = |error: ParquetError| damaged(path, &error);
-    let defined = group.metadata().column(column).column_descr().max_def_level();
-    let ColumnReader::ByteArrayColumnReader(mut reader) = group.get_column_reader(column).map_err(failed)?
+    let lacks = || damaged(path, &ParquetError::General("a row group lacks a column of its schema".into()));
+    let chunk = group.metadata().columns().get(column).ok_or_else(lacks)?;
+    let defined = chunk.column_descr().max_def_level();
+    let pages = asked(path, || group.get_column_page_reader(column))?;
+    let pages = Box::new(CheckedPages { pages, max_definition_level: defined });
+    let ColumnReader::ByteArrayColumnReader(mut reader) = get_column_reader(chunk.column_descr_ptr(), pages)
     else {
         return Err(
             damaged(path, &ParquetError::General("its column is not what its schema says".into())).into()
@@ -68,7 +76,7 @@ fn read_group<E: From<TextError>>(
         values.clear();
         levels.clear();
         let (rows, ..) =
-            reader.read_records(ROWS_AT_ONCE, Some(&mut levels), None, &mut values).map_err(failed)?;
+            asked(path, || reader.read_records(ROWS_AT_ONCE, Some(&mut levels), None, &mut values))?;
         if rows == 0 {
             return Ok(());
         }
@@ -97,7 +105,14 @@ fn read_group<E: From<TextError>>(
 
 fn open(path: &Path) -> Result<SerializedFileReader<File>, TextError> {
     let file = File::open(path).map_err(|source| DataError::Unreadable { path: path.into(), source })?;
-    SerializedFileReader::new(file).map_err(|error| damaged(path, &error))
+    asked(path, || SerializedFileReader::new(file))
+}
+
+/// What `parquet` answers, or what it says against it. On some damaged pages it panics (60.1: lengths that lead out of a
+/// page); then its reader is dropped together with what it has read.
+fn asked<T>(path: &Path, call: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, TextError> {
+    let answered = contained(call).map_err(|reason| TextError::Damaged { path: path.into(), reason })?;
+    answered.map_err(|error| damaged(path, &error))
 }
 
 /// The number of the column of strings of that name.

@@ -72,12 +72,12 @@ impl Assembly {
         for side in SIDES {
             let counts = part.sides[side as usize];
             let sum = &mut self.counts[side as usize];
-            sum.documents += counts.documents;
-            sum.tokens += counts.tokens;
-            sum.text_bytes += counts.text_bytes;
+            sum.documents = sum.documents.saturating_add(counts.documents);
+            sum.tokens = sum.tokens.saturating_add(counts.tokens);
+            sum.text_bytes = sum.text_bytes.saturating_add(counts.text_bytes);
             self.push_side(unit, side, counts.tokens)?;
         }
-        self.skipped_documents += part.skipped_documents;
+        self.skipped_documents = self.skipped_documents.saturating_add(part.skipped_documents);
         self.pushed = unit + 1;
         Ok(())
     }
@@ -114,7 +114,7 @@ impl Assembly {
         let path = part::ids_path(&self.parts, unit, side);
         let failed = |source| TokenizeError::Write { path: path.clone(), source };
         let mut file = File::open(&path).map_err(failed)?;
-        file.seek(SeekFrom::Start(at * self.width.bytes())).map_err(failed)?;
+        file.seek(SeekFrom::Start(at.saturating_mul(self.width.bytes()))).map_err(failed)?;
         let mut buffer = vec![0; AT_ONCE];
         while at < tokens {
             let (width, tokens_per_shard) = (self.width.bytes(), self.tokens_per_shard);

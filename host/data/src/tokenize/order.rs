@@ -91,7 +91,7 @@ struct Begun {
 /// What a folder is.
 pub(super) enum Claimed {
     /// It holds all of it.
-    Finished(Manifest),
+    Finished(Box<Manifest>),
     /// It holds none or some of it, and is ours as long as this is held.
     Open(File),
 }
@@ -110,7 +110,7 @@ pub(super) fn claim(
         let were = manifest.inputs.iter().map(|facts| (facts.path.clone(), facts.bytes));
         let same_inputs = were.eq(inputs.iter().map(sizes));
         return match difference(same_inputs, &manifest.tokenizer, &manifest.recipe, tokenizer, recipe) {
-            None => Ok(Claimed::Finished(manifest)),
+            None => Ok(Claimed::Finished(Box::new(manifest))),
             Some(difference) => Err(otherwise(difference)),
         };
     }

@@ -89,7 +89,9 @@ impl Work<'_> {
             _ => job.input.bytes / self.jobs.iter().filter(|other| other.input == job.input).count() as u64,
         };
         self.progress.bytes_read.fetch_add(bytes, Ordering::Relaxed);
-        self.progress.tokens.fetch_add(counts.sides.iter().map(|side| side.tokens).sum(), Ordering::Relaxed);
+        self.progress
+            .tokens
+            .fetch_add(counts.sides[0].tokens.saturating_add(counts.sides[1].tokens), Ordering::Relaxed);
         counts
     }
 

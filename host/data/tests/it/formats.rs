@@ -174,6 +174,16 @@ fn manifests_that_cannot_be_believed_are_refused() {
         refused(|manifest| manifest["training"]["tokens"] = 8.into()),
         "t/tokens.json says 8 tokens for training, but its shards have 9"
     );
+    // Found by reading for the fuzzer: a sample of nothing panicked.
+    assert_eq!(
+        refused(|manifest| {
+            for part in ["training", "validation"] {
+                manifest[part]["tokens"] = 0.into();
+                manifest[part]["shards"] = json!([]);
+            }
+        }),
+        "t/manifest.json names no shard"
+    );
     assert_eq!(
         refused(|manifest| {
             manifest["training"]["tokens"] = 8.into();

@@ -364,3 +364,37 @@ fn wide_vocabularies_are_written_wide() {
     assert!(error.ends_with("which has 70001 ids, but the model's vocabulary has 50304"), "{error}");
     assert!(matches!(config, DataConfig::Shards { .. }));
 }
+
+/// `parquet` makes room for as many strings as a page says, and ends the process where there is none.
+#[test]
+fn a_page_that_claims_more_strings_than_it_holds_is_refused() {
+    let schema = parse_message_type("message rows { required binary text (UTF8); }").expect("a schema");
+    let properties = WriterProperties::builder()
+        .set_dictionary_enabled(false)
+        .set_encoding(parquet::basic::Encoding::DELTA_LENGTH_BYTE_ARRAY);
+    let mut good = Vec::new();
+    let mut writer =
+        SerializedFileWriter::new(&mut good, Arc::new(schema), Arc::new(properties.build())).expect("memory");
+    let mut group = writer.next_row_group().expect("a group");
+    let mut column = group.next_column().expect("a column").expect("the first");
+    let values = TEXTS.map(ByteArray::from);
+    column.typed::<ByteArrayType>().write_batch(&values, None, None).expect("texts");
+    column.close().expect("texts");
+    group.close().expect("a group");
+    writer.close().expect("into memory");
+
+    let files = Files::new().bytes("good.parquet", &good);
+    let manifest = made(&order(&files, &["good.parquet"]));
+    assert_eq!(ids(&files, manifest.training.tokens), encoded(&TEXTS));
+
+    // The header of the list of lengths: blocks of 128, 4 in each, five numbers. It becomes one of 127 * 128 numbers.
+    let header = [0x80, 0x01, 0x04, 0x05];
+    let at = good.windows(4).position(|window| window == header).expect("a list of lengths");
+    good.splice(at + 3..at + 5, [0xff, 0x7f]);
+    let files = Files::new().bytes("claims.parquet", &good);
+    let told = refused(&files, &order(&files, &["claims.parquet"]));
+    assert!(
+        told.contains("claims.parquet cannot be read: ") && told.contains("claims more values"),
+        "{told}"
+    );
+}

@@ -154,3 +154,37 @@ fn the_file_of_a_tokenizer_gives_the_ids_of_the_tokenizer() {
         assert_eq!(by_crate.identity().vocabulary, built_in.identity().vocabulary, "{name}");
     }
 }
+
+/// What `tokenizers` does not bear, as the fuzzer has found it.
+#[test]
+fn files_that_end_their_reader_are_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("tokenizer.json");
+    let refused = |change: &dyn Fn(&mut Value)| {
+        let mut file = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": null, "post_processor": null, "decoder": null,
+            "model": { "type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0]] },
+        });
+        change(&mut file);
+        fs::write(&path, file.to_string()).expect("room");
+        let Err(error) = tokenizer(path.to_str().expect("a plain name")) else { return "read".into() };
+        error.to_string().replace(&format!("{} is no tokenizer: ", path.display()), "")
+    };
+    assert_eq!(refused(&|_| {}), "read");
+    let long = "x".repeat(100_000);
+    let too_long = "it has a text of 100000 bytes, the limit is 1024";
+    assert_eq!(refused(&|file| file["model"]["vocab"][1][0] = long.clone().into()), too_long);
+    assert_eq!(
+        refused(&|file| file["normalizer"] = serde_json::json!({ "type": "Prepend", "prepend": long })),
+        too_long
+    );
+    let added = serde_json::json!([{ "id": 1, "content": long, "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": false, "special": true }]);
+    assert_eq!(refused(&|file| file["added_tokens"] = added.clone()), too_long);
+    // Whatever is no JSON within a decoder: its reader panics.
+    let broken = serde_json::json!({ "decoder": null }).to_string().replace("null", "{\"type\" 1}");
+    fs::write(&path, broken).expect("room");
+    let Err(panicked) = tokenizer(path.to_str().expect("a plain name")) else { panic!("it is no JSON") };
+    assert!(panicked.to_string().contains("is no tokenizer: its reader gave up: Helper"), "{panicked}");
+}

@@ -34,6 +34,7 @@ pub(crate) fn names(shape: &ModelShape) -> Vec<(String, TensorSpec)> {
 /// A file that is missing or damaged, and a tensor that is missing, foreign, twice there, of another size, or holds
 /// what is no number.
 pub(crate) fn read(shards: &Shards, shape: &ModelShape) -> Result<Tensors, TrainError> {
+    check_claim(shards, shape)?;
     let wanted: HashMap<String, TensorSpec> = names(shape).into_iter().collect();
     let mut found = Tensors::new();
     for path in &shards.files {
@@ -53,6 +54,25 @@ pub(crate) fn read(shards: &Shards, shape: &ModelShape) -> Result<Tensors, Train
     match names(shape).into_iter().find(|(name, _)| !found.contains_key(name)) {
         Some((name, _)) => Err(lacks(&name)),
         None => Ok(found),
+    }
+}
+
+/// Refuses a config.json that claims more parameters than the files have bytes, before a list of their names is made: a
+/// parameter takes two at the least.
+fn check_claim(shards: &Shards, shape: &ModelShape) -> Result<(), TrainError> {
+    let mut bytes = 0_u64;
+    for path in &shards.files {
+        bytes = bytes.saturating_add(std::fs::metadata(path).map_err(storage("read", path))?.len());
+    }
+    let parameters = shape.parameters(shape.layers);
+    match shards.files.first() {
+        Some(first) if parameters > bytes => {
+            let reason = format!(
+                "has {bytes} bytes with all that belong to it, but its config.json claims {parameters} parameters"
+            );
+            Err(unfit(first, reason))
+        }
+        _ => Ok(()),
     }
 }
 

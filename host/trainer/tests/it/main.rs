@@ -2,6 +2,11 @@
 
 /// A run's parts, made small, and strategies that do as they are told.
 mod bench;
+/// Damage by a seed.
+#[path = "../../../../tests/fuzz/damage.rs"]
+mod damage;
+/// Whatever lies in folders of models: read, or refused.
+mod damaged;
 /// Bad plugins and failing devices: contained, saved, named.
 mod faults;
 /// Whatever plugins answer: contained.

@@ -183,6 +183,40 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     assert!(result(&bench) == result(&whole), "another end");
 }
 
+/// A name in it may lead anywhere, and a file without a hash may hold anything.
+#[test]
+fn a_checkpoint_names_its_own_files_and_all_of_them() {
+    let bench = Bench::new();
+    run(&bench, growing(None), &AtomicBool::new(false)).expect("a good run");
+    let newest = checkpoint::list(&bench.folder().checkpoints()).expect("a folder")[0].clone();
+    let path = newest.join("state.json");
+    let good: serde_json::Value = trainer::folder::read_json(&path).expect("a good state");
+    let refused = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut state = good.clone();
+        change(&mut state);
+        std::fs::write(&path, state.to_string()).expect("room");
+        let error = checkpoint::load(&newest, &bench.config.model).expect_err("must be refused").to_string();
+        error.replace(&format!("{} ", path.display()), "")
+    };
+    assert_eq!(
+        refused(&|state| state["sha256"]["/dev/zero"] = "".into()),
+        "names `/dev/zero`, which is no file of a checkpoint"
+    );
+    let elsewhere = |state: &mut serde_json::Value| {
+        state["plugin_state_versions"]["../weights"] = 0.into();
+        state["sha256"]["plugins/../weights.bin"] = "".into();
+    };
+    assert_eq!(refused(&elsewhere), "names `../weights`, which is no file of a checkpoint");
+    let unchecked = |state: &mut serde_json::Value| {
+        state["sha256"].as_object_mut().expect("hashes").remove("weights.safetensors");
+    };
+    assert_eq!(refused(&unchecked), "does not say what `weights.safetensors` hashes to");
+    assert_eq!(
+        refused(&|state| state["blocks"][1] = state["blocks"][0].clone()),
+        "names the block 0 twice, or out of turn"
+    );
+}
+
 #[test]
 fn another_configuration_in_the_same_folder_is_refused_by_key() {
     let mut bench = Bench::new();

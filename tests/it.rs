@@ -76,6 +76,8 @@ mod replay;
 mod sample;
 /// Strategies that ride along: no bit of a run is theirs, and none takes it along.
 mod shadows;
+/// Completions and manual pages.
+mod shell;
 /// Libraries that are signed, and studies that want them to be.
 mod signature;
 /// A study as a job array of Slurm, on two nodes of which one may die.

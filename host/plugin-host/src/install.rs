@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use sapwood_plugin::host::{Refusal, check_facts, read_facts};
 use sapwood_plugin::{Descriptor, LibraryFacts};
 
+use crate::bounded::{self, LARGEST_LIBRARY_BYTES};
 use crate::registry::refused;
 use crate::store::sha256_of;
 use crate::{PluginError, Registry, SearchPath, trust};
@@ -52,7 +53,7 @@ pub fn install(library: &Path, folder: &Path) -> Result<Installed, PluginError> 
     let failed = |error: io::Error| PluginError::Host {
         message: format!("{} cannot be installed into {}: {error}", library.display(), folder.display()),
     };
-    let bytes = fs::read(library).map_err(failed)?;
+    let bytes = bounded::read(library, LARGEST_LIBRARY_BYTES).map_err(failed)?;
     let replaced = what_is_at(&path);
     fs::create_dir_all(folder).map_err(failed)?;
     trust::check_folder(folder).map_err(|refusal| refused(&path, &refusal))?;

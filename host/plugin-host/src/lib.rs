@@ -4,6 +4,7 @@
 //! [`api`]. What is done with a strategy's requests is the trainer's.
 
 pub mod blame;
+pub mod bounded;
 pub mod conformance;
 mod error;
 mod install;

@@ -1,6 +1,5 @@
 //! `plugins.lock`: which bytes each plugin of a study is, so that another machine, or next year, uses the same.
 
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 
@@ -8,10 +7,12 @@ use sapwood_plugin::Kind;
 use serde::{Deserialize, Serialize};
 
 use crate::whole_file::write_whole;
-use crate::{PluginError, Provenance};
+use crate::{PluginError, Provenance, bounded};
 
 /// Version of the file's format.
 const FORMAT: u32 = 1;
+/// Some hundred bytes a plugin.
+const LARGEST_BYTES: u64 = 1 << 20;
 
 /// The content of a `plugins.lock`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +42,7 @@ impl PluginLock {
             message: format!("{} cannot be read: {error}", path.display()),
             hint: hint.into(),
         };
-        let text = fs::read_to_string(path).map_err(|error| broken(&error))?;
+        let text = bounded::read_text(path, LARGEST_BYTES).map_err(|error| broken(&error))?;
         let lock: PluginLock = serde_json::from_str(&text).map_err(|error| broken(&error))?;
         if lock.format != FORMAT {
             return Err(broken(&format!("it has format {}, this host reads {FORMAT}", lock.format)));

@@ -17,7 +17,7 @@ use crate::needs::{self, Glibc};
 use crate::registry::refused;
 use crate::store::sha256_of;
 use crate::whole_file::write_whole;
-use crate::{PluginError, trust};
+use crate::{PluginError, bounded, trust};
 
 /// How a pack's file ends.
 pub const EXTENSION: &str = "sapwood-pack";
@@ -26,7 +26,9 @@ const FORMAT: u32 = 1;
 const MANIFEST: &str = "pack.json";
 /// Most bytes of a manifest, and of a library.
 const LARGEST_MANIFEST: u64 = 1 << 20;
-const LARGEST_LIBRARY: u64 = 1 << 30;
+const LARGEST_LIBRARY: u64 = bounded::LARGEST_LIBRARY_BYTES;
+/// A library for each machine there is, and the manifest.
+const MOST_ENTRIES: usize = 64;
 
 /// What a pack holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +75,8 @@ pub fn pack(libraries: &[PathBuf], to: &Path) -> Result<Pack, PluginError> {
     let mut contents = Vec::new();
     for (index, path) in libraries.iter().enumerate() {
         let facts = read_facts(path).map_err(|refusal| refused(path, &refusal))?;
-        let bytes = std::fs::read(path).map_err(|error| wrong(path, format!("cannot be read: {error}")))?;
+        let bytes = bounded::read(path, LARGEST_LIBRARY)
+            .map_err(|error| wrong(path, format!("cannot be read: {error}")))?;
         let plugins = plugins_of(&facts);
         if index > 0 && plugins != pack.plugins {
             return Err(wrong(
@@ -176,7 +179,10 @@ fn entries<T>(
     let file = File::open(path).map_err(|error| wrong(path, format!("cannot be read: {error}")))?;
     let mut search = || -> io::Result<Option<T>> {
         let mut archive = tar::Archive::new(GzDecoder::new(&file));
-        for entry in archive.entries()? {
+        for (number, entry) in archive.entries()?.enumerate() {
+            if number == MOST_ENTRIES {
+                return Err(io::Error::other(format!("it holds more than {MOST_ENTRIES} files")));
+            }
             let entry = entry?;
             let name = entry.path()?.to_string_lossy().into_owned();
             let most = if name == MANIFEST { LARGEST_MANIFEST } else { LARGEST_LIBRARY };

@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 
 use minisign::{KeyPair, PublicKey, PublicKeyBox, SecretKey, SecretKeyBox, SignatureBox};
 
-use crate::PluginError;
 use crate::whole_file::write_whole;
+use crate::{PluginError, bounded};
+
+/// A key or a signature: a few lines.
+const LARGEST_KEY_BYTES: u64 = 64 << 10;
 
 /// A key that the user trusts.
 pub struct TrustedKey {
@@ -56,7 +59,7 @@ pub fn public_key(path: &Path) -> Result<TrustedKey, PluginError> {
         message: format!("{} is no public key: {error}", path.display()),
         hint: "`sapwood plugin sign --new-key FILE` makes a pair; FILE.pub is the public one".into(),
     };
-    let text = fs::read_to_string(path).map_err(|error| unreadable(&error))?;
+    let text = bounded::read_text(path, LARGEST_KEY_BYTES).map_err(|error| unreadable(&error))?;
     let boxed = PublicKeyBox::from_string(&text).map_err(|error| unreadable(&error))?;
     let key = boxed.into_public_key().map_err(|error| unreadable(&error))?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -106,7 +109,7 @@ pub fn sign(library: &Path, secret: &Path) -> Result<PathBuf, PluginError> {
         message: format!("{} cannot be signed with {}: {error}", library.display(), secret.display()),
         hint: "`sapwood plugin sign --new-key FILE` makes a key".into(),
     };
-    let text = fs::read_to_string(secret).map_err(|error| failed(&error))?;
+    let text = bounded::read_text(secret, LARGEST_KEY_BYTES).map_err(|error| failed(&error))?;
     let boxed = SecretKeyBox::from_string(&text).map_err(|error| failed(&error))?;
     let key: SecretKey = match boxed.into_unencrypted_secret_key() {
         Ok(key) => key,
@@ -132,7 +135,7 @@ pub fn verify(library: &Path, bytes: &[u8], keys: &[TrustedKey]) -> Result<Signe
         hint: hint.into(),
     };
     let path = with_more(library, "minisig");
-    let text = fs::read_to_string(&path).map_err(|error| {
+    let text = bounded::read_text(&path, LARGEST_KEY_BYTES).map_err(|error| {
         refused(
             format!("is not signed: {} cannot be read: {error}", path.display()),
             "get the signature that belongs to it",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::bounded::{self, LARGEST_LIBRARY_BYTES};
 use crate::{PluginError, trust};
 
 /// A library as it was when it was first needed.
@@ -24,7 +25,7 @@ pub(crate) struct Kept {
 /// # Errors
 /// A file that cannot be read, or no room for a copy.
 pub(crate) fn keep(path: &Path) -> Result<Kept, PluginError> {
-    let bytes = fs::read(path).map_err(|error| PluginError::Refused {
+    let bytes = bounded::read(path, LARGEST_LIBRARY_BYTES).map_err(|error| PluginError::Refused {
         path: path.to_path_buf(),
         reason: format!("cannot be read: {error}"),
         hint: "check the path and its permissions".into(),

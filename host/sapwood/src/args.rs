@@ -5,6 +5,7 @@ mod engines;
 mod models;
 mod plugins;
 mod results;
+mod shell;
 mod studies;
 
 use std::path::PathBuf;
@@ -26,6 +27,8 @@ pub(crate) use results::{
     CheckpointArgs, CheckpointCommand, DiffArgs, PruneArgs, ReplayArgs, ReportArgs, StatusArgs, WatchArgs,
 };
 use results::{DIFF_HELP, REPLAY_HELP};
+use shell::COMPLETIONS_HELP;
+pub(crate) use shell::{CompletionsArgs, ManualArgs, Shell};
 pub(crate) use studies::{Executor, Jobs, PlanArgs, StudyArgs, TrainArgs, VerifyResumeArgs};
 
 /// Does training a language model layer by layer pay, against training it whole?
@@ -116,6 +119,12 @@ pub(crate) enum Command {
     /// Tell what this machine has: engines, devices, plugins
     #[command(after_help = "Example: sapwood doctor")]
     Doctor(PluginPath),
+    /// Print what a shell completes this command line with
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(CompletionsArgs),
+    /// Write the manual's pages
+    #[command(hide = true)]
+    Manual(ManualArgs),
     /// Host one plugin that has `isolation = "process"`, over standard input and output
     #[command(hide = true)]
     PluginHost,

@@ -75,6 +75,8 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Parity(args) => commands::parity::parity(&args, verbose),
         Command::Bench(args) => commands::bench::bench(&args),
         Command::Doctor(args) => commands::doctor::doctor(&args),
+        Command::Completions(args) => commands::shell::completions(&args),
+        Command::Manual(args) => commands::shell::manual(&args),
     }
 }
 

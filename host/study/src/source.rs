@@ -5,9 +5,13 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use plugin_host::bounded;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 use trainer::ConfigError;
+
+/// A study is written by hand, or by a script that writes many arms.
+const LARGEST_BYTES: u64 = 4 << 20;
 
 /// A file's text and the keys that the command line overrode.
 #[derive(Clone, Debug)]
@@ -54,7 +58,7 @@ impl Source {
     /// # Errors
     /// A file that cannot be read or is no TOML, or an override that makes no sense.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Source, SourceError> {
-        let text = std::fs::read_to_string(path).map_err(|error| SourceError {
+        let text = bounded::read_text(path, LARGEST_BYTES).map_err(|error| SourceError {
             message: format!("cannot read {}: {error}", path.display()),
             place: Place { path: path.to_path_buf(), line: None, overridden: None },
             hint: "check the path; configs/ holds examples".into(),

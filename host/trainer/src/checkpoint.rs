@@ -18,6 +18,7 @@ use engine::{
     TensorId, TensorState, Trainable, Widths,
 };
 use plugin_host::api::{Batch, Evaluation, LossPoint, Measured, RateFactor, Saved};
+use plugin_host::bounded;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -25,7 +26,9 @@ use crate::TrainError;
 use crate::audit::{PhaseStart, hexadecimal};
 use crate::costs::Costs;
 use crate::course::{Course, PlacedBlock};
-use crate::folder::{create_folder, read_json, storage, sync_folder_of, write_json, write_whole};
+use crate::folder::{
+    LARGEST_LOG_BYTES, create_folder, read_json, storage, sync_folder_of, write_json, write_whole,
+};
 use crate::run::SharedPrefix;
 use crate::schedule::RunningSchedule;
 use crate::tensor_file::{Pending, hash_of_file, read_tensors, write_tensors};
@@ -378,7 +381,7 @@ impl StateFile {
         let mut plugins = BTreeMap::new();
         for (name, version) in self.plugin_state_versions {
             let path = folder.join(plugin_file(&name));
-            let bytes = fs::read(&path).map_err(storage("read", &path))?;
+            let bytes = bounded::read(&path, LARGEST_LOG_BYTES).map_err(storage("read", &path))?;
             plugins.insert(name, Saved { version, bytes });
         }
         let loss = |(step, loss_nats_per_token)| LossPoint { step, loss_nats_per_token };

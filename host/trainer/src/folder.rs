@@ -10,10 +10,16 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use engine::Step;
+use plugin_host::bounded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{RunFile, TrainError};
+
+/// What a study, a run or a checkpoint says of itself in one piece.
+const LARGEST_JSON_BYTES: u64 = 64 << 20;
+/// A log, or what a plugin has saved: months of steps fit.
+pub(crate) const LARGEST_LOG_BYTES: u64 = 8 << 30;
 
 /// A run's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,7 +206,7 @@ pub(crate) fn write_folder(
 /// # Errors
 /// A file that is missing or does not hold what it should.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TrainError> {
-    let bytes = fs::read(path).map_err(storage("read", path))?;
+    let bytes = bounded::read(path, LARGEST_JSON_BYTES).map_err(storage("read", path))?;
     serde_json::from_slice(&bytes).map_err(|error| TrainError::Damaged {
         path: path.to_path_buf(),
         reason: format!("cannot be read: {error}"),
@@ -212,7 +218,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TrainError> {
 /// # Errors
 /// A file that is missing or holds a line that cannot be read.
 pub fn read_json_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, TrainError> {
-    let text = fs::read_to_string(path).map_err(storage("read", path))?;
+    let text = bounded::read_text(path, LARGEST_LOG_BYTES).map_err(storage("read", path))?;
     lines_of(path, &text)
 }
 
@@ -225,7 +231,7 @@ pub fn read_whole_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, Trai
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let text = fs::read_to_string(path).map_err(storage("read", path))?;
+    let text = bounded::read_text(path, LARGEST_LOG_BYTES).map_err(storage("read", path))?;
     let end = text.rfind('\n').map_or(0, |last| last + 1);
     lines_of(path, &text[..end])
 }

@@ -1,6 +1,8 @@
 //! Any `tokenizer.json`, by the crate `tokenizers`. What the file says about special tokens in text, about cutting
 //! off and about filling up is set aside: ids of the whole text, and of nothing else.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -8,6 +10,9 @@ use sha2::{Digest, Sha256};
 
 use super::{Encoder, Tokenizer, TokenizerError, TokenizerIdentity};
 use crate::contained::contained;
+
+/// The largest that are in use, with a quarter of a million pieces, take some thirty MB.
+const LARGEST_BYTES: u64 = 256 << 20;
 
 /// The usual names of what stands between documents.
 const SEPARATORS: [&str; 3] = ["<|endoftext|>", "<|end_of_text|>", "</s>"];
@@ -30,7 +35,7 @@ impl FromFile {
     pub(super) fn read(path: &Path) -> Result<FromFile, TokenizerError> {
         let not_one = |reason: String| TokenizerError::NotOne { path: path.into(), reason };
         let bytes =
-            std::fs::read(path).map_err(|source| TokenizerError::Unreadable { path: path.into(), source })?;
+            bytes_of(path).map_err(|source| TokenizerError::Unreadable { path: path.into(), source })?;
         check_lengths(&bytes).map_err(not_one)?;
         let mut inner = asked(|| tokenizers::Tokenizer::from_bytes(&bytes)).map_err(not_one)?;
         inner.with_truncation(None).map_err(|error| not_one(error.to_string()))?;
@@ -48,6 +53,18 @@ impl FromFile {
         };
         Ok(FromFile { path: path.into(), content: bytes, inner, identity })
     }
+}
+
+/// All of the file, which is small enough to be parsed in memory.
+fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST_BYTES {
+        let reason =
+            format!("it has more than {LARGEST_BYTES} bytes, which is the most that is read of a tokenizer");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+    }
+    Ok(bytes)
 }
 
 impl Tokenizer for FromFile {

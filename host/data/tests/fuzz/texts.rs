@@ -17,7 +17,7 @@ use super::damage::{Dice, check_told, search};
 /// Seeds that have found something once.
 const KEPT: [u64; 3] = [1074, 2428, 20_149];
 
-const WORDS: [&str; 6] = ["text", "sides", "tokens", "unit", "train_00000.npy", "manifest.json"];
+const WORDS: [&str; 6] = ["text", "sides", "tokens", "unit", "train_00000.npy", "tokens.json"];
 
 fn texts() -> Vec<String> {
     (0..40).map(|i| format!("paragraph {} is \u{1f332} of {i}", i % 7)).collect()

@@ -19,7 +19,7 @@ const WORDS: [&str; 8] = [
     "train_00000.npy",
     "val_00000.npy",
     "../outside.npy",
-    "manifest.json",
+    "tokens.json",
     "sapwood-tokens",
     "bytes",
     "paragraphs",
@@ -80,7 +80,7 @@ fn made() -> Vec<(&'static str, Vec<u8>)> {
         threads: 1,
     };
     tokenize(&order, &Progress::default()).expect("good texts");
-    let names = ["train_00000.npy", "train_00001.npy", "val_00000.npy", "manifest.json"];
+    let names = ["train_00000.npy", "train_00001.npy", "val_00000.npy", "tokens.json"];
     let read = |name| (name, fs::read(order.out.join(name)).expect("it was just made"));
     names.map(read).into_iter().collect()
 }

@@ -16,10 +16,18 @@ off, the same command goes on.
 Exit codes: 0 made, or there already · 3 the folder was made otherwise · 4 an input, a tokenizer, or no document for a part · \
 8 a file cannot be written";
 
-pub(super) const LOOK_HELP: &str = "\
-A file, or a folder: with a tokens.json what that names, else *.npy and *.bin. Known are .npy of uint16 or uint32, \
-llm.c's .bin, and by --format ids and nothing else (nanoGPT's .bin).
-Exit codes: 0 good · 4 a file that is none, or is damaged";
+/// What the commands that look have in common, behind an example of each.
+macro_rules! look_help {
+    ($example:literal) => {
+        concat!(
+            "Example: sapwood data ",
+            $example,
+            "\n\nA file, or a folder: with a tokens.json what that names, else *.npy and *.bin. Known are .npy of uint16 or \
+             uint32, llm.c's .bin, and by --format ids and nothing else (nanoGPT's .bin).\nExit codes: 0 good · 4 a file that \
+             is none, or is damaged"
+        )
+    };
+}
 
 /// Make, inspect, verify and sample files of token ids.
 #[derive(Debug, Subcommand)]
@@ -28,13 +36,13 @@ pub(crate) enum DataCommand {
     #[command(after_help = TOKENIZE_HELP)]
     Tokenize(TokenizeArgs),
     /// Tell what files of token ids are, by their headers
-    #[command(after_help = LOOK_HELP)]
+    #[command(after_help = look_help!("inspect tokens/fineweb-edu"))]
     Inspect(LookArgs),
     /// Read files of token ids to the end: hashes, and ids that a vocabulary does not have
-    #[command(after_help = LOOK_HELP)]
+    #[command(after_help = look_help!("verify tokens/fineweb-edu"))]
     Verify(VerifyDataArgs),
     /// Show stretches of files of token ids, as text where the tokenizer is known
-    #[command(after_help = LOOK_HELP)]
+    #[command(after_help = look_help!("sample tokens/fineweb-edu --count 3"))]
     Sample(SampleDataArgs),
 }
 

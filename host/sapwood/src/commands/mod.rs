@@ -13,6 +13,7 @@ pub(crate) mod plugin;
 pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod sample;
+pub(crate) mod shell;
 pub(crate) mod slurm;
 pub(crate) mod status;
 pub(crate) mod study;

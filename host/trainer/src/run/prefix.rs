@@ -5,16 +5,16 @@
 //! to be this run's: then all that the tensors have come from is the same, and so are they.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use engine::{Flops, Step};
+use plugin_host::bounded;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Run, progress};
 use crate::checkpoint::{self, RunState};
-use crate::folder::{RunFolder, storage};
+use crate::folder::{LARGEST_LOG_BYTES, RunFolder, storage};
 use crate::records::{EvaluationRecord, StepRecord, SuiteRecord};
 use crate::{ErrorClass, RunConfig, SuiteResult, TrainError};
 
@@ -92,7 +92,7 @@ impl Ahead {
 
 /// All of a log that the other run may be writing to at this moment, but for a line that is not whole yet.
 fn records<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, TrainError> {
-    let text = fs::read_to_string(path).map_err(storage("read", path))?;
+    let text = bounded::read_text(path, LARGEST_LOG_BYTES).map_err(storage("read", path))?;
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let parsed = whole.lines().map(serde_json::from_str).collect::<Result<_, _>>();
     parsed.map_err(|error| TrainError::Damaged {

@@ -182,7 +182,7 @@ fn manifests_that_cannot_be_believed_are_refused() {
                 manifest[part]["shards"] = json!([]);
             }
         }),
-        "t/manifest.json names no shard"
+        "t/tokens.json names no shard"
     );
     assert_eq!(
         refused(|manifest| {

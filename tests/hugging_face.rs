@@ -208,8 +208,8 @@ fn what_is_damaged_or_no_such_model_is_one_clear_error() {
     fs::write(&good, &bytes[..bytes.len() / 2]).expect("room");
     check("truncated", "is no safetensors file, or not all of one");
     fs::write(&good, b"").expect("room");
-    check("empty", "is no safetensors file");
-    fs::write(&good, [&u64::MAX.to_le_bytes()[..], b"{}"].concat()).expect("room");
+    check("empty", "has 0 bytes with all that belong to it, but its config.json claims");
+    fs::write(&good, [&u64::MAX.to_le_bytes()[..], &bytes].concat()).expect("room");
     check("a header beyond all memory", "is no safetensors file");
     with(&|all| drop(all.remove(at(all, "h.1.ln_2.bias"))));
     check("a tensor less", "lacks `transformer.h.1.ln_2.bias`");

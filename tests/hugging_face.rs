@@ -374,3 +374,15 @@ fn one_study_grows_a_checkpoint_and_its_old_part_comes_home_untouched() {
     let thawed = export("grown-then-all");
     assert!(thawed.tensors["transformer.wte.weight"] != before.tensors["transformer.wte.weight"]);
 }
+
+/// A tokenizer with more ids than the model has rows would have `transformers` ask for rows that are not there.
+#[test]
+fn a_model_of_ascii_goes_home_without_a_tokenizer_of_all_bytes() {
+    let bench = Bench::with(&[("vocabulary = 256", "vocabulary = 128"), ("seeds = [1, 2]", "seeds = [1]")]);
+    bench.write("text.txt", "the old wood grows slowly\n".repeat(1600));
+    bench.sapwood(&["train", "study.toml", "--arm", "stack", "--seed", "1", "--out", "out"]).good();
+    bench.sapwood(&["export", "out/runs/stack/compute/seed-1", "--out", "home"]).good();
+    assert!(!bench.path("home/tokenizer.json").exists());
+    let card = fs::read_to_string(bench.path("home/README.md")).expect("an export has a card");
+    assert!(card.contains("none: bytes has 256 ids, and the model 128"), "{card}");
+}

@@ -28,6 +28,8 @@ mod configs;
 mod conformance;
 /// Files that are damaged, missing, in the way, or not what they were.
 mod damage;
+/// Texts become tokens, tokens are looked at, a run reads them.
+mod data;
 /// Where a study computes, and that nothing else does in its place.
 mod devices;
 /// Two runs compared: bit for bit the same, or where they part.

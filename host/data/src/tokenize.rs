@@ -13,7 +13,8 @@ mod whole;
 mod work;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use error::TokenizeError;
@@ -51,6 +52,8 @@ pub enum Tokenized {
 struct Job<'a> {
     input: &'a Input,
     unit: Unit,
+    /// About how much of the file it is, for who watches.
+    bytes: u64,
 }
 
 /// Where ids of a text may go.
@@ -82,10 +85,17 @@ pub fn tokenize(order: &TokenizeOrder, progress: &Progress) -> Result<Tokenized,
     let inputs = inputs(&order.inputs, order.all_are)?;
     progress.bytes.store(inputs.iter().map(|input| input.bytes).sum(), Ordering::Relaxed);
     match claim(&order.out, &inputs, tokenizer.identity(), &recipe)? {
-        Claimed::Finished(manifest) => Ok(Tokenized::WasThere(*manifest)),
+        Claimed::Finished(manifest) => {
+            // They are still there where the work was broken off right behind the manifest.
+            remove_parts(&order.out)?;
+            Ok(Tokenized::WasThere(*manifest))
+        }
         Claimed::Open(_lock) => {
             let manifest = make(order, &*tokenizer, recipe, &inputs, progress)?;
-            write_manifest(&order.out, &manifest)?;
+            // The last file of the folder: what has it is finished.
+            let json = serde_json::to_vec_pretty(&manifest).expect("a manifest has only plain values");
+            whole::write(&order.out.join(MANIFEST), &json)?;
+            remove_parts(&order.out)?;
             Ok(Tokenized::Made(manifest))
         }
     }
@@ -100,7 +110,9 @@ fn make(
 ) -> Result<Manifest, TokenizeError> {
     let mut jobs = Vec::new();
     for input in inputs {
-        jobs.extend(units(input)?.into_iter().map(|unit| Job { input, unit }));
+        let units = units(input)?;
+        let bytes = input.bytes / units.len().max(1) as u64;
+        jobs.extend(units.into_iter().map(|unit| Job { input, unit, bytes }));
     }
     let width = if tokenizer.identity().vocabulary <= 1 << 16 { Width::Two } else { Width::Four };
     let parts = part::folder(&order.out);
@@ -128,10 +140,12 @@ fn make(
     })
 }
 
-/// The last file of the folder: what has it is finished.
-fn write_manifest(out: &Path, manifest: &Manifest) -> Result<(), TokenizeError> {
-    let json = serde_json::to_vec_pretty(manifest).expect("a manifest has only plain values");
-    whole::write(&out.join(MANIFEST), &json)?;
-    let parts: PathBuf = part::folder(out);
-    fs::remove_dir_all(&parts).map_err(|source| TokenizeError::Write { path: parts, source })
+fn remove_parts(out: &Path) -> Result<(), TokenizeError> {
+    let parts = part::folder(out);
+    match fs::remove_dir_all(&parts) {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(TokenizeError::Write { path: parts, source })
+        }
+        _ => Ok(()),
+    }
 }

@@ -30,7 +30,8 @@ pub(crate) struct OnlyIds;
 
 impl Tokenizer for OnlyIds {
     fn encode(&self, _: &str) -> Result<Vec<u32>, String> {
-        Err("has a text, where the model's tokens are no bytes: give token ids, or name a tokenizer".into())
+        Err("has a text, and what makes the model's tokens is not known: give token ids, or name a tokenizer"
+            .into())
     }
 
     fn bytes_of(&self, _: u32) -> Vec<u8> {
@@ -99,7 +100,9 @@ pub(crate) fn known(made_by: &TokenizerIdentity) -> Option<Box<dyn Tokenizer>> {
 }
 
 pub(crate) fn no_tokenizer(checkpoint: &Path, hint: &str) -> Failed {
-    let message =
-        format!("{} has tokens that are no bytes, and no `--tokenizer` is named", checkpoint.display());
+    let message = format!(
+        "what makes the tokens of {} is not known, and no `--tokenizer` is named",
+        checkpoint.display()
+    );
     Failed::new(ErrorClass::Data, message, hint)
 }

@@ -23,8 +23,8 @@ pub struct SuiteConfig {
     pub kind: SuiteKind,
     /// Its file, one JSON object a line; relative to the study's file.
     pub path: PathBuf,
-    /// What makes tokens of its texts: `bytes`, `gpt2`, or a `tokenizer.json` relative to the study's file; without it a
-    /// model of bytes reads bytes, and any other takes token ids alone.
+    /// What makes tokens of its texts: `bytes`, `gpt2`, or a `tokenizer.json` relative to the study's file; without it that
+    /// which the data was made with, and where that is not known only token ids are taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<String>,
     /// So many items, evenly spaced over the file; without it all of them.

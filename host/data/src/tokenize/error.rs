@@ -110,7 +110,7 @@ impl TokenizeError {
             TokenizeError::Busy { .. } => "wait for it, or name another folder in `--out`".into(),
             TokenizeError::EmptyPart { .. } => {
                 "which of them a document goes to is decided by its hash: change the share (`--validation`), or cut \
-                 plain texts into more documents (`--documents paragraphs`)"
+                 plain texts into more documents (`--documents paragraphs`), into another `--out`"
                     .into()
             }
             TokenizeError::Stopped => String::new(),

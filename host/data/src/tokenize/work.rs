@@ -84,11 +84,7 @@ impl Work<'_> {
 
     /// A unit that was done before.
     fn passed_over(&self, job: &Job<'_>, counts: PartCounts) -> PartCounts {
-        let bytes = match job.unit {
-            texts::Unit::Lines { first_byte, end_byte } => end_byte - first_byte,
-            _ => job.input.bytes / self.jobs.iter().filter(|other| other.input == job.input).count() as u64,
-        };
-        self.progress.bytes_read.fetch_add(bytes, Ordering::Relaxed);
+        self.progress.bytes_read.fetch_add(job.bytes, Ordering::Relaxed);
         self.progress
             .tokens
             .fetch_add(counts.sides[0].tokens.saturating_add(counts.sides[1].tokens), Ordering::Relaxed);

@@ -23,7 +23,8 @@ Exit codes: 0 exported · 3 a folder holds no run · 4 no model, or one that GPT
 pub(super) const SAMPLE_HELP: &str = "\
 Example: sapwood sample runs/quickstart/runs/stack/compute/seed-1 --prompt 'It is a truth' --tokens 200
 
-A run on text has bytes for tokens. For any other vocabulary give --ids: the prompt is then numbers, and so is what is written.
+Where it is not known what makes the model's tokens, give --tokenizer, or --ids: the prompt is then numbers, and so is what is \
+written.
 Exit codes: 0 written · 3 a folder holds no run · 4 no model, or a prompt that it cannot read · 8 a file cannot be read";
 
 pub(super) const EVAL_HELP: &str = "\
@@ -76,7 +77,8 @@ pub(crate) struct SampleArgs {
     /// The prompt is token ids, and so is the result
     #[arg(long, requires = "prompt", conflicts_with = "tokenizer")]
     pub(crate) ids: bool,
-    /// What makes tokens of texts: bytes, gpt2, or a tokenizer.json [default: bytes, for a model of bytes]
+    /// What makes tokens of texts: bytes, gpt2, or a tokenizer.json [default: that of the run's data, or of
+    /// the model's folder]
     #[arg(long, value_name = "NAME")]
     pub(crate) tokenizer: Option<String>,
     /// Tokens to write
@@ -107,7 +109,8 @@ pub(crate) struct EvalArgs {
     /// What is asked
     #[arg(long, value_enum)]
     pub(crate) kind: SuiteKind,
-    /// What makes tokens of texts: bytes, gpt2, or a tokenizer.json [default: bytes, for a model of bytes]
+    /// What makes tokens of texts: bytes, gpt2, or a tokenizer.json [default: that of the run's data, or of
+    /// the model's folder]
     #[arg(long, value_name = "NAME")]
     pub(crate) tokenizer: Option<String>,
     /// Write what came of each item into this file, one JSON object a line

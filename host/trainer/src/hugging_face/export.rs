@@ -99,7 +99,7 @@ fn write_tokenizer(model: &StoredModel, folder: &Path) -> Result<(String, Option
             };
             Ok((words, None))
         }
-        Origin::Run { file, .. } => match tokenizer_of_run(file) {
+        Origin::Run { file, .. } => match tokenizer_of_run(file, model.shape.vocabulary) {
             Ok(tokenizer) => {
                 write_tokenizer_of_run(&*tokenizer, model.shape.context, folder)?;
                 let TokenizerIdentity { name, sha256, .. } = tokenizer.identity();
@@ -115,10 +115,15 @@ fn write_tokenizer(model: &StoredModel, folder: &Path) -> Result<(String, Option
 }
 
 /// What made the ids of a run, or why it cannot be given along.
-fn tokenizer_of_run(file: &RunFile) -> Result<Box<dyn Tokenizer>, String> {
+fn tokenizer_of_run(file: &RunFile, vocabulary: usize) -> Result<Box<dyn Tokenizer>, String> {
     let Some(made_by) = file.tokenizer() else {
         return Err("none: the data does not tell what made its ids; use the tokenizer that did".into());
     };
+    // A model of ASCII need not have a row for every byte; `transformers` would give it ids that it has not.
+    if made_by.vocabulary as usize > vocabulary {
+        let (name, ids) = (made_by.name, made_by.vocabulary);
+        return Err(format!("none: {name} has {ids} ids, and the model {vocabulary}"));
+    }
     match data::tokenizer(&made_by.name) {
         Ok(found) if found.identity().sha256 == made_by.sha256 => Ok(found),
         _ => Err(format!("none: {} (sha256 {}) was not there; use that", made_by.name, made_by.sha256)),

@@ -86,7 +86,7 @@ fn print(args: &TokenizeArgs, manifest: &Manifest) {
         result_line!("{}", part_line(name, part));
     }
     if manifest.skipped_documents > 0 {
-        result_line!("{} documents were left out: they could not be read", manifest.skipped_documents);
+        result_line!("left out, since they could not be read: {} documents", manifest.skipped_documents);
     }
 }
 

@@ -143,4 +143,36 @@ mod tests {
         assert!(refused(r#"{"text": "a"} x"#).contains("trailing characters"));
         assert!(refused(r#"{"text": "a"#).contains("EOF while parsing a string"));
     }
+
+    /// What is found of a file that is cut into units of so many bytes.
+    fn found(folder: &Path, content: &str, unit_bytes: u64) -> Vec<Result<String, BadText>> {
+        let path = folder.join("in.jsonl");
+        std::fs::write(&path, content).expect("room");
+        let input = crate::texts::inputs(&[path], None).expect("a file").remove(0);
+        let mut found = Vec::new();
+        for first_byte in (0..input.bytes).step_by(unit_bytes as usize) {
+            let unit = Unit::Lines { first_byte, end_byte: (first_byte + unit_bytes).min(input.bytes) };
+            let mut each = |text: Found<'_>| -> Result<(), TextError> {
+                found.push(text.map(ToOwned::to_owned));
+                Ok(())
+            };
+            read(&input, &unit, "text", &AtomicU64::new(0), &mut each).expect("lines");
+        }
+        found
+    }
+
+    #[test]
+    fn units_of_any_size_have_every_line_once_and_know_its_number() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let content = "{\"text\": \"a\"}\n\n{\"text\": \"long enough for several units\"}\n{\"no\": 1}\n{\"text\": \"b\"}";
+        let whole = found(folder.path(), content, content.len() as u64);
+        let bad = BadText { place: "line 4".into(), reason: "has no `text`".into() };
+        assert_eq!(
+            whole,
+            [Ok("a".into()), Ok("long enough for several units".into()), Err(bad), Ok("b".into())]
+        );
+        for unit_bytes in 1..content.len() as u64 {
+            assert_eq!(found(folder.path(), content, unit_bytes), whole, "units of {unit_bytes} bytes");
+        }
+    }
 }

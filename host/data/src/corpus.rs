@@ -66,13 +66,13 @@ pub fn open(config: &DataConfig, base: &Path, needs: Needs) -> Result<Corpus, Da
             opening.corpus(vec![part], Mix::of_one())
         }
         DataConfig::Mixture { parts, order } => {
+            if parts.is_empty() {
+                return Err(DataError::NoParts);
+            }
             let mix = Mix::new(&parts.iter().map(|part| part.weight).collect::<Vec<_>>())?;
             let mut opening = Opening { base, needs, order: *order, tokenizer: None, files: Vec::new() };
             let part = |(number, part): (usize, &MixturePart)| opening.part(number, &part.files);
             let parts = parts.iter().enumerate().map(part).collect::<Result<Vec<_>, _>>()?;
-            if parts.is_empty() {
-                return Err(DataError::NoTraining);
-            }
             opening.corpus(parts, mix)
         }
         DataConfig::Recorded { folder } => {

@@ -106,6 +106,9 @@ pub enum DataError {
         /// The one before, and this one.
         names: [String; 2],
     },
+    /// A mixture of nothing.
+    #[error("`data.parts` is empty")]
+    NoParts,
     /// A weight that gives no share.
     #[error("the weight of part {part} of the mixture (counted from 0) is {weight}")]
     Weight {
@@ -247,6 +250,7 @@ impl DataError {
                 format!("set `model.vocabulary` to {ids} or more; a multiple of 64 is faster")
             }
             DataError::TokenizersDiffer { .. } => "make all of it with one tokenizer".into(),
+            DataError::NoParts => "add a `[[data.parts]]` with `weight`, `train` and `validation`".into(),
             DataError::Weight { .. } => {
                 "weights are positive numbers, none of them a billionth of the others".into()
             }

@@ -15,14 +15,15 @@ pub(crate) struct Mix {
 impl Mix {
     /// Shares in proportion to weights. Whole numbers, so that every machine mixes alike.
     pub(crate) fn new(weights: &[f64]) -> Result<Mix, DataError> {
+        let refused = |part: usize| DataError::Weight { part, weight: weights[part] };
+        // Each by itself first: a negative one would make others look wrong.
+        if let Some(part) = weights.iter().position(|weight| !weight.is_finite() || *weight <= 0.0) {
+            return Err(refused(part));
+        }
         let sum: f64 = weights.iter().sum();
-        let share = |(part, &weight): (usize, &f64)| {
-            let share = (weight / sum * WHOLE).round();
-            if weight.is_finite() && sum.is_finite() && share >= 1.0 {
-                Ok(share as u64)
-            } else {
-                Err(DataError::Weight { part, weight })
-            }
+        let share = |(part, weight): (usize, &f64)| match (weight / sum * WHOLE).round() {
+            share if share >= 1.0 => Ok(share as u64),
+            _ => Err(refused(part)),
         };
         Ok(Mix { shares: weights.iter().enumerate().map(share).collect::<Result<_, _>>()? })
     }
@@ -114,8 +115,10 @@ mod tests {
 
     #[test]
     fn weights_that_are_none_are_refused() {
-        for weights in [[1.0, 0.0], [1.0, -1.0], [1.0, f64::NAN], [f64::INFINITY, 1.0], [1.0, 1e-12]] {
-            assert!(Mix::new(&weights).is_err(), "{weights:?}");
+        for second in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-12] {
+            let refused = Mix::new(&[0.7, second]);
+            assert!(matches!(refused, Err(DataError::Weight { part: 1, .. })), "{second}: {refused:?}");
         }
+        assert!(matches!(Mix::new(&[1e308, 1e308]), Err(DataError::Weight { .. })), "their sum is no number");
     }
 }

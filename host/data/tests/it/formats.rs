@@ -244,6 +244,8 @@ fn parts_of_a_mixture_take_turns_and_repeat_by_themselves() {
         parts: vec![part(3.0, "web.npy", &["val.npy"]), part(1.0, "code.npy", &[])],
         order,
     };
+    let none = DataConfig::Mixture { parts: Vec::new(), order: Order::Sequential };
+    assert_eq!(first_window(&files, &none), Err("`data.parts` is empty".into()));
     let corpus = open(&mixture(Order::Sequential), files.path(), NEEDS).expect("two parts");
     let first_ids = |batch: engine::TokenBatch| batch.rows().chunks(5).map(|row| row[0]).collect::<Vec<_>>();
     let batch = |cursor, sequences| corpus.training_batch(0, Tokens(cursor), sequences).expect("a batch");

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 /// What is there, where new blocks go, and what trains.
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("examples" = [{ "first_layers": 2, "place": "each", "freeze": "all" }]))]
+#[schemars(extend("examples" = [{ "first_layers": 8, "place": "each", "freeze": "all" }]))]
 struct Config {
     /// Blocks of the model that was trained before.
     first_layers: usize,
@@ -126,6 +126,11 @@ impl GrowthStrategy for Graft {
 
 impl Graft {
     fn graft(&self, stack: &[LayerId], actions: &mut Actions<'_>) -> Result<Vec<LayerId>> {
+        if stack.len() != self.config.first_layers {
+            let there = stack.len();
+            return Err(Error::new(format!("there are {there} blocks before the first step"))
+                .in_field("first_layers"));
+        }
         let mut new = Vec::new();
         for sources in self.sources(stack) {
             let Some(&top) = sources.last() else { continue };

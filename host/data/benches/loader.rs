@@ -14,6 +14,8 @@ const SEQUENCES: usize = 16;
 const BATCHES: u64 = 1000;
 const TURNS: usize = 5;
 const TOKENS: usize = 50_000_000;
+/// One turn: tokens/s, or a share; `None` where it cannot be had.
+type Measure = Box<dyn FnMut() -> Option<f64>>;
 const PEER: &str = r"
 import sys, time, numpy as np
 path, context, sequences, batches = sys.argv[1], *map(int, sys.argv[2:5])
@@ -32,7 +34,7 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let shard = folder.path().join("train.npy");
     write_shard(&shard);
-    let mut rows: Vec<(&str, Box<dyn FnMut() -> Option<f64>>)> = vec![
+    let mut rows: Vec<(&str, Measure)> = vec![
         ("sequential", Box::new(reading(folder.path(), Order::Sequential))),
         ("shuffled", Box::new(reading(folder.path(), Order::Shuffled))),
         ("waiting", Box::new(waiting(folder.path()))),

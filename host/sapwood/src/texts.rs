@@ -80,14 +80,14 @@ pub(crate) fn tokenizer(
 
 /// Of a run what its data tells; of a folder its `tokenizer.json`, or bytes where the vocabulary is theirs.
 fn own_tokenizer(stored: &StoredModel) -> Option<Box<dyn Tokenizer>> {
-    let fits = |found: &Box<dyn Vocabulary>| found.identity().vocabulary as usize <= stored.shape.vocabulary;
     match &stored.origin {
         Origin::Run { file, .. } => known(&file.tokenizer()?),
         Origin::Folder { folder, .. } => {
             let there = folder.join("tokenizer.json").to_str().and_then(|path| data::tokenizer(path).ok());
-            match there.filter(fits) {
+            let rows = stored.shape.vocabulary;
+            match there.filter(|found| found.identity().vocabulary as usize <= rows) {
                 Some(found) => Some(Box::new(Named(found))),
-                None => (stored.shape.vocabulary == 256).then(|| Box::new(Bytes) as Box<dyn Tokenizer>),
+                None => (rows == 256).then(|| Box::new(Bytes) as Box<dyn Tokenizer>),
             }
         }
     }

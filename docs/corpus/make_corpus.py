@@ -3,7 +3,7 @@
     python3 make_corpus.py WORK_DIR CORPUS.jsonl [--packages FILE]
 
 Needs a Debian with `apt-get` (run `apt-get update` before) and `dpkg-deb`, and nothing that Python does not bring along.
-Packages are fetched into WORK_DIR (some 0.4 GB) and read where they lie: none is installed, no script of theirs runs. The
+Packages are fetched into WORK_DIR (some 0.3 GB) and read where they lie: none is installed, no script of theirs runs. The
 same packages give the same file. The texts keep their licences: make the corpus, do not pass it on.
 """
 

@@ -126,6 +126,33 @@ fn a_file_that_says_nothing_is_an_error_by_name() {
 }
 
 #[test]
+fn a_file_that_nests_without_end_is_an_error_by_name() {
+    let nested = "[".repeat(1_000_000);
+    let (bench, _) = all_but_done();
+    bench.write(&format!("{RUN}/run.json"), format!("{{\"arm\": {nested}"));
+    let ran = bench.sapwood(&TRAIN);
+    assert_eq!(ran.code, Some(8), "{}", ran.said());
+    saw("a run.json that nests without end", &ran, "");
+
+    let bench = Bench::new();
+    let study = fs::read_to_string(bench.path("study.toml")).expect("it is there");
+    bench.write("study.toml", format!("nested = {nested}\n{study}"));
+    let ran = bench.study();
+    assert_eq!(ran.code, Some(3), "{}", ran.said());
+    saw("a study that nests without end", &ran, "");
+    bench.write("study.toml", study);
+    let ran = bench.sapwood(&[
+        "study",
+        "study.toml",
+        "--out",
+        "out",
+        "--set",
+        &format!("data={}", &nested[..100_000]),
+    ]);
+    assert_eq!(ran.code, Some(3), "{}", ran.said());
+}
+
+#[test]
 fn what_a_killed_process_left_half_written_is_removed() {
     let (bench, wanted) = all_but_done();
     let left = bench.path(RUN).join("checkpoints/00000037.tmp/plugins");

@@ -313,6 +313,12 @@ const FAULTS: [Fault; 45] = [
         ("damage", "a_file_that_says_nothing_is_an_error_by_name"),
     ),
     fault(
+        "a run.json that nests without end",
+        "a million brackets are opened",
+        "the folder is left as it is",
+        ("damage", "a_file_that_nests_without_end_is_an_error_by_name"),
+    ),
+    fault(
         "a damaged DONE",
         "DONE is cut short",
         "the folder is left as it is",
@@ -354,6 +360,12 @@ const FAULTS: [Fault; 45] = [
         "another weight decay in the file",
         "the folder is left as it is",
         ("damage", "other_data_or_another_configuration_is_another_run"),
+    ),
+    fault(
+        "a study that nests without end",
+        "a million brackets are opened",
+        "nothing is begun",
+        ("damage", "a_file_that_nests_without_end_is_an_error_by_name"),
     ),
     fault(
         "a key that is not known",

@@ -1,7 +1,7 @@
 //! A file held open and read by position. What its bytes mean is decided elsewhere.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,6 +40,18 @@ impl DataFile {
             _ => DataError::Unreadable { path: self.path.clone(), source },
         })
     }
+}
+
+/// All of a file that is small enough to be parsed in memory: one that is larger, or has no end, is refused.
+pub(crate) fn read_whole(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most_bytes + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most_bytes {
+        let reason =
+            format!("it has more than {most_bytes} bytes, which is the most that is read of such a file");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+    }
+    Ok(bytes)
 }
 
 /// What stands at a path.

@@ -6,7 +6,10 @@ use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
 /// A plugin's library.
-pub(crate) const LARGEST_LIBRARY_BYTES: u64 = 1 << 30;
+pub const LARGEST_LIBRARY_BYTES: u64 = 1 << 30;
+
+/// What does not say how large it is: a pipe, a device.
+const MOST_OF_NO_FILE_BYTES: u64 = 64 << 20;
 
 /// A file's bytes.
 ///
@@ -14,7 +17,11 @@ pub(crate) const LARGEST_LIBRARY_BYTES: u64 = 1 << 30;
 /// What the system says, or that the file is larger.
 pub fn read(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
-    let length = file.metadata()?.len();
+    let facts = file.metadata()?;
+    let (length, most_bytes) = match facts.is_file() {
+        true => (facts.len(), most_bytes),
+        false => (0, most_bytes.min(MOST_OF_NO_FILE_BYTES)),
+    };
     let mut bytes = Vec::new();
     if length <= most_bytes {
         file.take(most_bytes + 1).read_to_end(&mut bytes)?;
@@ -34,6 +41,13 @@ pub fn read(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
 pub fn read_text(path: &Path, most_bytes: u64) -> io::Result<String> {
     String::from_utf8(read(path, most_bytes)?)
         .map_err(|_| io::Error::new(ErrorKind::InvalidData, "stream did not contain valid UTF-8"))
+}
+
+/// How a text begins that is only to be shown; empty where there is none.
+pub(crate) fn beginning(path: &Path, most_bytes: u64) -> String {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(most_bytes).read_to_end(&mut bytes));
+    read.map_or_else(|_| String::new(), |_| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ fn check_alone(registry: &Registry, facts: &LibraryFacts, path: &Path) -> Result
 }
 
 fn what_is_at(path: &Path) -> Option<Replaced> {
-    let sha256 = sha256_of(&fs::read(path).ok()?);
+    let sha256 = sha256_of(&bounded::read(path, LARGEST_LIBRARY_BYTES).ok()?);
     let plugins = read_facts(path).map(|facts| facts.plugins).unwrap_or_default();
     Some(Replaced { sha256, plugins })
 }

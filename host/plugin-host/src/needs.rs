@@ -9,6 +9,8 @@ use object::{Object, ObjectSection};
 use sapwood_plugin::host::Refusal;
 use serde::{Deserialize, Serialize};
 
+use crate::bounded::{self, LARGEST_LIBRARY_BYTES};
+
 /// A version of the GNU C library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Glibc(pub u32, pub u32);
@@ -41,7 +43,7 @@ pub(crate) fn here() -> Option<Glibc> {
         let path = maps.lines().filter_map(|line| line.split_whitespace().nth(5)).find(|path| {
             Path::new(path).file_name().is_some_and(|name| name.to_string_lossy().starts_with("libc.so"))
         })?;
-        newest_named(&std::fs::read(path).ok()?)
+        newest_named(&bounded::read(Path::new(path), LARGEST_LIBRARY_BYTES).ok()?)
     })
 }
 
@@ -64,7 +66,7 @@ pub(crate) fn check(library: &[u8]) -> Result<(), Refusal> {
 /// # Errors
 /// As for [`check`].
 pub(crate) fn check_file(path: &Path) -> Result<(), Refusal> {
-    std::fs::read(path).map_or(Ok(()), |library| check(&library))
+    bounded::read(path, LARGEST_LIBRARY_BYTES).map_or(Ok(()), |library| check(&library))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use sapwood_plugin::{
 use serde::{Deserialize, Serialize};
 
 use crate::blame::{Call, Watched, making};
+use crate::bounded::{self, LARGEST_LIBRARY_BYTES};
 use crate::isolation::{Isolated, IsolatedInitializer, IsolatedReporter, IsolatedStrategy};
 use crate::signature::{self, TrustedKey};
 use crate::store::{self, Kept};
@@ -261,7 +262,7 @@ impl Registry {
         }
         if let Some(keys) = &self.signers {
             // Of the copy, which is what is loaded.
-            let bytes = std::fs::read(&copy).map_err(|error| PluginError::Host {
+            let bytes = bounded::read(&copy, LARGEST_LIBRARY_BYTES).map_err(|error| PluginError::Host {
                 message: format!("{} cannot be read: {error}", copy.display()),
             })?;
             signature::verify(&path, &bytes, keys)?;

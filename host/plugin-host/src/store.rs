@@ -41,7 +41,7 @@ pub(crate) fn keep(path: &Path) -> Result<Kept, PluginError> {
         ),
     };
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(cannot)?;
-    let is_there = fs::read(&copy).is_ok_and(|present| present == bytes);
+    let is_there = bounded::read(&copy, LARGEST_LIBRARY_BYTES).is_ok_and(|present| present == bytes);
     if !is_there {
         write(&folder, &copy, &bytes).map_err(cannot)?;
     }

@@ -17,7 +17,7 @@ mod heartbeat;
 mod holder;
 
 use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -41,6 +41,8 @@ pub(crate) struct Pace {
 pub(crate) const PACE: Pace = Pace { heartbeat: Duration::from_secs(5), lease: Duration::from_secs(60) };
 /// Heartbeats for which a claim that looks too old has to stay as it is. Where only a clock was set, it does not.
 const WATCHED_HEARTBEATS: u32 = 3;
+/// A claim is a line; of a file that is more, the rest says nothing.
+const LARGEST_CLAIM_BYTES: u64 = 64 << 10;
 /// Looks in that time.
 const LOOKS: u32 = 12;
 
@@ -242,7 +244,11 @@ fn look(folder: &Path) -> io::Result<Option<Found>> {
 fn found_in(path: &Path) -> io::Result<Option<Found>> {
     // Opened anew each time: that is when a network file system asks its server.
     let opened = fs::File::open(path);
-    match opened.and_then(|file| Ok((file.metadata()?.modified()?, io::read_to_string(file)?))) {
+    let read = |file: fs::File| {
+        let at = file.metadata()?.modified()?;
+        Ok((at, io::read_to_string(file.take(LARGEST_CLAIM_BYTES))?))
+    };
+    match opened.and_then(read) {
         Ok((at, text)) => Ok(Some(Found { holder: serde_json::from_str(&text).ok(), at })),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == ErrorKind::InvalidData => {

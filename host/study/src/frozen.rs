@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use plugin_host::bounded;
 use trainer::TrainError;
-use trainer::folder::write_whole;
+use trainer::folder::{LARGEST_JSON_BYTES, write_whole};
 
 use crate::StudyError;
 use crate::execute::Scope;
@@ -19,7 +20,7 @@ pub(crate) fn freeze(lab: &Lab<'_>, study: &Path, scope: Scope) -> Result<(), St
     let copy =
         format!("# The study as it was run, overrides included; study.original.toml is the file.\n\n{text}");
     let path = study.join("study.toml");
-    match std::fs::read_to_string(&path) {
+    match bounded::read_text(&path, LARGEST_JSON_BYTES) {
         Ok(present) if scope == Scope::TheseRuns && present == copy => return Ok(()),
         Ok(_) if scope == Scope::TheseRuns => return Err(StudyError::Changed { folder: study.into() }),
         _ => write_whole(&path, copy.as_bytes())?,

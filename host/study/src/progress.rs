@@ -4,8 +4,9 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use plugin_host::bounded;
 use serde::{Deserialize, Serialize};
-use trainer::folder::{RunFolder, read_json};
+use trainer::folder::{LARGEST_LOG_BYTES, RunFolder, read_json};
 use trainer::records::{EvaluationRecord, StepRecord};
 use trainer::{RunConfig, RunSummary};
 
@@ -172,7 +173,7 @@ fn share(config: &RunConfig, last: &StepRecord) -> f64 {
 
 /// All that can be read now: a line that is just being written is left for the next look, as is a log that is not there yet.
 fn evaluations(path: &Path) -> Vec<EvaluationRecord> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = bounded::read_text(path, LARGEST_LOG_BYTES).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 

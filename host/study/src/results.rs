@@ -5,7 +5,10 @@ use std::path::Path;
 
 use engine::Step;
 use plugin_host::api::GrowthReceipt;
-use trainer::folder::{RunFolder, create_folder, read_json, read_json_lines, write_whole};
+use plugin_host::bounded;
+use trainer::folder::{
+    LARGEST_JSON_BYTES, RunFolder, create_folder, read_json, read_json_lines, write_whole,
+};
 use trainer::records::EvaluationRecord;
 use trainer::{RunSummary, TrainError, WallTime};
 
@@ -48,7 +51,8 @@ pub fn report_folder(folder: &Path) -> Result<Report, StudyError> {
     let (terminal, markdown, json) = (to_terminal(&judgement), to_markdown(&judgement), to_json(&judgement));
     let out = folder.join("report");
     create_folder(&out)?;
-    let configuration = std::fs::read_to_string(folder.join("study.toml")).unwrap_or_default();
+    let configuration =
+        bounded::read_text(&folder.join("study.toml"), LARGEST_JSON_BYTES).unwrap_or_default();
     let provenance = provenance(&curves, &runs);
     let phases = phases_of(&curves, &runs)?;
     let (judged, configuration) = (&judgement, configuration.as_str());
@@ -106,7 +110,7 @@ fn provenance(curves: &[RunCurve], runs: &Path) -> Vec<(String, String)> {
     let told = first_runs(curves).into_iter().filter_map(|curve| {
         let (name, folder) = folder_of(curve, runs);
         // One that cannot be read now was read a moment ago; the report is no worse without it.
-        Some((name, std::fs::read_to_string(folder.run_file()).ok()?))
+        Some((name, bounded::read_text(&folder.run_file(), LARGEST_JSON_BYTES).ok()?))
     });
     told.collect()
 }

@@ -17,9 +17,9 @@ use serde::de::DeserializeOwned;
 use crate::{RunFile, TrainError};
 
 /// What a study, a run or a checkpoint says of itself in one piece.
-const LARGEST_JSON_BYTES: u64 = 64 << 20;
+pub const LARGEST_JSON_BYTES: u64 = 64 << 20;
 /// A log, or what a plugin has saved: months of steps fit.
-pub(crate) const LARGEST_LOG_BYTES: u64 = 8 << 30;
+pub const LARGEST_LOG_BYTES: u64 = 8 << 30;
 
 /// A run's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::path::Path;
 
 use engine::EngineError;
+use plugin_host::bounded;
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
@@ -28,7 +29,7 @@ pub(crate) fn read_tensors(path: &Path) -> Result<HashMap<String, Vec<f32>>, Tra
     if length > LARGEST_FILE_BYTES {
         return Err(damaged(format!("has {length} bytes, more than any model here")));
     }
-    let bytes = std::fs::read(path).map_err(storage("read", path))?;
+    let bytes = bounded::read(path, LARGEST_FILE_BYTES).map_err(storage("read", path))?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|error| damaged(format!("is no safetensors file: {error}")))?;
     let tensors = file.iter().map(|(name, tensor)| {

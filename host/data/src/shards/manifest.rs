@@ -2,11 +2,11 @@
 //! hash to. Whoever made the folder may have been anybody: a manifest is believed about its own folder alone.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::file::read_whole;
 use crate::texts::Rules;
 use crate::tokenizer::TokenizerIdentity;
 use crate::{DataError, Split};
@@ -16,7 +16,7 @@ pub const MANIFEST: &str = "tokens.json";
 pub(crate) const FORMAT: &str = "sapwood-tokens";
 pub(crate) const VERSION: u32 = 1;
 /// A shard takes some 200 bytes of it.
-const LARGEST_BYTES: u64 = 64 << 20;
+pub(crate) const LARGEST_BYTES: u64 = 64 << 20;
 
 /// What a folder of tokens is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,14 +106,9 @@ impl Manifest {
             return Ok(None);
         }
         let refuse = |reason: String| DataError::Manifest { path: path.clone(), reason };
-        let mut text = String::new();
-        let file = fs::File::open(&path).map_err(unreadable)?;
-        file.take(LARGEST_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
-        if text.len() as u64 > LARGEST_BYTES {
-            return Err(refuse(format!("is larger than {LARGEST_BYTES} bytes")));
-        }
+        let text = read_whole(&path, LARGEST_BYTES).map_err(unreadable)?;
         let manifest: Manifest =
-            serde_json::from_str(&text).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+            serde_json::from_slice(&text).map_err(|error| refuse(format!("cannot be read: {error}")))?;
         manifest.check().map_err(refuse)?;
         Ok(Some(manifest))
     }

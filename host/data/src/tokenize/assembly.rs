@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::part::{self, Counts, PartCounts};
 use super::shard::ShardWriter;
 use super::{SIDES, Side, TokenizeError, whole};
-use crate::shards::manifest::{PartFacts, ShardFacts};
+use crate::file::read_whole;
+use crate::shards::manifest::{LARGEST_BYTES, PartFacts, ShardFacts};
 use crate::stream::Width;
 
 const AT_ONCE: usize = 1 << 20;
@@ -53,7 +54,9 @@ impl Assembly {
         tokens_per_shard: u64,
     ) -> Result<Assembly, TokenizeError> {
         // One that cannot be read is as one that is not there: parts are only removed after it was written.
-        let state = fs::read(state_path(parts)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let state = read_whole(&state_path(parts), LARGEST_BYTES)
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok());
         Ok(Assembly {
             out: out.into(),
             parts: parts.into(),

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{TokenizeError, part, whole};
-use crate::shards::manifest::{Manifest, Recipe};
+use crate::file::read_whole;
+use crate::shards::manifest::{LARGEST_BYTES, Manifest, Recipe};
 use crate::texts::{Input, Kind, Rules};
 use crate::tokenizer::{Tokenizer, TokenizerIdentity};
 
@@ -121,7 +122,7 @@ pub(super) fn claim(
     let path = parts.join("begun.json");
     let begun = Begun { inputs: inputs.to_vec(), tokenizer: tokenizer.clone(), recipe: recipe.clone() };
     // One that cannot be read was cut off by a crash before anything else was written.
-    match fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Begun>(&text).ok()) {
+    match read_whole(&path, LARGEST_BYTES).ok().and_then(|text| serde_json::from_slice::<Begun>(&text).ok()) {
         Some(was) => {
             let same_inputs = was.inputs == begun.inputs;
             match difference(same_inputs, &was.tokenizer, &was.recipe, tokenizer, recipe) {

@@ -1,13 +1,15 @@
 //! What came of one unit: ids for training and for validation, each in a file without a header, and their counts.
 //! The counts are written last: a unit that has them is done.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{SIDES, Side, TokenizeError, whole};
+use crate::file::read_whole;
+use crate::shards::manifest::LARGEST_BYTES;
 use crate::stream::Width;
 
 /// Where parts are, until the folder is finished.
@@ -41,7 +43,7 @@ fn counts_path(parts: &Path, unit: usize) -> PathBuf {
 
 /// The counts of a unit that is done.
 pub(super) fn done(parts: &Path, unit: usize) -> Option<PartCounts> {
-    serde_json::from_slice(&fs::read(counts_path(parts, unit)).ok()?).ok()
+    serde_json::from_slice(&read_whole(&counts_path(parts, unit), LARGEST_BYTES).ok()?).ok()
 }
 
 /// A part that is being written.

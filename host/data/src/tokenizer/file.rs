@@ -1,8 +1,6 @@
 //! Any `tokenizer.json`, by the crate `tokenizers`. What the file says about special tokens in text, about cutting
 //! off and about filling up is set aside: ids of the whole text, and of nothing else.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -10,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Encoder, Tokenizer, TokenizerError, TokenizerIdentity};
 use crate::contained::contained;
+use crate::file::read_whole;
 
 /// The largest that are in use, with a quarter of a million pieces, take some thirty MB.
 const LARGEST_BYTES: u64 = 256 << 20;
@@ -34,8 +33,8 @@ pub(super) struct FromFile {
 impl FromFile {
     pub(super) fn read(path: &Path) -> Result<FromFile, TokenizerError> {
         let not_one = |reason: String| TokenizerError::NotOne { path: path.into(), reason };
-        let bytes =
-            bytes_of(path).map_err(|source| TokenizerError::Unreadable { path: path.into(), source })?;
+        let bytes = read_whole(path, LARGEST_BYTES)
+            .map_err(|source| TokenizerError::Unreadable { path: path.into(), source })?;
         check_lengths(&bytes).map_err(not_one)?;
         let mut inner = asked(|| tokenizers::Tokenizer::from_bytes(&bytes)).map_err(not_one)?;
         inner.with_truncation(None).map_err(|error| not_one(error.to_string()))?;
@@ -53,18 +52,6 @@ impl FromFile {
         };
         Ok(FromFile { path: path.into(), content: bytes, inner, identity })
     }
-}
-
-/// All of the file, which is small enough to be parsed in memory.
-fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LARGEST_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST_BYTES {
-        let reason =
-            format!("it has more than {LARGEST_BYTES} bytes, which is the most that is read of a tokenizer");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
-    }
-    Ok(bytes)
 }
 
 impl Tokenizer for FromFile {

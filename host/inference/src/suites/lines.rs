@@ -1,6 +1,7 @@
 //! The lines of a suite's file, all or some of them, and texts in it that may be given as token ids instead.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -57,11 +58,17 @@ pub(super) fn read<T: DeserializeOwned>(
     items: Option<usize>,
 ) -> Result<Vec<(usize, T)>, InferenceError> {
     let fault = |reason: String| InferenceError::File { path: path.to_path_buf(), reason };
-    let bytes = fs::metadata(path).map_err(|error| fault(format!("cannot be read: {error}")))?.len();
+    let facts = fs::metadata(path).map_err(|error| fault(format!("cannot be read: {error}")))?;
+    if !facts.is_file() {
+        return Err(fault("is no file".into()));
+    }
+    let bytes = facts.len();
     if bytes > LARGEST_BYTES {
         return Err(fault(format!("has {bytes} bytes, more than any suite")));
     }
-    let text = fs::read_to_string(path).map_err(|error| fault(format!("cannot be read: {error}")))?;
+    let mut text = String::new();
+    let read = fs::File::open(path).and_then(|file| file.take(LARGEST_BYTES).read_to_string(&mut text));
+    read.map_err(|error| fault(format!("cannot be read: {error}")))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let lines = lines.map(|(number, line)| {
         let item = serde_json::from_str(line)

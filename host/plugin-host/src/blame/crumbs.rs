@@ -24,6 +24,8 @@ pub(super) const HEADER_BYTES: usize = 4096;
 pub(super) const CRUMB_BYTES: usize = size_of::<Crumb>();
 /// Instances that can be watched at once; more go unwatched.
 const CRUMBS: usize = 512;
+/// The whole file.
+pub(super) const FILE_BYTES: u64 = (HEADER_BYTES + CRUMBS * CRUMB_BYTES) as u64;
 const LONGEST_ID: usize = 216;
 
 const FREE: u64 = 0;
@@ -73,7 +75,7 @@ impl Trail {
         let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         file.try_lock()
             .map_err(|error| io::Error::other(format!("{} is in use: {error}", path.display())))?;
-        file.set_len((HEADER_BYTES + CRUMBS * CRUMB_BYTES) as u64)?;
+        file.set_len(FILE_BYTES)?;
         file.write_all_at(header().as_bytes(), 0)?;
         let map = MmapRaw::map_raw(&file)?;
         // SAFETY: the mapping is as long as the file was just made, aligned to a page, and leaked, so that it lasts

@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 
 use super::Culprit;
-use super::crumbs::{HEADER_BYTES, MAGIC, in_calls};
+use super::crumbs::{FILE_BYTES, HEADER_BYTES, MAGIC, in_calls};
+use crate::bounded;
 
 /// A process that ended while a plugin was in a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ fn read(path: PathBuf) -> Option<Leftover> {
     let file = File::open(&path).ok()?;
     // A process that lives holds the lock.
     file.try_lock_shared().ok()?;
-    let bytes = fs::read(&path).ok()?;
+    let bytes = bounded::read(&path, FILE_BYTES).ok()?;
     let culprits = in_calls(&bytes);
     let header = String::from_utf8_lossy(&bytes[..bytes.len().min(HEADER_BYTES)]).into_owned();
     let mut lines = header.lines();

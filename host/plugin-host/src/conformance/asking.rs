@@ -10,8 +10,12 @@ use sapwood_plugin::{Descriptor, Kind, LibraryFacts};
 
 use super::certificate::{Certificate, Examined, Outcome, Reply};
 use super::{Answer, Fuzz, Question, Said, fuzz, questions};
+use crate::bounded;
 use crate::store::{self, Kept};
 use crate::{PluginError, registry, trust};
+
+/// What a process may write that answers a question, beside it a plugin of which nothing is known.
+const LARGEST_ANSWER_BYTES: u64 = 64 << 20;
 
 /// Where the answering side leaves its answer.
 pub(super) const ANSWER_FILE: &str = "answer.json";
@@ -154,7 +158,7 @@ impl Examiner {
         let fuzzing =
             self.fuzz.filter(|_| question.name == fuzz::QUESTION.name).map_or(0, |fuzz| fuzz.seconds);
         let ended = wait(&mut child, Duration::from_secs(self.seconds_per_question.saturating_add(fuzzing)));
-        let answer = match fs::read(folder.path().join(ANSWER_FILE)) {
+        let answer = match bounded::read(&folder.path().join(ANSWER_FILE), LARGEST_ANSWER_BYTES) {
             Ok(bytes) if ended.as_ref().is_ok_and(|status| status.success()) => {
                 serde_json::from_slice(&bytes).unwrap_or_else(|error| Err(format!("no answer: {error}")))
             }
@@ -188,14 +192,14 @@ impl Examiner {
     }
 
     fn untimely_end(&self, ended: Result<ExitStatus, String>, folder: &Path) -> String {
-        let said = fs::read_to_string(folder.join(STDERR_FILE)).unwrap_or_default();
+        let said = bounded::read_text(&folder.join(STDERR_FILE), LARGEST_ANSWER_BYTES).unwrap_or_default();
         let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
         let last: String = last.chars().take(200).collect();
         let how = match ended {
             Ok(status) => format!("ended its process: {status}"),
             Err(why) => why,
         };
-        let how = match fs::read_to_string(folder.join(fuzz::CASE_FILE)) {
+        let how = match bounded::read_text(&folder.join(fuzz::CASE_FILE), LARGEST_ANSWER_BYTES) {
             Ok(case) => format!("seed {case}: {how}"),
             Err(_) => how,
         };

@@ -9,8 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Certificate, Examined};
 use crate::PluginError;
+use crate::bounded;
 use crate::search::user_data_folder;
 use crate::whole_file::write_whole;
+
+/// What an examination found.
+const LARGEST_BYTES: u64 = 64 << 20;
 
 /// What a run records of a plugin's certificate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,7 +68,7 @@ pub(crate) fn find(sha256: &str, kind: Kind, id: &str) -> Option<Examination> {
 
 fn find_in(folder: &Path, sha256: &str, kind: Kind, id: &str) -> Option<Examination> {
     let path = file_in(folder, sha256);
-    let bytes = fs::read(&path).ok()?;
+    let bytes = bounded::read(&path, LARGEST_BYTES).ok()?;
     let certificate = match serde_json::from_slice::<Certificate>(&bytes) {
         Ok(certificate) if certificate.sha256 == sha256 => certificate,
         Ok(_) => return passed_over(&path, "it is another library's"),

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::asking::{STDERR_FILE, STDOUT_FILE};
 use super::{Answer, Subject, noted, passed};
+use crate::bounded;
+
+/// Of what a plugin printed.
+const SHOWN_BYTES: u64 = 1 << 10;
 
 /// Most bytes by which memory may grow over a question's many calls.
 const MOST_GROWTH_BYTES: u64 = 4 << 20;
@@ -51,7 +55,7 @@ pub(super) fn memory_over(calls: u64, mut call: impl FnMut(u64) -> Result<(), St
 pub(super) fn prints_nothing(subject: &Subject, also_stderr: bool) -> Answer {
     let streams: &[&str] = if also_stderr { &[STDOUT_FILE, STDERR_FILE] } else { &[STDOUT_FILE] };
     for stream in streams {
-        let text = fs::read_to_string(subject.folder.join(stream)).unwrap_or_default();
+        let text = bounded::beginning(&subject.folder.join(stream), SHOWN_BYTES);
         if let Some(line) = text.lines().next() {
             return Err(format!("prints to {stream}: {line}"));
         }

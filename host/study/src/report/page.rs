@@ -11,6 +11,10 @@ mod plot;
 mod tests;
 mod timeline;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+
 use super::sections::{Content, Section, sections};
 use crate::phases::PhaseSpan;
 use crate::{Judgement, RunCurve};
@@ -43,13 +47,16 @@ impl Page<'_> {
         // Within a script no `<` may begin anything.
         let data = plot::data(&lines).replace('<', "\\u003c");
         let (configuration, provenance) = (escaped(self.configuration), self.provenance());
+        let script = format!("\n{SCRIPT}");
         format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta http-equiv=\"Content-Security-Policy\" content=\"{}\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
              <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{first}{plots}{timeline}{tables}\
              <section><h2>Configuration</h2><details><summary>study.toml</summary><pre>{configuration}</pre></details></section>\n\
              {provenance}</main>\n<script type=\"application/json\" id=\"data\">{data}</script>\n\
-             <script>\n{SCRIPT}</script>\n</body>\n</html>\n"
+             <script>{script}</script>\n</body>\n</html>\n",
+            policy(&script)
         )
     }
 
@@ -68,6 +75,12 @@ impl Page<'_> {
              sha256 of plugins and data.</p>{runs}</section>\n"
         )
     }
+}
+
+/// What a browser may do with the page: run this one script, and ask the network for nothing, whatever names and texts are in it.
+fn policy(script: &str) -> String {
+    let hash = STANDARD.encode(Sha256::digest(script));
+    format!("default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{hash}'")
 }
 
 fn section(section: &Section) -> String {

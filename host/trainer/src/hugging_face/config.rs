@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use engine::{BlockKind, ModelShape};
+use plugin_host::bounded;
 use serde_json::{Map, Value, json};
 
 use super::CONFIG_FILE;
@@ -49,7 +50,7 @@ pub(crate) fn read(folder: &Path) -> Result<ModelConfig, TrainError> {
             "name a model's folder",
         ));
     }
-    let text = fs::read(&path).map_err(storage("read", &path))?;
+    let text = bounded::read(&path, LARGEST_BYTES).map_err(storage("read", &path))?;
     let value: Value = serde_json::from_slice(&text)
         .map_err(|error| unfit(format!("is no JSON: {error}"), "download the file again"))?;
     let Value::Object(fields) = value else {

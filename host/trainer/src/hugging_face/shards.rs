@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use plugin_host::bounded;
 use serde::Deserialize;
 
 use super::{INDEX_FILE, MODEL_FILE};
@@ -52,7 +53,7 @@ pub(crate) fn find(folder: &Path) -> Result<Shards, TrainError> {
     if bytes > LARGEST_INDEX_BYTES {
         return Err(unfit(format!("has {bytes} bytes, too many for an index")));
     }
-    let text = fs::read(&index).map_err(storage("read", &index))?;
+    let text = bounded::read(&index, LARGEST_INDEX_BYTES).map_err(storage("read", &index))?;
     let Index { weight_map } =
         serde_json::from_slice(&text).map_err(|error| unfit(format!("is no index: {error}")))?;
     let names: BTreeSet<&String> = weight_map.values().collect();

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use engine::{LayerId, LayerIndex, ModelShape, TensorId, TensorSpec};
+use plugin_host::bounded;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::shards::Shards;
@@ -86,7 +87,7 @@ fn read_file(
     if length > LARGEST_FILE_BYTES {
         return Err(unfit(path, format!("has {length} bytes, more than any model here")));
     }
-    let bytes = std::fs::read(path).map_err(storage("read", path))?;
+    let bytes = bounded::read(path, LARGEST_FILE_BYTES).map_err(storage("read", path))?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|error| unfit(path, format!("is no safetensors file, or not all of one: {error}")))?;
     for (name, view) in file.iter() {

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use plugin_host::PluginError;
 use plugin_host::signature::{self, Signed};
+use plugin_host::{PluginError, bounded};
 use serde_json::json;
 use study::Lab;
 use trainer::ErrorClass;
@@ -46,10 +46,12 @@ pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
         Some(key) => vec![signature::public_key(key)?],
         None => signature::trusted_keys()?,
     };
-    let bytes = std::fs::read(&args.library).map_err(|error| PluginError::Refused {
-        path: args.library.clone(),
-        reason: format!("cannot be read: {error}"),
-        hint: "check the path and its permissions".into(),
+    let bytes = bounded::read(&args.library, bounded::LARGEST_LIBRARY_BYTES).map_err(|error| {
+        PluginError::Refused {
+            path: args.library.clone(),
+            reason: format!("cannot be read: {error}"),
+            hint: "check the path and its permissions".into(),
+        }
     })?;
     let Signed { by, comment } = signature::verify(&args.library, &bytes, &keys)?;
     if args.json {

@@ -105,6 +105,8 @@ fn nothing_from_elsewhere_becomes_markup() {
     let page = page(&study, "name = \"</pre><script>alert(1)</script>\"");
     assert!(!page.contains("<b>bold") && !page.contains("<img") && !page.contains("<script>alert"), "{page}");
     assert_eq!(page.matches("</script>").count(), 2, "the data's and the script's own");
+    // And if some did: no script but the page's own may run, and nothing may be fetched.
+    assert!(page.contains("\"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-"), "{page}");
 }
 
 /// 40 arms × 5 seeds × 20,000 evaluations.

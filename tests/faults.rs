@@ -188,7 +188,7 @@ fn the_page_has_every_fault_and_each_has_its_test() {
 }
 
 /// The rows, in the order of the page.
-const FAULTS: [Fault; 45] = [
+const FAULTS: [Fault; 47] = [
     // ------------------------------------------------------------ the process
     fault(
         "killed at any moment",

@@ -28,6 +28,9 @@ mod configs;
 mod conformance;
 /// Files that are damaged, missing, in the way, or not what they were.
 mod damage;
+/// Damage by a seed, and the search through seeds.
+#[path = "fuzz/damage.rs"]
+mod damage_by_seed;
 /// Texts become tokens, tokens are looked at, a run reads them.
 mod data;
 /// Where a study computes, and that nothing else does in its place.
@@ -84,6 +87,8 @@ mod shell;
 mod signature;
 /// A study as a job array of Slurm, on two nodes of which one may die.
 mod slurm;
+/// Whatever a study's file says, it is planned or refused.
+mod studies;
 /// A study from its first step to its verdict, and again.
 mod study;
 /// What a GPU machine is lent for, in one command and one file.

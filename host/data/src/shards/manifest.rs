@@ -1,7 +1,6 @@
 //! `tokens.json` of a folder that `sapwood data tokenize` made: which tokenizer, which shards, what they have to
 //! hash to. Whoever made the folder may have been anybody: a manifest is believed about its own folder alone.
 
-use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Stopped again and again, every shipped method ends in the bytes of a run that was left alone: on both engines, in process and
+isolated.
+
+    tests/soak/resume.py [--engines native burn] [--stops 5] [--steps 60] [--log tests/soak/log.jsonl]
+
+Needs `cargo build --release --workspace`. `sapwood verify-resume configs/methods.toml`, an arm at a time, so that it can be ended
+and gone on with: what the log has of the same binary is not done again. A line for each arm is added to the log.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SAPWOOD = ROOT / "target/release/sapwood"
+METHODS = ROOT / "configs/methods.toml"
+
+
+def arms():
+    """By name, with the slots of their initializers."""
+    found = {}
+    for line in METHODS.read_text().splitlines():
+        if arm := re.match(r"\[arms\.([^].]*)\]$", line):
+            slots = found[arm[1]] = []
+        elif found and (slot := re.match(r"initializers\.(\w+)", line)):
+            slots.append(slot[1])
+    return found
+
+
+def apart(arm, slots):
+    options = ["--set", f'arms.{arm}.strategy.isolation="process"']
+    for slot in slots:
+        options += ["--set", f'arms.{arm}.initializers.{slot}.isolation="process"']
+    return options
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--engines", nargs="+", default=["native", "burn"], choices=["native", "burn"])
+    parser.add_argument("--stops", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--log", type=Path, default=Path(__file__).parent / "log.jsonl")
+    args = parser.parse_args()
+    binary = hashlib.sha256(SAPWOOD.read_bytes()).hexdigest()[:16]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    lines = [json.loads(line) for line in args.log.read_text().splitlines()] if args.log.exists() else []
+    done = {(line["arm"], line["engine"], line["isolated"]) for line in lines
+            if line["proof"] == "resume" and line["binary"] == binary and line["stops_asked"] == args.stops and line["same"]}
+    wrong = []
+    for engine in args.engines:
+        for isolated in (False, True):
+            for arm, slots in arms().items():
+                if (arm, engine, isolated) in done:
+                    continue
+                begun = time.monotonic()
+                ran = subprocess.run(
+                    [SAPWOOD, "verify-resume", METHODS, "--arm", arm, "--engine", engine, "--stops", str(args.stops),
+                     "--set", f"budget.steps={args.steps}", *(apart(arm, slots) if isolated else [])],
+                    capture_output=True, text=True)
+                told = re.search(r"stopped (\d+) times \(before steps ([^)]*)\)", ran.stdout)
+                same = ran.returncode == 0 and "every byte the same" in ran.stdout
+                found = {"proof": "resume", "commit": commit, "binary": binary, "date": time.strftime("%Y-%m-%d"), "arm": arm,
+                         "engine": engine, "isolated": isolated, "stops_asked": args.stops, "stopped": int(told[1]) if told else 0,
+                         "before_steps": told[2] if told else "", "seconds": round(time.monotonic() - begun, 1), "same": same}
+                with args.log.open("a") as log:
+                    log.write(json.dumps(found) + "\n")
+                print(json.dumps(found), flush=True)
+                if not same:
+                    wrong.append(f"{arm} on {engine}")
+                    print(ran.stdout + ran.stderr, file=sys.stderr)
+    print("differ: " + ", ".join(wrong) if wrong else "every byte the same")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

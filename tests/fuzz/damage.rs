@@ -1,8 +1,8 @@
 //! Damage by a seed: bytes and JSON that were good, changed, cut and put together anew; and the search through seeds.
 //! What is read of it, and what has to come of that, stands with the test of each reader.
 //!
-//! `SAPWOOD_FUZZ_SECONDS=600` looks for so long; a seed that is named is tried alone with `SAPWOOD_FUZZ_SEED`. What
-//! ends a search without a word (an abort, a case without end) has left its seed in `target/tmp/fuzz-TARGET.seed`.
+//! `SAPWOOD_FUZZ_SECONDS=600` looks for so long, from the seed `SAPWOOD_FUZZ_FIRST` on; a seed that is named is tried alone with
+//! `SAPWOOD_FUZZ_SEED`, and kept with its test once it is mended. What ends a search without a word (an abort, a case without end) has left its seed in `target/tmp/fuzz-TARGET.seed`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -14,8 +14,6 @@ use serde_json::{Map, Value};
 const LONGEST: Duration = Duration::from_secs(5);
 /// Most memory that a process may have needed, however its files were damaged.
 const MOST_MEMORY_KIB: u64 = 2 << 20;
-/// Where a search begins.
-const FIRST: u64 = 1;
 
 /// Numbers of a seed (SplitMix64).
 pub(crate) struct Dice(u64);
@@ -207,17 +205,22 @@ pub(crate) fn search(target: &str, kept: &[u64], usual_cases: u64, check: impl F
         return timed(seed);
     }
     let seconds = from_environment("SAPWOOD_FUZZ_SECONDS").map(Duration::from_secs);
-    let begun = Instant::now();
-    let goes_on = |seed| seconds.map_or(seed < FIRST + usual_cases, |seconds| begun.elapsed() < seconds);
-    let new = (FIRST..).take_while(|&seed| goes_on(seed));
-    let mut cases = 0;
+    let (begun, first) = (Instant::now(), from_environment("SAPWOOD_FUZZ_FIRST").unwrap_or(1));
+    let goes_on = |seed| seconds.map_or(seed < first + usual_cases, |seconds| begun.elapsed() < seconds);
+    let new = (first..).take_while(|&seed| goes_on(seed));
+    let (mut last, mut cases) = (first, 0);
     for seed in kept.iter().copied().chain(new) {
-        let checked = catch_unwind(AssertUnwindSafe(|| timed(seed)));
-        assert!(checked.is_ok(), "seed {seed} of {target}: see above");
-        cases += 1;
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| timed(seed))) {
+            // A test whose cases panic on purpose keeps quiet until here.
+            drop(std::panic::take_hook());
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            panic!("seed {seed} of {target}: {}", text.unwrap_or("a panic without a text"));
+        }
+        (last, cases) = (seed, cases + 1);
     }
     let _ = std::fs::remove_file(&note);
-    report(target, cases, begun.elapsed());
+    report(target, cases, last, begun.elapsed());
 }
 
 /// The most that this process has had in memory; 0 where the system does not tell.
@@ -232,8 +235,10 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 #[expect(clippy::print_stdout, reason = "shown with --nocapture: how much was tried")]
-fn report(target: &str, cases: u64, took: Duration) {
+fn report(target: &str, cases: u64, last: u64, took: Duration) {
     let rate = cases as f64 / took.as_secs_f64();
     let memory = most_memory_kib() >> 10;
-    println!("{target}: {cases} cases, {rate:.0} a second, at most {memory} MiB, no finding");
+    println!(
+        "{target}: {cases} cases up to seed {last}, {rate:.0} a second, at most {memory} MiB, no finding"
+    );
 }

@@ -29,6 +29,8 @@ const LARGEST_MANIFEST: u64 = 1 << 20;
 const LARGEST_LIBRARY: u64 = bounded::LARGEST_LIBRARY_BYTES;
 /// A library for each machine there is, and the manifest.
 const MOST_ENTRIES: usize = 64;
+/// What a tar's header has room for.
+const LONGEST_NAME_BYTES: usize = 100;
 
 /// What a pack holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +90,14 @@ pub fn pack(libraries: &[PathBuf], to: &Path) -> Result<Pack, PluginError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let library =
             PackedLibrary { file: name, sha256: sha256_of(&bytes), glibc: needs::newest_named(&bytes) };
-        contents.push((inside(&facts.target, &library), bytes));
+        let name = inside(&facts.target, &library);
+        if name.len() > LONGEST_NAME_BYTES {
+            return Err(wrong(
+                path,
+                format!("would be called `{name}` in a pack, which is too long for one"),
+            ));
+        }
+        contents.push((name, bytes));
         if pack.libraries.insert(facts.target.clone(), library).is_some() {
             return Err(wrong(path, format!("is the second library for {}", facts.target)));
         }
@@ -179,12 +188,16 @@ fn entries<T>(
     let file = File::open(path).map_err(|error| wrong(path, format!("cannot be read: {error}")))?;
     let mut search = || -> io::Result<Option<T>> {
         let mut archive = tar::Archive::new(GzDecoder::new(&file));
-        for (number, entry) in archive.entries()?.enumerate() {
+        // Raw: headers that say more of the next entry may be of any length, and are read whole.
+        for (number, entry) in archive.entries()?.raw(true).enumerate() {
             if number == MOST_ENTRIES {
                 return Err(io::Error::other(format!("it holds more than {MOST_ENTRIES} files")));
             }
             let entry = entry?;
             let name = entry.path()?.to_string_lossy().into_owned();
+            if !entry.header().entry_type().is_file() {
+                return Err(io::Error::other(format!("`{name}` is no file")));
+            }
             let most = if name == MANIFEST { LARGEST_MANIFEST } else { LARGEST_LIBRARY };
             if entry.size() > most {
                 return Err(io::Error::other(format!("`{name}` has {} bytes", entry.size())));

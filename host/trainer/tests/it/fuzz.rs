@@ -1,11 +1,9 @@
 //! Whatever a strategy and an initializer answer, a run ends well or is ended by an error that names somebody: no
 //! panic, no broken invariant, nothing half written.
 //!
-//! Each case is a seed. `SAPWOOD_FUZZ_SECONDS=600 cargo test --release -p trainer fuzz` looks for new ones for ten
-//! minutes; a seed that it names is tried alone with `SAPWOOD_FUZZ_SEED`, and kept in [`KEPT`] once it is mended.
+//! Each case is a seed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
 
 use engine::{Engine, ScriptedEngine, Weights};
 use plugin_host::Loaded;
@@ -18,11 +16,10 @@ use trainer::records::Decision;
 use trainer::{ErrorClass, RecordedRun, RunSummary, TrainError};
 
 use crate::bench::{Bench, Filling, Told};
+use crate::damage::search;
 
 /// Seeds that have found something once; none so far.
 const KEPT: [u64; 0] = [];
-/// Where the search begins; each run of it goes on from there.
-const FIRST: u64 = 1;
 /// Enough to see every request, every refusal and every fault several times.
 const USUAL_CASES: u64 = 150;
 
@@ -281,34 +278,10 @@ fn replays(bench: &Bench, seed: u64) {
     assert!(replay.failed.is_none() && replay.asked >= bench.steps().len() as u64, "seed {seed}: {replay:?}");
 }
 
-fn from_environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
 #[test]
 fn whatever_a_plugin_answers_a_run_is_contained() {
-    if let Some(seed) = from_environment("SAPWOOD_FUZZ_SEED") {
-        return check(seed);
-    }
+    // Some cases panic on purpose.
     std::panic::set_hook(Box::new(|_| {}));
-    KEPT.into_iter().for_each(check);
-    let seconds = from_environment("SAPWOOD_FUZZ_SECONDS").map(Duration::from_secs);
-    let begun = Instant::now();
-    let mut seed = FIRST;
-    while seconds.map_or(seed < FIRST + USUAL_CASES, |seconds| begun.elapsed() < seconds) {
-        let checked = catch_unwind(|| check(seed));
-        if let Err(panic) = checked {
-            let _ = std::panic::take_hook();
-            let text = panic.downcast_ref::<String>().cloned();
-            panic!("{}", text.unwrap_or_else(|| format!("seed {seed} ended in a panic without a text")));
-        }
-        seed += 1;
-    }
-    let _ = std::panic::take_hook();
-    report(seed - FIRST);
-}
-
-#[expect(clippy::print_stdout, reason = "shown with --nocapture: how much was tried")]
-fn report(cases: u64) {
-    println!("{cases} cases, seeds {FIRST} to {}", FIRST + cases - 1);
+    search("plugin-answers", &KEPT, USUAL_CASES, check);
+    drop(std::panic::take_hook());
 }

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
-/// Longest that a case may take.
+/// Longest that a case may keep its thread busy, however busy the machine is otherwise.
 const LONGEST: Duration = Duration::from_secs(5);
+/// Longest that it may take in all, where it waits for something.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Most memory that a process may have needed, however its files were damaged.
 const MOST_MEMORY_KIB: u64 = 2 << 20;
 
@@ -194,12 +196,16 @@ pub(crate) fn check_told(seed: u64, folder: &Path, message: &str, hint: &str) {
 pub(crate) fn search(target: &str, kept: &[u64], usual_cases: u64, check: impl Fn(u64)) {
     let note = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{target}.seed"));
     let timed = |seed: u64| {
-        let begun = Instant::now();
+        let (begun, busy) = (Instant::now(), busy());
         std::fs::write(&note, seed.to_string()).expect("room for a seed");
         check(seed);
-        assert!(begun.elapsed() < LONGEST, "seed {seed} of {target} took {:?}", begun.elapsed());
+        let (took, worked) = (begun.elapsed(), self::busy().saturating_sub(busy));
+        assert!(
+            worked < LONGEST && took < LONGEST_WAIT,
+            "seed {seed} took {took:?}, {worked:?} of it at work"
+        );
         let needed = most_memory_kib();
-        assert!(needed < MOST_MEMORY_KIB, "seed {seed} of {target} has needed {needed} KiB");
+        assert!(needed < MOST_MEMORY_KIB, "seed {seed} has needed {needed} KiB");
     };
     if let Some(seed) = from_environment("SAPWOOD_FUZZ_SEED") {
         return timed(seed);
@@ -221,6 +227,12 @@ pub(crate) fn search(target: &str, kept: &[u64], usual_cases: u64, check: impl F
     }
     let _ = std::fs::remove_file(&note);
     report(target, cases, last, begun.elapsed());
+}
+
+/// How long this thread has been at work so far; no time where the system does not tell.
+fn busy() -> Duration {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    Duration::from_nanos(told.split(' ').next().and_then(|nanoseconds| nanoseconds.parse().ok()).unwrap_or(0))
 }
 
 /// The most that this process has had in memory; 0 where the system does not tell.

@@ -1,6 +1,7 @@
 //! The binary: reads arguments, picks the engine, prints results to standard output and everything else
 //! to standard error, and turns errors into exit codes.
 
+mod allocator;
 mod args;
 mod commands;
 mod culprits;
@@ -44,6 +45,9 @@ fn obey(arguments: Arguments) -> Outcome {
 
 fn run(arguments: Arguments) -> Outcome {
     let verbose = arguments.verbose;
+    if trains(&arguments.command) {
+        allocator::keep_few_arenas();
+    }
     match arguments.command {
         Command::Study(args) => commands::study::study(&args, verbose),
         Command::Train(args) => commands::study::train(&args, verbose),
@@ -92,6 +96,11 @@ fn calls_plugins(command: &Command) -> bool {
             | Command::Parity(_)
             | Command::Plugin(PluginCommand::Inspect(_))
     )
+}
+
+/// Commands whose runs come and go.
+fn trains(command: &Command) -> bool {
+    matches!(command, Command::Study(_) | Command::Train(_) | Command::VerifyResume(_))
 }
 
 /// What a command answers: an exit code, or a failure that is printed.

@@ -22,6 +22,18 @@ fn stopped_again_and_again_every_arm_ends_in_the_same_bytes() {
     }
 }
 
+/// Such as what an engine cannot do.
+#[test]
+fn an_arm_is_proved_whatever_is_wrong_with_others() {
+    let bench = Bench::new();
+    bench.add_to_study("\n[arms.frozen]\nstrategy = { use = \"sapwood/front-freezing\", config = { embeddings = \"freeze\" } }\n");
+    bench.add_to_study("\n[arms.nobody]\nstrategy = { use = \"nobody/knows\" }\n");
+    let verify = |arm: &str| bench.sapwood(&["verify-resume", "study.toml", "--arm", arm, "--stops", "1"]);
+    assert!(verify("frozen").good().ends_with("1 arm, every byte the same\n"));
+    let refused = verify("nobody");
+    assert!(refused.code == Some(5) && refused.stderr.contains("nobody/knows"), "{}", refused.said());
+}
+
 #[test]
 fn a_strategy_that_forgets_is_found_and_the_runs_are_kept() {
     let bench = Bench::with(&[

@@ -51,7 +51,8 @@ def main():
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     lines = [json.loads(line) for line in args.log.read_text().splitlines()] if args.log.exists() else []
     done = {(line["arm"], line["engine"], line["isolated"]) for line in lines
-            if line["proof"] == "resume" and line["binary"] == binary and line["stops_asked"] == args.stops and line["same"]}
+            if line["proof"] == "resume" and line["binary"] == binary and line["stops_asked"] == args.stops
+            and (line["same"] or "refused" in line)}
     wrong = []
     for engine in args.engines:
         for isolated in (False, True):
@@ -65,13 +66,15 @@ def main():
                     capture_output=True, text=True)
                 told = re.search(r"stopped (\d+) times \(before steps ([^)]*)\)", ran.stdout)
                 same = ran.returncode == 0 and "every byte the same" in ran.stdout
+                # What an engine cannot do it says before the first step.
+                refused = ran.stderr.splitlines()[0] if ran.returncode == 3 and f"the engine `{engine}`" in ran.stderr else None
                 found = {"proof": "resume", "commit": commit, "binary": binary, "date": time.strftime("%Y-%m-%d"), "arm": arm,
                          "engine": engine, "isolated": isolated, "stops_asked": args.stops, "stopped": int(told[1]) if told else 0,
-                         "before_steps": told[2] if told else "", "seconds": round(time.monotonic() - begun, 1), "same": same}
+                         "before_steps": told[2] if told else "", "seconds": round(time.monotonic() - begun, 1), "same": same, **({"refused": refused} if refused else {})}
                 with args.log.open("a") as log:
                     log.write(json.dumps(found) + "\n")
                 print(json.dumps(found), flush=True)
-                if not same:
+                if not same and not refused:
                     wrong.append(f"{arm} on {engine}")
                     print(ran.stdout + ran.stderr, file=sys.stderr)
     print("differ: " + ", ".join(wrong) if wrong else "every byte the same")

@@ -198,7 +198,15 @@ impl<'a> Lab<'a> {
     /// # Errors
     /// An arm that cannot run.
     pub fn plan(&self) -> Result<Vec<PlannedArm>, StudyError> {
-        self.plan_beside(None)
+        self.plan_beside(None, &[])
+    }
+
+    /// The same of the baseline and these arms; of all where none is named. What is wrong with others is not found.
+    ///
+    /// # Errors
+    /// One of them that cannot run.
+    pub fn plan_arms(&self, arms: &[String]) -> Result<Vec<PlannedArm>, StudyError> {
+        self.plan_beside(None, arms)
     }
 
     /// The same for runs in that folder: a micro-batch that was found when they were begun is kept.
@@ -206,16 +214,17 @@ impl<'a> Lab<'a> {
     /// # Errors
     /// An arm that cannot run, or a micro-batch that does not fit below the limit as it is now.
     pub fn plan_for(&self, folder: &Path) -> Result<Vec<PlannedArm>, StudyError> {
-        self.plan_beside(Some(folder))
+        self.plan_beside(Some(folder), &[])
     }
 
-    fn plan_beside(&self, folder: Option<&Path>) -> Result<Vec<PlannedArm>, StudyError> {
+    fn plan_beside(&self, folder: Option<&Path>, only: &[String]) -> Result<Vec<PlannedArm>, StudyError> {
         let baseline = &self.file.study.baseline;
         let engine = (self.build_engine)(&self.file.model).map_err(TrainError::from)?;
         let alone = self.plan_arm(baseline, None, &*engine)?;
         let flops = alone.rehearsal.costs.flops.total();
         let mut planned = vec![alone];
-        for arm in self.file.arms.keys().filter(|arm| *arm != baseline) {
+        let is_wanted = |arm: &String| only.is_empty() || only.contains(arm);
+        for arm in self.file.arms.keys().filter(|arm| *arm != baseline && is_wanted(arm)) {
             planned.push(self.plan_arm(arm, Some(flops), &*engine)?);
         }
         let whole = planned[0].rehearsal.clone();

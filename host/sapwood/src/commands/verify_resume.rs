@@ -48,7 +48,7 @@ fn chosen(args: &VerifyResumeArgs, lab: &Lab<'_>) -> Result<Vec<PlannedArm>, Fai
         let error = ConfigError::new("arms", format!("there is no arm `{unknown}`"), hint);
         return Err(lab.source().locate(error).into());
     }
-    let mut planned = lab.plan()?;
+    let mut planned = lab.plan_arms(&args.arm)?;
     planned.retain(|arm| args.arm.is_empty() || args.arm.contains(&arm.arm));
     Ok(planned)
 }

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Stopped again and again, every shipped method ends in the bytes of a run that was left alone: on both engines, in process and
+"""Stopped again and again, every shipped strategy ends in the bytes of a run that was left alone: on both engines, in process and
 isolated.
 
     tests/soak/resume.py [--engines native burn] [--stops 5] [--steps 60] [--log tests/soak/log.jsonl]
 
-Needs `cargo build --release --workspace`. `sapwood verify-resume configs/methods.toml`, an arm at a time, so that it can be ended
+Needs `cargo build --release --workspace`. `sapwood verify-resume` of configs/methods.toml and more-methods.toml here, an arm at a time, so that it can be ended
 and gone on with: what the log has of the same binary is not done again. A line for each arm is added to the log.
 """
 
@@ -19,17 +19,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SAPWOOD = ROOT / "target/release/sapwood"
-METHODS = ROOT / "configs/methods.toml"
+STUDIES = [ROOT / "configs/methods.toml", ROOT / "tests/soak/more-methods.toml"]
 
 
 def arms():
-    """By name, with the slots of their initializers."""
+    """Each once, with its study and the slots of its initializers."""
     found = {}
-    for line in METHODS.read_text().splitlines():
-        if arm := re.match(r"\[arms\.([^].]*)\]$", line):
-            slots = found[arm[1]] = []
-        elif found and (slot := re.match(r"initializers\.(\w+)", line)):
-            slots.append(slot[1])
+    for study in STUDIES:
+        slots = []
+        for line in study.read_text().splitlines():
+            if arm := re.match(r"\[arms\.([^].]*)\]$", line):
+                slots = found.setdefault(arm[1], (study, []))[1]
+            elif slot := re.match(r"initializers\.(\w+)", line):
+                slots.append(slot[1])
     return found
 
 
@@ -56,14 +58,14 @@ def main():
     wrong = []
     for engine in args.engines:
         for isolated in (False, True):
-            for arm, slots in arms().items():
+            for arm, (study, slots) in arms().items():
                 if (arm, engine, isolated) in done:
                     continue
                 begun = time.monotonic()
                 ran = subprocess.run(
-                    [SAPWOOD, "verify-resume", METHODS, "--arm", arm, "--engine", engine, "--stops", str(args.stops),
+                    [SAPWOOD, "verify-resume", study, "--arm", arm, "--engine", engine, "--stops", str(args.stops),
                      "--set", f"budget.steps={args.steps}", *(apart(arm, slots) if isolated else [])],
-                    capture_output=True, text=True)
+                    capture_output=True, text=True, cwd=ROOT)
                 told = re.search(r"stopped (\d+) times \(before steps ([^)]*)\)", ran.stdout)
                 same = ran.returncode == 0 and "every byte the same" in ran.stdout
                 # What an engine cannot do it says before the first step.

@@ -273,7 +273,7 @@ fn without_memory_it_ends_and_with_it_goes_on() {
     ];
     let (reference, bench) = (Bench::with(&large), Bench::with(&large));
     reference.study().good();
-    let ran = limited(&bench, "ulimit -v 400000");
+    let ran = limited(&bench, "ulimit -v 300000");
     assert_eq!(ran.code, None, "{}", ran.said());
     let told = ran.stderr.lines().find(|line| line.contains("memory allocation of"));
     saw_about("no memory left", &ran, told.unwrap_or_else(|| panic!("{}", ran.said())));

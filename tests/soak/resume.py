@@ -2,7 +2,7 @@
 """Stopped again and again, every shipped strategy ends in the bytes of a run that was left alone: on both engines, in process and
 isolated.
 
-    tests/soak/resume.py [--engines native burn] [--stops 5] [--steps 60] [--log tests/soak/log.jsonl]
+    tests/soak/resume.py [--engines native burn] [--arms NAME …] [--stops 5] [--steps 60] [--log tests/soak/log.jsonl]
 
 Needs `cargo build --release --workspace`. `sapwood verify-resume` of configs/methods.toml and more-methods.toml here, an arm at a time, so that it can be ended
 and gone on with: what the log has of the same binary is not done again. A line for each arm is added to the log.
@@ -45,6 +45,7 @@ def apart(arm, slots):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--engines", nargs="+", default=["native", "burn"], choices=["native", "burn"])
+    parser.add_argument("--arms", nargs="+", default=list(arms()), choices=list(arms()))
     parser.add_argument("--stops", type=int, default=5)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--log", type=Path, default=Path(__file__).parent / "log.jsonl")
@@ -59,7 +60,7 @@ def main():
     for engine in args.engines:
         for isolated in (False, True):
             for arm, (study, slots) in arms().items():
-                if (arm, engine, isolated) in done:
+                if arm not in args.arms or (arm, engine, isolated) in done:
                     continue
                 begun = time.monotonic()
                 ran = subprocess.run(

@@ -7,7 +7,6 @@ Builds the tests, and runs each target for so many minutes. A line for each is a
 the seed that was found (kept with its test once it is mended).
 """
 
-import argparse
 import json
 import os
 import re
@@ -17,7 +16,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from common import ROOT, arguments, logged, note
+
 # By name: the package, its test binary, the test in it.
 TARGETS = {
     "studies": ("study", "fuzz", "a_study_is_read_or_refused"),
@@ -51,15 +51,12 @@ def binaries(packages):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments(__doc__)
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--side-by-side", type=int, default=2)
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
-    parser.add_argument("--log", type=Path, default=Path(__file__).parent / "log.jsonl")
     args = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    lines = [json.loads(line) for line in args.log.read_text().splitlines()] if args.log.exists() else []
-    reached = {line["target"]: line["last_seed"] for line in lines if line["proof"] == "fuzz" and "last_seed" in line}
+    reached = {line["target"]: line["last_seed"] for line in logged(args.log) if line["proof"] == "fuzz" and "last_seed" in line}
     built = binaries({TARGETS[target][0] for target in args.targets})
 
     def fuzz(target):
@@ -70,15 +67,12 @@ def main():
                        "RUST_BACKTRACE": "0"}
         begun = time.monotonic()
         ran = subprocess.run([executable, test, "--nocapture"], cwd=folder, env=environment, capture_output=True, text=True)
-        line = {"proof": "fuzz", "target": target, "commit": commit, "date": time.strftime("%Y-%m-%d"), "first_seed": first,
-                "seconds": round(time.monotonic() - begun)}
+        line = {"target": target, "first_seed": first, "seconds": round(time.monotonic() - begun)}
         if told := re.search(r": (\d+) cases up to seed (\d+), .* at most (\d+) MiB, no finding", ran.stdout):
             line |= {"cases": int(told[1]), "last_seed": int(told[2]), "most_mib": int(told[3])}
         else:
             line["finding"] = (ran.stdout + ran.stderr)[-2000:]
-        with args.log.open("a") as log:
-            log.write(json.dumps(line) + "\n")
-        print(json.dumps(line), flush=True)
+        note(args.log, "fuzz", line)
         return "finding" not in line
 
     with ThreadPoolExecutor(args.side_by_side) as pool:

@@ -9,7 +9,6 @@ counted: those that stood in a log when it was killed, and were not in the check
 found is added to the log.
 """
 
-import argparse
 import json
 import random
 import shutil
@@ -17,11 +16,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-STUDY = [ROOT / "target/release/sapwood", "study", ROOT / "configs/quickstart.toml",
+from common import ROOT, SAPWOOD, arguments, note
+
+STUDY = [SAPWOOD, "study", ROOT / "configs/quickstart.toml",
          "--set", "checkpoints.every_steps=20", "--jobs", "2"]
 
 
@@ -55,10 +54,9 @@ def report(out):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments(__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--log", type=Path, default=Path(__file__).parent / "log.jsonl")
     args = parser.parse_args()
     chance = random.Random(args.seed)
     folder = Path(tempfile.mkdtemp(prefix="sapwood-kills-"))
@@ -85,13 +83,9 @@ def main():
         elif any(out.rglob("*.tmp")):
             same = False
             print(f"temporary files are left: {out}", file=sys.stderr)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    found = {"proof": "kills", "commit": commit, "date": time.strftime("%Y-%m-%d"), "kills": kills, "studies": rounds,
-             "steps_of_a_study": steps, "steps_taken_again": again,
-             "steps_over_undisturbed": round(1 + again / (rounds * steps), 4), "same_report": same}
-    with args.log.open("a") as log:
-        log.write(json.dumps(found) + "\n")
-    print(json.dumps(found))
+    note(args.log, "kills", {
+        "kills": kills, "studies": rounds, "steps_of_a_study": steps, "steps_taken_again": again,
+        "steps_over_undisturbed": round(1 + again / (rounds * steps), 4), "same_report": same})
     if same:
         shutil.rmtree(folder)
     return 0 if same else 1

@@ -8,58 +8,41 @@ Needs `cargo build --release --workspace`. `sapwood verify-resume` of configs/me
 and gone on with: what the log has of the same binary is not done again. A line for each arm is added to the log.
 """
 
-import argparse
 import hashlib
-import json
 import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-SAPWOOD = ROOT / "target/release/sapwood"
+from common import ROOT, SAPWOOD, apart, arguments, arms, logged, note
+
 STUDIES = [ROOT / "configs/methods.toml", ROOT / "tests/soak/more-methods.toml"]
 
 
-def arms():
+def every_arm():
     """Each once, with its study and the slots of its initializers."""
     found = {}
     for study in STUDIES:
-        slots = []
-        for line in study.read_text().splitlines():
-            if arm := re.match(r"\[arms\.([^].]*)\]$", line):
-                slots = found.setdefault(arm[1], (study, []))[1]
-            elif slot := re.match(r"initializers\.(\w+)", line):
-                slots.append(slot[1])
+        for arm, slots in arms(study).items():
+            found.setdefault(arm, (study, slots))
     return found
 
 
-def apart(arm, slots):
-    options = ["--set", f'arms.{arm}.strategy.isolation="process"']
-    for slot in slots:
-        options += ["--set", f'arms.{arm}.initializers.{slot}.isolation="process"']
-    return options
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = arguments(__doc__)
     parser.add_argument("--engines", nargs="+", default=["native", "burn"], choices=["native", "burn"])
-    parser.add_argument("--arms", nargs="+", default=list(arms()), choices=list(arms()))
+    parser.add_argument("--arms", nargs="+", default=list(every_arm()), choices=list(every_arm()))
     parser.add_argument("--stops", type=int, default=5)
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--log", type=Path, default=Path(__file__).parent / "log.jsonl")
     args = parser.parse_args()
     binary = hashlib.sha256(SAPWOOD.read_bytes()).hexdigest()[:16]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    lines = [json.loads(line) for line in args.log.read_text().splitlines()] if args.log.exists() else []
-    done = {(line["arm"], line["engine"], line["isolated"]) for line in lines
+    done = {(line["arm"], line["engine"], line["isolated"]) for line in logged(args.log)
             if line["proof"] == "resume" and line["binary"] == binary and line["stops_asked"] == args.stops
             and (line["same"] or "refused" in line)}
     wrong = []
     for engine in args.engines:
         for isolated in (False, True):
-            for arm, (study, slots) in arms().items():
+            for arm, (study, slots) in every_arm().items():
                 if arm not in args.arms or (arm, engine, isolated) in done:
                     continue
                 begun = time.monotonic()
@@ -71,12 +54,9 @@ def main():
                 same = ran.returncode == 0 and "every byte the same" in ran.stdout
                 # What an engine cannot do it says before the first step.
                 refused = ran.stderr.splitlines()[0] if ran.returncode == 3 and f"the engine `{engine}`" in ran.stderr else None
-                found = {"proof": "resume", "commit": commit, "binary": binary, "date": time.strftime("%Y-%m-%d"), "arm": arm,
-                         "engine": engine, "isolated": isolated, "stops_asked": args.stops, "stopped": int(told[1]) if told else 0,
+                found = {"binary": binary, "arm": arm, "engine": engine, "isolated": isolated, "stops_asked": args.stops, "stopped": int(told[1]) if told else 0,
                          "before_steps": told[2] if told else "", "seconds": round(time.monotonic() - begun, 1), "same": same, **({"refused": refused} if refused else {})}
-                with args.log.open("a") as log:
-                    log.write(json.dumps(found) + "\n")
-                print(json.dumps(found), flush=True)
+                note(args.log, "resume", found)
                 if not same and not refused:
                     wrong.append(f"{arm} on {engine}")
                     print(ran.stdout + ran.stderr, file=sys.stderr)

@@ -9,7 +9,6 @@ median step that has a checkpoint before it, the difference (where the writing t
 there), and how long the run says that it has waited for each. The last checkpoints have to be the same, byte for byte. A line of what was found is added to the log.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -21,8 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-SAPWOOD = ROOT / "target/release/sapwood"
+from common import ROOT, SAPWOOD, arguments, note
+
 TINY = ROOT / "tests/fixtures/tiny.toml"
 
 
@@ -94,7 +93,7 @@ def run(args, write):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments(__doc__)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--steps", type=int, default=60)
@@ -102,7 +101,6 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--folder", help="where checkpoints are written (default: the temporary folder)")
-    parser.add_argument("--log", type=Path, default=ROOT / "tests/soak/log.jsonl")
     args = parser.parse_args()
     found = {}
     for _ in range(args.rounds):
@@ -113,9 +111,7 @@ def main():
     size = found["background"][0]["bytes"]
     saves = len(saves_before(args))
     print(f"{size / 2**20:.0f} MiB a checkpoint, {saves} a run beside the last, {args.rounds} runs each, {args.threads} threads")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    line = {"proof": "stall", "commit": commit, "date": time.strftime("%Y-%m-%d"), "layers": args.layers, "width": args.width, "mib": round(size / 2**20), "rounds": args.rounds,
-            "threads": args.threads}
+    line = {"layers": args.layers, "width": args.width, "mib": round(size / 2**20), "rounds": args.rounds, "threads": args.threads}
     for write, runs in found.items():
         step = statistics.median(taken for one in runs for taken in one["others"])
         after = statistics.median(taken for one in runs for taken in one["saved"])
@@ -123,8 +119,7 @@ def main():
         print(f"{write:10}  median step {step:.3f} s   with a checkpoint before it {after:.3f} s   "
               f"difference {after - step:+.3f} s   waited for each {waited:.3f} s")
         line[write] = {"step": round(step, 4), "after": round(after, 4), "waited": round(waited, 4)}
-    with args.log.open("a") as log:
-        log.write(json.dumps(line) + "\n")
+    note(args.log, "stall", line)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ host keeps for the next time (copies of plugins), which must not grow from a stu
 is added to the log, so that several goes add up.
 """
 
-import argparse
-import json
 import os
 import re
 import shutil
@@ -23,8 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-SAPWOOD = ROOT / "target/release/sapwood"
+from common import ROOT, SAPWOOD, apart, arguments, arms, note
+
 QUICKSTART = ROOT / "configs/quickstart.toml"
 METHODS = ROOT / "configs/methods.toml"
 # Growth in the watched time that is no leak: what is known of runs that are over, and an allocator's habits.
@@ -32,16 +30,8 @@ MOST_GROWTH_MIB = 8
 MOST_MORE_DESCRIPTORS = 4
 
 
-def apart(study):
-    """Options that put every strategy and initializer of the study into a process of its own."""
-    options, arm = [], None
-    for line in study.read_text().splitlines():
-        if found := re.match(r"\[arms\.([^].]*)\]$", line):
-            arm = found[1]
-            options += ["--set", f'arms.{arm}.strategy.isolation="process"']
-        elif arm and (found := re.match(r"initializers\.(\w+)", line)):
-            options += ["--set", f'arms.{arm}.initializers.{found[1]}.isolation="process"']
-    return options
+def all_apart(study):
+    return [option for arm, slots in arms(study).items() for option in apart(arm, slots)]
 
 
 def kinds(seeds):
@@ -51,7 +41,7 @@ def kinds(seeds):
     # As many runs each that a study takes some minutes on two cores.
     return [
         ("quickstart", [QUICKSTART, *these(seeds), "--set", "budget.steps=300"]),
-        ("quickstart, isolated", [QUICKSTART, *these(seeds), "--set", "budget.steps=300", *apart(QUICKSTART)]),
+        ("quickstart, isolated", [QUICKSTART, *these(seeds), "--set", "budget.steps=300", *all_apart(QUICKSTART)]),
         ("methods", [METHODS, *these(max(2, seeds // 4)), "--set", "budget.steps=60"]),
     ]
 
@@ -115,7 +105,7 @@ def run(name, options, folder):
     an_hour = slope([(second, mib) for second, mib, _ in watched])
     descriptors = [max(count for _, _, count in part) for part in (watched[:half], watched[half:])]
     found = {
-        "proof": "studies", "study": name, "seconds": round(took), "runs": len(list(out.glob("runs/*/*/*/DONE"))),
+        "study": name, "seconds": round(took), "runs": len(list(out.glob("runs/*/*/*/DONE"))),
         "mib_an_hour": round(an_hour, 2), "grown_mib": round(an_hour * (took * 2 / 3) / 3600, 2),
         "most_mib": round(max(mib for _, mib, _ in samples), 1), "descriptors": descriptors,
         "temporary_files": len([path for path in out.rglob("*") if path.name.endswith(".tmp") or path.name.startswith(".tmp")]),
@@ -143,26 +133,22 @@ def complaints(found, seen):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments(__doc__)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seeds", type=int, default=40)
-    parser.add_argument("--log", type=Path, default=Path(__file__).parent / "log.jsonl")
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="sapwood-studies-"))
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     end, seen, wrong = time.monotonic() + 60 * args.minutes, set(), []
     while time.monotonic() < end:
         for name, options in kinds(args.seeds):
             if time.monotonic() >= end:
                 break
             found = run(name, options, folder)
-            found |= {"commit": commit, "date": time.strftime("%Y-%m-%d"), "wrong": complaints(found, seen)}
+            found["wrong"] = complaints(found, seen)
             found["files_left"] = len(found["files_left"])
             seen.add(name)
             wrong += found["wrong"]
-            with args.log.open("a") as log:
-                log.write(json.dumps(found) + "\n")
-            print(json.dumps(found), flush=True)
+            note(args.log, "studies", found)
     shutil.rmtree(folder)
     print("; ".join(wrong) if wrong else "flat: nothing leaked, nothing left behind")
     return 1 if wrong else 0

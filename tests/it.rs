@@ -31,6 +31,9 @@ mod damage;
 /// Damage by a seed, and the search through seeds.
 #[path = "fuzz/damage.rs"]
 mod damage_by_seed;
+/// The same of studies' tables.
+#[path = "fuzz/studies.rs"]
+mod damage_of_studies;
 /// Texts become tokens, tokens are looked at, a run reads them.
 mod data;
 /// Where a study computes, and that nothing else does in its place.

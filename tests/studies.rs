@@ -4,9 +4,8 @@
 
 use std::fs;
 
-use serde_json::Value;
-
 use crate::damage_by_seed::{Dice, check_told, search};
+use crate::damage_of_studies::damaged;
 use crate::support::{Bench, root};
 
 /// Seeds that have found something once.
@@ -31,38 +30,28 @@ const WORDS: [&str; 16] = [
     "nan",
 ];
 
-/// Most steps and sequences that a case may have: what is planned within limits may still take its time.
-const MOST: f64 = 20_000.0;
+/// Most steps that a case may have: what is planned within limits may still take its time.
+const MOST: i64 = 20_000;
+/// What is larger is refused everywhere.
+const LIMIT: i64 = 20_000_000;
 
-fn damaged(dice: &mut Dice, table: &toml::Table) -> Option<String> {
-    let mut json = serde_json::to_vec(table).expect("a table is a value");
-    dice.json(&mut json, &WORDS);
-    let value = without_nothing(serde_json::from_slice(&json).ok()?)?;
-    toml::to_string(&value).ok()
-}
-
-/// TOML has no word for what is not there.
-fn without_nothing(value: Value) -> Option<Value> {
+/// Within limits, so that it is planned in a moment.
+fn small(value: &mut toml::Value) {
     match value {
-        Value::Null => None,
-        Value::Number(number) if number.as_f64().is_some_and(|number| number > MOST && number < 2e7) => {
-            Some(Value::from(MOST as u64))
-        }
-        Value::Array(items) => Some(items.into_iter().filter_map(without_nothing).collect()),
-        Value::Object(fields) => {
-            let kept = fields.into_iter().filter_map(|(name, value)| Some((name, without_nothing(value)?)));
-            Some(Value::Object(kept.collect()))
-        }
-        value => Some(value),
+        toml::Value::Integer(number) if (MOST..LIMIT).contains(number) => *number = MOST,
+        toml::Value::Array(items) => items.iter_mut().for_each(small),
+        toml::Value::Table(fields) => fields.iter_mut().for_each(|(_, value)| small(value)),
+        _ => {}
     }
 }
 
 fn check(seed: u64, studies: &[toml::Table], bench: &Bench) {
     let mut dice = Dice::new(seed);
     let study = dice.one_of(studies);
-    let Some(text) = damaged(&mut dice, &study) else { return };
+    let Some(mut table) = damaged(&mut dice, &study, &WORDS) else { return };
+    table.iter_mut().for_each(|(_, value)| small(value));
     let path = bench.path("damaged.toml");
-    fs::write(&path, text).expect("room for a small file");
+    fs::write(&path, table.to_string()).expect("room for a small file");
     let output = bench.command(&["plan"]).arg(&path).output().expect("the binary was built for this test");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!said.contains("panicked"), "seed {seed}: {said}");
@@ -87,5 +76,9 @@ fn a_study_is_planned_or_refused_with_its_place() {
         text.parse::<toml::Table>().expect("it is good")
     };
     let studies = ["configs/quickstart.toml", "configs/methods.toml", "tests/fixtures/tiny.toml"].map(study);
+    for study in &studies {
+        bench.write("good.toml", study.to_string());
+        bench.sapwood(&["plan", "good.toml"]).good();
+    }
     search("plans", &KEPT, 60, |seed| check(seed, &studies, &bench));
 }

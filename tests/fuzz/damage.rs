@@ -2,7 +2,8 @@
 //! What is read of it, and what has to come of that, stands with the test of each reader.
 //!
 //! `SAPWOOD_FUZZ_SECONDS=600` looks for so long, from the seed `SAPWOOD_FUZZ_FIRST` on; a seed that is named is tried alone with
-//! `SAPWOOD_FUZZ_SEED`, and kept with its test once it is mended. What ends a search without a word (an abort, a case without end) has left its seed in `target/tmp/fuzz-TARGET.seed`.
+//! `SAPWOOD_FUZZ_SEED`, and kept with its test once it is mended. What ends a search without a word (an abort, a case
+//! without end) has left its seed in `target/tmp/fuzz-TARGET.seed`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;

@@ -219,3 +219,28 @@ fn wrong(path: &Path, reason: String) -> PluginError {
         "`sapwood plugin pack LIBRARY… --out NAME.sapwood-pack` makes one; ask its author for another".into();
     PluginError::Refused { path: path.to_path_buf(), reason, hint }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// GNU tar puts a long name of the next file into an entry of its own, which readers take whole into memory.
+    #[test]
+    fn what_is_no_file_is_refused_before_it_is_read() {
+        let folder = tempfile::tempdir().expect("room");
+        let path = folder.path().join("a.sapwood-pack");
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_size(1 << 40);
+        header.set_path("long").expect("a short one");
+        header.set_cksum();
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        packed
+            .write_all(header.as_bytes())
+            .and_then(|()| packed.write_all(&[b'x'; 1 << 20]))
+            .expect("into memory");
+        std::fs::write(&path, packed.finish().expect("into memory")).expect("room");
+        let refused = read(&path).expect_err("it is no file").to_string();
+        assert!(refused.contains("`long` is no file"), "{refused}");
+    }
+}

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-
 use plugin_host::api::host::{check_facts, read_facts};
 use plugin_host::api::{Key, Random};
 use plugin_host::{PluginLock, pack};
+use sha2::{Digest, Sha256};
 
 use damage::{Dice, check_told, search};
 
@@ -140,6 +140,27 @@ fn packed(library: &Path, folder: &Path) -> Files {
     entries.map(file).collect()
 }
 
+fn tarred(files: &Files) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, bytes.as_slice()).expect("into memory");
+    }
+    tar.into_inner().expect("into memory")
+}
+
+fn compressed(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all(bytes).expect("into memory");
+    packed.finish().expect("into memory")
+}
+
+fn sha256_of(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Damages the manifest as JSON, the tar, or what is compressed; packed anew, so that no checksum hides it.
 fn damaged_pack(dice: &mut Dice, files: &Files) -> Vec<u8> {
     let mut files = files.clone();
@@ -148,26 +169,17 @@ fn damaged_pack(dice: &mut Dice, files: &Files) -> Vec<u8> {
         1 => {}
         _ => dice.json(&mut files[0].1, &WORDS),
     }
-    let mut tar = tar::Builder::new(Vec::new());
-    for (name, bytes) in &files {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(0o644);
-        tar.append_data(&mut header, name, bytes.as_slice()).expect("into memory");
-    }
-    let mut bytes = tar.into_inner().expect("into memory");
+    let mut bytes = tarred(&files);
     if dice.below(2) == 0 {
         dice.bytes(&mut bytes);
         // Headers have checksums of their own, which an author of rubbish would set right.
-        for header in bytes.chunks_exact_mut(512).take(1) {
+        if let Some(header) = bytes.first_chunk_mut::<512>() {
             header[148..156].fill(b' ');
             let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
             header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         }
     }
-    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-    packed.write_all(&bytes).expect("into memory");
-    let mut packed = packed.finish().expect("into memory");
+    let mut packed = compressed(&bytes);
     if dice.below(6) == 0 {
         dice.bytes(&mut packed);
     }
@@ -186,14 +198,19 @@ fn whatever_lies_in_a_pack_it_is_unpacked_or_refused() {
     let library = plugins.map(|entry| entry.path()).find(|path| read_facts(path).is_ok());
     let Some(library) = library else { return };
     let mut files = packed(&library, folder.path());
-    // The bytes of a library mean nothing here.
+    // The bytes of a library mean nothing here, but for their hash.
+    let whole = sha256_of(&files[1].1);
     files[1].1.truncate(2000);
+    let manifest = String::from_utf8(files[0].1.clone()).expect("it is JSON");
+    files[0].1 = manifest.replace(&whole, &sha256_of(&files[1].1)).into_bytes();
     let file = folder.path().join("case.sapwood-pack");
     let to = folder.path().join("to");
+    std::fs::create_dir_all(&to).expect("room");
+    std::fs::write(&file, compressed(&tarred(&files))).expect("room");
+    pack::unpack(&file, &to).expect("it is good before it is damaged");
     search("packs", &[], USUAL_CASES, |seed| {
         let mut dice = Dice::new(seed);
         std::fs::write(&file, damaged_pack(&mut dice, &files)).expect("room");
-        std::fs::create_dir_all(&to).expect("room");
         let told = |error: plugin_host::PluginError| {
             check_told(seed, folder.path(), &error.to_string(), &error.hint())
         };

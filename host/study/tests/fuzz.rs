@@ -3,13 +3,14 @@
 
 use std::path::Path;
 
-use serde_json::Value;
 use study::{Source, SourceError, StudyFile};
 
-use damage::{Dice, check_told, search};
+use damage_by_seed::{Dice, check_told, search};
 
 #[path = "../../../tests/fuzz/damage.rs"]
-mod damage;
+mod damage_by_seed;
+#[path = "../../../tests/fuzz/studies.rs"]
+mod damage_of_studies;
 
 /// Seeds that have found something once.
 const KEPT: [u64; 0] = [];
@@ -50,29 +51,15 @@ const WORDS: [&str; 24] = [
 
 /// Values of the file changed, or its text.
 fn damaged(dice: &mut Dice, text: &str) -> Vec<u8> {
-    let mut bytes = text.as_bytes().to_vec();
-    if dice.below(3) == 0 {
-        dice.bytes(&mut bytes);
-        return bytes;
-    }
-    let table: toml::Table = text.parse().expect("it was good before");
-    let mut json = serde_json::to_vec(&table).expect("a table is a value");
-    dice.json(&mut json, &WORDS);
-    let value = serde_json::from_slice::<Value>(&json).ok().and_then(without_nothing);
-    value.and_then(|value| toml::to_string(&value).ok()).map_or(json, String::into_bytes)
-}
-
-/// TOML has no word for what is not there.
-fn without_nothing(value: Value) -> Option<Value> {
-    match value {
-        Value::Null => None,
-        Value::Array(items) => Some(items.into_iter().filter_map(without_nothing).collect()),
-        Value::Object(fields) => {
-            let kept = fields.into_iter().filter_map(|(name, value)| Some((name, without_nothing(value)?)));
-            Some(Value::Object(kept.collect()))
+    if dice.below(3) > 0 {
+        let table = text.parse().expect("it was good before");
+        if let Some(table) = damage_of_studies::damaged(dice, &table, &WORDS) {
+            return table.to_string().into_bytes();
         }
-        value => Some(value),
     }
+    let mut bytes = text.as_bytes().to_vec();
+    dice.bytes(&mut bytes);
+    bytes
 }
 
 /// As the command line sets keys.
@@ -93,17 +80,20 @@ fn check(seed: u64) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("study.toml");
     std::fs::write(&path, bytes).expect("room for a small file");
-    if let Err(error) = study_of(&path, &overrides) {
+    if let Err(error) = Source::read(&path, &overrides).and_then(|source| study_of(&path, source)) {
         let SourceError { message, place, hint } = error;
-        let by_command_line = place.to_string().starts_with("--set ");
-        let told = if by_command_line { folder.path().display().to_string() } else { String::new() };
-        check_told(seed, folder.path(), &format!("{place}: {message}{told}"), &hint);
+        // What the command line set stands in no file: there the place is the key.
+        match place.to_string() {
+            place if place.starts_with("--set ") => {
+                assert!(!message.is_empty() && !hint.is_empty(), "seed {seed} is refused without a word");
+            }
+            place => check_told(seed, folder.path(), &format!("{place}: {message}"), &hint),
+        }
     }
 }
 
 /// A study as `sapwood plan` reads it, before it asks plugins.
-fn study_of(path: &Path, overrides: &[String]) -> Result<(), SourceError> {
-    let source = Source::read(path, overrides)?;
+fn study_of(path: &Path, source: Source) -> Result<(), SourceError> {
     let file: StudyFile = source.value()?;
     file.check().map_err(|error| source.locate(error))?;
     let arms: Vec<&String> = file.arms.keys().collect();
@@ -118,5 +108,9 @@ fn study_of(path: &Path, overrides: &[String]) -> Result<(), SourceError> {
 
 #[test]
 fn a_study_is_read_or_refused_with_its_place() {
+    let good = |text: &str| {
+        study_of(Path::new("study.toml"), Source::of_text(Path::new("study.toml"), text.into(), &[])?)
+    };
+    assert_eq!(STUDIES.map(good), [(); 4].map(Ok), "they are good before they are damaged");
     search("studies", &KEPT, 2_000, check);
 }

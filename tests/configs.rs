@@ -24,9 +24,11 @@ fn every_file_opens_with_a_header() {
             continue;
         }
         let header: String = text.lines().take_while(|line| line.starts_with('#')).collect();
-        for what in ["Question:", "Method:", "Data:"] {
+        for what in ["Question:", "Method:", "Data:", "Tokens:"] {
             assert!(header.contains(what), "the header of {} has no `{what}`", path.display());
         }
+        let takes = ["Time:", "Hardware:"].iter().any(|what| header.contains(what));
+        assert!(takes, "the header of {} does not say what it takes: `Time:` or `Hardware:`", path.display());
     }
 }
 

@@ -77,6 +77,23 @@ fn where_every_checkpoint_is_damaged_the_run_begins_anew() {
 }
 
 #[test]
+fn a_checkpoint_of_a_later_version_is_no_damaged_one() {
+    let (bench, wanted) = all_but_done();
+    let state = bench.path(RUN).join("checkpoints/00000040/state.json");
+    let good = fs::read_to_string(&state).expect("it is there");
+    fs::write(&state, good.replace("\"format_version\": 3", "\"format_version\": 4")).expect("room");
+    let before = contents(&bench.path(RUN));
+    let ran = bench.sapwood(&TRAIN);
+    assert_eq!(ran.code, Some(3), "{}", ran.said());
+    assert!(ran.stderr.contains("hint: use the sapwood that saved it, or a later one"), "{}", ran.stderr);
+    saw("a checkpoint of a later version", &ran, "");
+    assert!(contents(&bench.path(RUN)) == before, "it was touched");
+    fs::write(&state, good).expect("room");
+    bench.sapwood(&TRAIN).good();
+    assert!(results(&bench.path(RUN)) == wanted, "another end");
+}
+
+#[test]
 fn a_log_that_lacks_what_a_checkpoint_counts_on_is_an_error() {
     let (bench, _) = all_but_done();
     let log = bench.path(RUN).join("metrics.jsonl");
@@ -228,15 +245,22 @@ fn data_that_shrinks_under_a_run_is_an_error_and_restored_it_goes_on() {
 
 #[test]
 fn other_data_or_another_configuration_is_another_run() {
-    let refused = |bench: &Bench, fault: &str, told: &str| {
+    let refused_by = |bench: &Bench, arguments: &[&str], fault: &str, told: &str| {
         let before = contents(&bench.path(RUN));
-        let ran = bench.sapwood(&TRAIN);
+        let ran = bench.sapwood(&[&TRAIN, arguments].concat());
         assert_eq!(ran.code, Some(3), "{}", ran.said());
         assert!(ran.stderr.contains(told), "{}", ran.stderr);
         saw(fault, &ran, &format!("error: {RUN} holds a run of another configuration: {told}"));
         assert!(contents(&bench.path(RUN)) == before, "it was touched");
     };
+    let refused = |bench: &Bench, fault: &str, told: &str| refused_by(bench, &[], fault, told);
     let (bench, _) = all_but_done();
+    refused_by(
+        &bench,
+        &["--engine", "reference"],
+        "another engine between two sittings",
+        "`engine` was \"native\", now \"reference\"",
+    );
     cut_in_half(&bench.path("text.txt"));
     refused(&bench, "other data between two sittings", "`data_sha256` was …".trim_end_matches(" …"));
     let (bench, _) = all_but_done();

@@ -188,7 +188,7 @@ fn the_page_has_every_fault_and_each_has_its_test() {
 }
 
 /// The rows, in the order of the page.
-const FAULTS: [Fault; 47] = [
+const FAULTS: [Fault; 49] = [
     // ------------------------------------------------------------ the process
     fault(
         "killed at any moment",
@@ -295,6 +295,12 @@ const FAULTS: [Fault; 47] = [
         ("damage", "where_every_checkpoint_is_damaged_the_run_begins_anew"),
     ),
     fault(
+        "a checkpoint of a later version",
+        "format_version is raised by one",
+        "everything: nothing is touched; with the sapwood that saved it, the same bits",
+        ("damage", "a_checkpoint_of_a_later_version_is_no_damaged_one"),
+    ),
+    fault(
         "a log cut short",
         "metrics.jsonl loses its second half",
         "the file is left as it is, for its owner to restore; other runs go on",
@@ -359,6 +365,12 @@ const FAULTS: [Fault; 47] = [
         "another configuration between two sittings",
         "another weight decay in the file",
         "the folder is left as it is",
+        ("damage", "other_data_or_another_configuration_is_another_run"),
+    ),
+    fault(
+        "another engine between two sittings",
+        "the same command with `--engine reference`",
+        "everything: the folder is not touched",
         ("damage", "other_data_or_another_configuration_is_another_run"),
     ),
     fault(

@@ -94,7 +94,7 @@ mod slurm;
 mod studies;
 /// A study from its first step to its verdict, and again.
 mod study;
-/// What a GPU machine is lent for, in one command and one file.
+/// What a GPU machine is asked, in one command and one file.
 mod suite;
 /// Suites of questions put to models while they are trained.
 mod suites;

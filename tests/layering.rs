@@ -65,16 +65,16 @@ fn name_of(manifest: &Table) -> String {
     manifest["package"]["name"].as_str().expect("a package has a name").to_owned()
 }
 
-fn rust_files(below: &Path) -> Vec<PathBuf> {
+fn files_of(kind: &str, below: &Path) -> Vec<PathBuf> {
     let files = files_below(below).into_iter();
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+    files.filter(|path| path.extension().is_some_and(|extension| extension == kind)).collect()
 }
 
 /// Every Rust file of the project, tests and fixtures included.
 fn all_rust_files() -> Vec<PathBuf> {
     ["examples", "host", "plugin-api", "plugins", "tests"]
         .iter()
-        .flat_map(|folder| rust_files(&root().join(folder)))
+        .flat_map(|folder| files_of("rs", &root().join(folder)))
         // An example that was built where it stands.
         .filter(|path| !inside(path).split('/').any(|folder| folder == "target"))
         .collect()
@@ -131,10 +131,13 @@ fn a_bare_cargo_test_does_not_build_burn() {
 
 #[test]
 fn files_are_named_after_what_they_are_about_and_say_it() {
-    for path in all_rust_files() {
+    let scripts = files_of("py", &root().join("tests")).into_iter();
+    for path in all_rust_files().into_iter().chain(scripts) {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let nameless = ["utils", "util", "helpers", "helper", "common", "misc", "base"];
         assert!(!nameless.contains(&stem.as_str()), "{} is named after nothing", inside(&path));
+    }
+    for path in all_rust_files() {
         let text = fs::read_to_string(&path).expect("it was just listed");
         assert!(text.starts_with("//! "), "{} does not open with what lives there", inside(&path));
     }
@@ -147,7 +150,7 @@ fn unsafe_code_stands_where_it_is_argued() {
         "plugin-api/src/host.rs",
         "host/engine-cuda/src/nvidia/",
         "host/engine-cuda/tests/",
-        "host/engine-native/",
+        "host/engine-native/src/cpu/",
         "host/plugin-host/src/blame/crumbs.rs",
         "host/plugin-host/src/blame/guard.rs",
         "host/plugin-host/src/isolation/tensors.rs",
@@ -177,7 +180,7 @@ fn no_plugin_is_named_in_the_host() {
         .into_iter()
         .filter(|folder| folder.starts_with(root().join("host")))
         .map(|folder| folder.join("src"));
-    for path in sources.flat_map(|folder| rust_files(&folder)) {
+    for path in sources.flat_map(|folder| files_of("rs", &folder)) {
         let text = fs::read_to_string(&path).expect("it was just listed");
         // Help has an example that can be tried.
         let lines = text.lines().enumerate().filter(|(_, line)| !line.contains("Example: sapwood"));

@@ -27,6 +27,8 @@ mod receipts;
 mod replayed;
 /// Strategies gone on from checkpoints.
 mod resume;
+/// Every strategy and initializer, as these tests choose them.
+mod shipped;
 /// Doubling that keeps the dynamics of training.
 mod staging;
 /// Blocks whose heads and neurons come in another order.

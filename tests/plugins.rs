@@ -69,10 +69,13 @@ fn every_plugin_has_a_page_that_names_each_of_its_keys() {
     }
 }
 
-/// `.ci/pages` has written them; what studies found, at their end, is whatever it was.
+/// Where what studies found begins on a page: `.ci/pages` has written it, and here it is whatever it was.
+const FOUND: &str = "\n## Our numbers\n";
+
 #[test]
-fn the_docs_have_every_methods_page_as_it_is_now() {
+fn the_docs_have_every_methods_page_and_the_readme_its_row() {
     let bench = Bench::new();
+    let readme = fs::read_to_string(root().join("README.md")).expect("the front door");
     let mut pages = 0;
     for library in built_plugins() {
         let library = library.to_str().expect("a path in plain text");
@@ -83,20 +86,28 @@ fn the_docs_have_every_methods_page_as_it_is_now() {
             let now = bench.sapwood(&["plugin", "inspect", id, "--markdown"]).good();
             let name = id.rsplit('/').next().expect("an id has a name");
             let page = root().join(format!("docs/methods/{name}.md"));
-            let written =
-                fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+            let mut written = fs::read_to_string(&page).unwrap_or_default();
+            if std::env::var_os("UPDATE_EXPECT").is_some() {
+                let found = written.find(FOUND).map_or("", |place| &written[place..]);
+                written = format!("{}\n{found}", now.trim_end());
+                fs::write(&page, &written).expect("the repository can be written");
+            }
             // What the binary says is compared without spaces at the ends of its lines.
             let written: String = written.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
             assert!(
                 written.starts_with(now.trim_end()),
-                "{} is not what the plugin says: .ci/pages",
+                "{} is not what the plugin says; UPDATE_EXPECT=1 writes it anew",
                 page.display()
             );
+            let row = format!("| {} | `{id}` | ", text_of(plugin, "kind"));
+            assert!(readme.contains(&row), "README.md has no row of {id} below \"In the box\"");
             pages += 1;
         }
     }
     let there = fs::read_dir(root().join("docs/methods")).expect("the pages").count();
     assert_eq!(there, pages, "a page of a method that is gone");
+    let rows = ["| strategy | `", "| initializer | `"].map(|row| readme.matches(row).count());
+    assert_eq!(rows.iter().sum::<usize>(), pages, "README.md has a row of a method that is gone");
 }
 
 /// What a finished study found stands on the pages of its plugins, and nowhere else.

@@ -32,6 +32,20 @@ fn sha256(path: &Path) -> String {
     format!("{:x}", Sha256::digest(fs::read(path).expect("it is there")))
 }
 
+/// Who unpacks something and runs sapwood there has asked for none of it.
+#[test]
+fn nothing_is_looked_for_in_the_working_directory() {
+    let bench = Bench::new();
+    fs::create_dir(bench.path("plugins")).expect("room");
+    for place in ["good.so", "plugins/good.so"] {
+        fs::copy(misbehaving(), bench.path(place)).expect("room");
+    }
+    let listed = |arguments: &[&str]| bench.sapwood(&[&["plugin", "list"], arguments].concat()).good();
+    assert!(!listed(&[]).contains("fixture/strategy"), "{}", listed(&[]));
+    assert!(!listed(&[]).contains("good.so"), "{}", listed(&[]));
+    assert!(listed(&["--plugin-path", "plugins"]).contains("fixture/strategy"), "named, it is found");
+}
+
 #[test]
 fn what_others_could_have_written_is_not_loaded() {
     let check = |case: &str, spoil: &dyn Fn(&Bench), expected: Expect| {

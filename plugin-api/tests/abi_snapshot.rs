@@ -260,8 +260,8 @@ fn what_was_frozen_is_as_it_was() {
         frozen_by, VERSION,
         "something else crosses, so the crate's version has to move; see ABI.md\n{now}"
     );
-    let changelog = std::fs::read_to_string(beside("../CHANGELOG.md")).expect("there is a changelog");
-    assert!(changelog.contains(&format!("`sapwood-plugin` {VERSION}")), "CHANGELOG.md has no {VERSION}");
+    let changelog = std::fs::read_to_string(beside("CHANGELOG.md")).expect("there is a changelog");
+    assert!(changelog.contains(&format!("## {VERSION}\n")), "CHANGELOG.md has no {VERSION}");
     assert!(std::env::var_os("SAPWOOD_FREEZE").is_some(), "SAPWOOD_FREEZE=1 freezes this:\n{now}");
     std::fs::write(&path, now).expect("room for a small file");
 }

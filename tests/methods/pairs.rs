@@ -8,206 +8,27 @@ use plugin_host::api::Kind;
 use plugin_host::api::host::read_facts;
 use serde_json::Value;
 
+use super::shipped::{
+    FOR_BLOCKS, FOR_WIDTH, GROWING, Initializer, Makes, Strategy, WIDENING, WITHOUT_GROWTH, Wants, strategies,
+};
 use crate::support::{Bench, built_plugins, json_lines};
-
-/// A strategy as a study chooses it, for four layers and 24 steps; whether it names sources.
-pub(super) struct Strategy {
-    pub(super) name: &'static str,
-    pub(super) chosen: &'static str,
-    pub(super) names_sources: bool,
-}
-
-const fn strategy(name: &'static str, chosen: &'static str, names_sources: bool) -> Strategy {
-    Strategy { name, chosen, names_sources }
-}
-
-pub(super) const STRATEGIES: [Strategy; 18] = [
-    strategy(
-        "paper",
-        r#"use = "sapwood/paper", config = { stages = 2, freeze = "all_below", staged_steps = 20 }"#,
-        false,
-    ),
-    strategy(
-        "stack-once",
-        r#"use = "sapwood/stack", config = { factor = 2, grow_after_steps = 11, optimizer = "copy" }"#,
-        true,
-    ),
-    strategy("gradual-last", r#"use = "sapwood/gradual", config = { stages = 4, place = "last" }"#, true),
-    strategy(
-        "gradual-block",
-        r#"use = "sapwood/gradual", config = { stages = 4, place = "mid_block" }"#,
-        true,
-    ),
-    strategy(
-        "gradual-layer",
-        r#"use = "sapwood/gradual", config = { stages = 2, place = "mid_layer" }"#,
-        true,
-    ),
-    strategy(
-        "llama-pro",
-        r#"use = "sapwood/gradual", config = { stages = 2, place = "each", freeze = "old_blocks" }"#,
-        true,
-    ),
-    strategy(
-        "doubling",
-        r#"use = "sapwood/doubling", config = { fractions = [0.2, 0.3, 0.5], optimizer = "reset" }"#,
-        true,
-    ),
-    strategy(
-        "doubling-anew",
-        r#"use = "sapwood/doubling", config = { fractions = [0.4, 0.6], optimizer = "copy", order = "interleave", renew_sources = true }"#,
-        true,
-    ),
-    strategy(
-        "mslt-frozen",
-        r#"use = "sapwood/mslt", config = { stages = 4, head = "frozen", optimizer = "reset" }"#,
-        true,
-    ),
-    strategy(
-        "mslt-trains",
-        r#"use = "sapwood/mslt", config = { stages = 2, head = "trains", optimizer = "copy" }"#,
-        true,
-    ),
-    strategy(
-        "graft",
-        r#"use = "sapwood/graft", config = { first_layers = 3, place = "each", freeze = "all", thaw_after_fraction = 0.5 }"#,
-        true,
-    ),
-    strategy("late-one", r#"use = "sapwood/late", config = { first_layers = 1 }"#, true),
-    strategy("late-zero", r#"use = "sapwood/late", config = { first_layers = 0, tau = 0.5 }"#, false),
-    strategy(
-        "doubling-shuffled",
-        r#"use = "sapwood/doubling", config = { fractions = [0.5, 0.5], optimizer = "copy", order = "shuffled" }"#,
-        true,
-    ),
-    strategy(
-        "doubling-fading",
-        r#"use = "sapwood/doubling", config = { fractions = [0.4, 0.6], optimizer = "copy", fade_in_fraction = 0.2 }"#,
-        true,
-    ),
-    strategy(
-        "gradual-fading",
-        r#"use = "sapwood/gradual", config = { stages = 2, place = "last", fade_in_fraction = 0.1 }"#,
-        true,
-    ),
-    strategy(
-        "probe",
-        r#"use = "sapwood/probe", config = { fractions = [0.4, 0.6], probe_steps = 3, candidates = [{ order = "interleave", slot = "new_blocks", optimizer = "copy" }, { order = "stack", slot = "new_blocks", optimizer = "reset" }] }"#,
-        true,
-    ),
-    strategy(
-        "slope",
-        r#"use = "sapwood/slope-trigger", config = { depths = [1, 2, 4], at_latest = [0.3, 0.75] }"#,
-        true,
-    ),
-];
-
-/// Strategies that make the model wider; they take initializers that can. `true`: in every way, and twice as wide.
-const WIDENING: [(&str, &str, bool); 5] = [
-    (
-        "widen",
-        r#"use = "sapwood/widen", config = { parts = [0.25, 0.5, 1.0], fractions = [0.25, 0.25, 0.5], optimizer = "copy" }"#,
-        false,
-    ),
-    (
-        "widen-anew",
-        r#"use = "sapwood/widen", config = { parts = [0.5, 1.0], fractions = [0.5, 0.5], optimizer = "reset" }"#,
-        false,
-    ),
-    (
-        "widen-heads",
-        r#"use = "sapwood/widen", config = { parts = [0.5, 1.0], fractions = [0.4, 0.6], axes = ["heads"], optimizer = "copy" }"#,
-        false,
-    ),
-    (
-        "widen-model",
-        r#"use = "sapwood/widen", config = { parts = [0.5, 1.0], fractions = [0.3, 0.7], axes = ["stream", "heads", "hidden_layers"], optimizer = "copy" }"#,
-        true,
-    ),
-    (
-        "widen-staged",
-        r#"use = "sapwood/widen", config = { parts = [0.5, 1.0], fractions = [0.3, 0.7], axes = ["stream", "heads", "hidden_layers"], optimizer = "staged" }"#,
-        true,
-    ),
-];
-
-/// Initializers for models that become wider; blocks that they are asked for otherwise are copies. `true`: only for those that
-/// do so in every way.
-const FOR_WIDTH: [(&str, &str, bool); 6] = [
-    ("net2net", r#"use = "sapwood/net2net""#, false),
-    ("net2net-noise", r#"use = "sapwood/net2net", config = { noise = 0.01 }"#, false),
-    ("aki", r#"use = "sapwood/aki""#, false),
-    ("lemon", r#"use = "sapwood/lemon""#, false),
-    ("original", r#"use = "sapwood/original""#, false),
-    ("staged", r#"use = "sapwood/staged""#, true),
-];
-
-/// Strategies that insert nothing, and so take no initializer.
-pub(super) const WITHOUT_GROWTH: [(&str, &str); 11] = [
-    (
-        "lisa",
-        r#"use = "sapwood/turns", config = { blocks = 2, every_steps = 6, order = "random", optimizer = "keep", shared = "train" }"#,
-    ),
-    (
-        "badam",
-        r#"use = "sapwood/turns", config = { blocks = 1, every_steps = 6, order = "ascending", optimizer = "reset", shared = "train" }"#,
-    ),
-    (
-        "layer-drop",
-        r#"use = "sapwood/layer-drop", config = { drop = { rule = "anneal" }, granularity = "sequence", scale = "none" }"#,
-    ),
-    ("raptr", r#"use = "sapwood/raptr", config = { scale = "root" }"#),
-    (
-        "by-gradients",
-        r#"use = "sapwood/adaptive-freezing", config = { shared = "freeze", interval = 0.1, alpha = 0.5 }"#,
-    ),
-    ("rates-fall", r#"use = "sapwood/freeze-out", config = { embeddings = "train", interval = 0.1 }"#),
-    ("rates-fall-all", r#"use = "sapwood/freeze-out", config = { embeddings = "freeze", t_0 = 0.3 }"#),
-    (
-        "lengths",
-        r#"use = "sapwood/grow-length", config = { parts = [4, 2, 1], fractions = [0.25, 0.25, 0.5] }"#,
-    ),
-    (
-        "restart",
-        r#"use = "sapwood/restart", config = { at_fractions = [0.4], schedule = "restart", optimizer = "reset" }"#,
-    ),
-    ("front-frozen", r#"use = "sapwood/front-freezing", config = { embeddings = "freeze" }"#),
-    ("front-open", r#"use = "sapwood/front-freezing", config = { embeddings = "train" }"#),
-];
-
-/// An initializer as a study chooses it; whether it can do without a source.
-const INITIALIZERS: [(&str, &str, bool); 11] = [
-    ("original", r#"use = "sapwood/original""#, true),
-    ("copy", r#"use = "sapwood/copy""#, false),
-    ("zero-out", r#"use = "sapwood/zero-out""#, true),
-    ("ln-zero", r#"use = "sapwood/ln-zero""#, true),
-    ("lerp", r#"use = "sapwood/lerp""#, false),
-    ("lerp-zero", r#"use = "sapwood/lerp", config = { t = 0.25, zero_out = true }"#, false),
-    ("copy-noise", r#"use = "sapwood/copy-noise""#, false),
-    ("shrink-perturb", r#"use = "sapwood/shrink-perturb""#, false),
-    ("split-residual", r#"use = "sapwood/split-residual", config = { copies = 2 }"#, false),
-    ("ot-average", r#"use = "sapwood/ot-average", config = { heads = 2 }"#, false),
-    (
-        "extrapolated",
-        r#"use = "sapwood/linear-combination", config = { weights = [{ offset = 0, weight = 1.5 }, { offset = -1, weight = -0.5 }] }"#,
-        false,
-    ),
-];
 
 /// All pairs, those that make sense or those that do not: the arm's name, and its lines.
 fn arms(sensible: bool) -> impl Iterator<Item = (String, String)> {
-    STRATEGIES.iter().flat_map(move |strategy| {
-        let fits = move |needs_none: &bool| (*needs_none || strategy.names_sources) == sensible;
-        let fitting = INITIALIZERS.iter().filter(move |(_, _, needs_none)| fits(needs_none));
-        fitting.map(move |(name, initializer, _)| {
-            let arm = format!("{}_{name}", strategy.name);
-            let lines = format!(
-                "\n[arms.{arm}]\nstrategy = {{ {} }}\ninitializers.new_blocks = {{ {initializer} }}\n",
-                strategy.chosen
-            );
-            (arm, lines)
-        })
+    GROWING.iter().flat_map(move |strategy| {
+        let names_sources = strategy.makes == Makes::Blocks { from_sources: true };
+        let fitting = FOR_BLOCKS
+            .iter()
+            .filter(move |initializer| (initializer.wants == Wants::Nothing || names_sources) == sensible);
+        fitting.map(move |initializer| pair(strategy, initializer))
     })
+}
+
+/// The arm's name, and its lines.
+fn pair(strategy: &Strategy, initializer: &Initializer) -> (String, String) {
+    let arm = format!("{}_{}", strategy.name, initializer.name);
+    let lines = strategy.arm(&arm, initializer.chosen);
+    (arm, lines)
 }
 
 /// Steps that each pair is trained for.
@@ -277,7 +98,7 @@ fn decided(run: &Path) -> Vec<(u64, Vec<Value>)> {
 fn every_pair_that_makes_sense_trains_and_no_two_strategies_decide_alike() {
     let bench = bench();
     let arms: Vec<(String, String)> = arms(true).collect();
-    let alone = |(name, chosen): &(&str, &str)| format!("\n[arms.{name}]\nstrategy = {{ {chosen} }}\n");
+    let alone = |strategy: &Strategy| strategy.arm(strategy.name, "");
     bench.add_to_study(&WITHOUT_GROWTH.iter().map(alone).collect::<String>());
     bench.add_to_study(&arms.iter().map(|(_, lines)| lines.as_str()).collect::<String>());
     bench.study().good();
@@ -300,79 +121,56 @@ fn every_pair_that_makes_sense_trains_and_no_two_strategies_decide_alike() {
         assert!(after < before - 0.5, "{arm} has learned nothing: {before} to {after}");
     }
     let mut seen: BTreeMap<String, &str> = BTreeMap::new();
-    let grown = STRATEGIES.iter().map(|strategy| (strategy.name, format!("{}_zero-out", strategy.name)));
-
-    for (name, arm) in grown.chain(WITHOUT_GROWTH.map(|(name, _)| (name, name.to_owned()))) {
+    let grown = GROWING.iter().map(|strategy| (strategy.name, format!("{}_zero-out", strategy.name)));
+    let others = WITHOUT_GROWTH.iter().map(|strategy| (strategy.name, strategy.name.to_owned()));
+    for (name, arm) in grown.chain(others) {
         let twin = seen.insert(format!("{:?}", decided(&run_of(&bench, &arm))), name);
         assert_eq!(twin, None, "{name} decides as another does");
     }
 }
 
-fn widening_arm(strategy: (&str, &str, bool), initializer: (&str, &str)) -> String {
-    let (name, chosen, _) = strategy;
-    let made_by = initializer.0;
-    format!(
-        "\n[arms.{name}_{made_by}]\nstrategy = {{ {chosen} }}\ninitializers.wider_layers = {{ {} }}\n",
-        initializer.1
-    )
-}
-
 #[test]
 fn models_become_wider_by_every_initializer_that_can() {
     let bench = bench();
-    let pairs =
-        WIDENING.iter().flat_map(|strategy| FOR_WIDTH.iter().map(move |made_by| (*strategy, *made_by)));
-    let fits =
-        |((.., doubles), (.., needs_all)): &((&str, &str, bool), (&str, &str, bool))| *doubles || !needs_all;
-    let pairs: Vec<_> = pairs.filter(fits).collect();
-    bench.add_to_study(
-        &pairs
-            .iter()
-            .map(|(strategy, made_by)| widening_arm(*strategy, (made_by.0, made_by.1)))
-            .collect::<String>(),
-    );
+    let fits = |strategy: &Strategy, initializer: &Initializer| {
+        strategy.makes == Makes::Width { in_every_way: true } || initializer.wants == Wants::Width
+    };
+    let pairs = WIDENING.iter().flat_map(|strategy| {
+        let fitting = FOR_WIDTH.iter().filter(move |initializer| fits(strategy, initializer));
+        fitting.map(move |initializer| pair(strategy, initializer))
+    });
+    let pairs: Vec<(String, String)> = pairs.collect();
+    bench.add_to_study(&pairs.iter().map(|(_, lines)| lines.as_str()).collect::<String>());
     bench.study().good();
     let [width, heads, mlp_width] = if at_the_quickstarts_size() { [64, 4, 256] } else { [16, 2, 64] };
     let whole = serde_json::json!({ "width": width, "heads": heads, "mlp_width": mlp_width });
-    for ((strategy, ..), (made_by, ..)) in pairs {
-        let run = run_of(&bench, &format!("{strategy}_{made_by}"));
+    for (arm, _) in pairs {
+        let run = run_of(&bench, &arm);
         let steps = json_lines(&run.join("metrics.jsonl"));
         let loss = |step: &Value| step["loss_nats_per_token"].as_f64().expect("a number");
         let last = self::steps() - 1;
-        assert!(
-            steps.len() == last + 1 && loss(&steps[last]) < loss(&steps[0]) - 0.5,
-            "{strategy} {made_by}"
-        );
+        assert!(steps.len() == last + 1 && loss(&steps[last]) < loss(&steps[0]) - 0.5, "{arm}");
         let edits = json_lines(&run.join("decisions.jsonl")).into_iter();
         let widths: Vec<Value> = edits.filter_map(|line| line.get("widths").cloned()).collect();
-        assert_eq!(
-            widths.last().map(|width| width[1].clone()),
-            Some(whole.clone()),
-            "{strategy} {made_by}: {widths:?}"
-        );
+        assert_eq!(widths.last().map(|width| width[1].clone()), Some(whole.clone()), "{arm}: {widths:?}");
     }
 }
 
 /// An initializer for new blocks is told from one that can make a model wider before anything is trained.
 #[test]
 fn an_initializer_that_cannot_make_a_model_wider_is_refused() {
-    let for_blocks = INITIALIZERS.iter().filter(|(name, ..)| *name != "original");
-    let only_for_all = FOR_WIDTH.iter().filter(|(.., needs_all)| *needs_all);
-    let cannot = for_blocks
-        .map(|made_by| (made_by.0, made_by.1))
-        .chain(only_for_all.map(|made_by| (made_by.0, made_by.1)));
-    for made_by in cannot {
+    let for_blocks = FOR_BLOCKS.iter().filter(|initializer| initializer.name != "original");
+    let only_in_every_way =
+        FOR_WIDTH.iter().filter(|initializer| initializer.wants == Wants::WidthInEveryWay);
+    for initializer in for_blocks.chain(only_in_every_way) {
         let bench = bench();
-        bench.add_to_study(&widening_arm(WIDENING[0], made_by));
+        let (arm, lines) = pair(&WIDENING[0], initializer);
+        bench.add_to_study(&lines);
         let ran = bench.study();
-        assert_eq!(ran.code, Some(3), "{}: {}", made_by.0, ran.said());
-        assert!(
-            ran.stderr.contains("cannot do what the strategy will ask of it"),
-            "{}: {}",
-            made_by.0,
-            ran.said()
-        );
-        assert!(!bench.path("out/runs").exists(), "{}: something was trained", made_by.0);
+        assert_eq!(ran.code, Some(3), "{arm}: {}", ran.said());
+        let told = ran.stderr.contains("cannot do what the strategy will ask of it");
+        assert!(told, "{arm}: {}", ran.said());
+        assert!(!bench.path("out/runs").exists(), "{arm}: something was trained");
     }
 }
 
@@ -393,29 +191,30 @@ fn every_pair_that_does_not_is_refused_before_anything_is_trained() {
         assert!(!bench.path("out/runs").exists(), "{arm}: something was trained");
         refused += 1;
     }
-    assert_eq!(refused, 16, "two strategies without sources, eight initializers that need them");
+    let without_sources =
+        GROWING.iter().filter(|strategy| strategy.makes == Makes::Blocks { from_sources: false }).count();
+    let need_them = FOR_BLOCKS.iter().filter(|initializer| initializer.wants == Wants::Sources).count();
+    assert_eq!(refused, without_sources * need_them);
+    assert!(refused >= 16, "{refused}");
 }
 
 #[test]
 fn a_strategy_that_inserts_nothing_takes_no_initializer() {
-    for (name, chosen) in WITHOUT_GROWTH {
-        let bench = bench();
-        let initializer = "initializers.new_blocks = { use = \"sapwood/copy\" }";
-        bench.add_to_study(&format!("\n[arms.{name}]\nstrategy = {{ {chosen} }}\n{initializer}\n"));
+    for strategy in WITHOUT_GROWTH {
+        let (bench, name) = (bench(), strategy.name);
+        let initializer = "initializers.new_blocks = { use = \"sapwood/copy\" }\n";
+        bench.add_to_study(&(strategy.arm(name, "") + initializer));
         let ran = bench.study();
         assert_eq!(ran.code, Some(3), "{name}: {}", ran.said());
         assert!(ran.stderr.contains("has no slot `new_blocks`"), "{name}: {}", ran.said());
     }
 }
 
-/// So that none is forgotten: a new strategy or initializer belongs into the tables above.
+/// So that none is forgotten: a new strategy or initializer belongs into the tables of `shipped`.
 #[test]
 fn every_strategy_and_initializer_that_is_shipped_is_paired() {
-    let grown: String = STRATEGIES.iter().map(|strategy| strategy.chosen).collect();
-    let alone = WITHOUT_GROWTH.map(|(_, chosen)| chosen).concat();
-    let wider =
-        WIDENING.map(|(_, chosen, _)| chosen).concat() + &FOR_WIDTH.map(|(_, chosen, _)| chosen).concat();
-    let paired = grown + &alone + &wider + &INITIALIZERS.map(|(_, chosen, _)| chosen).concat();
+    let initializers = FOR_BLOCKS.iter().chain(FOR_WIDTH).map(|initializer| initializer.chosen);
+    let paired: String = strategies().map(|strategy| strategy.chosen).chain(initializers).collect();
     for path in built_plugins() {
         for plugin in read_facts(path).expect("it was just built").plugins {
             // One decides nothing, the other what its program says.

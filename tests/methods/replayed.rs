@@ -1,23 +1,13 @@
 //! Every strategy, asked once more about its own run: it decides as it did.
 
-use super::pairs::{STRATEGIES, WITHOUT_GROWTH, bench, run_of};
+use super::pairs::run_of;
+use super::shipped::study_of_every_strategy;
 use crate::support::json_lines;
 
 #[test]
 fn replayed_on_its_own_run_every_strategy_decides_as_it_did() {
-    let bench = bench();
-    for strategy in &STRATEGIES {
-        let initializer = if strategy.names_sources { "copy-noise" } else { "original" };
-        bench.add_to_study(&format!(
-            "\n[arms.{}]\nstrategy = {{ {} }}\ninitializers.new_blocks = {{ use = \"sapwood/{initializer}\" }}\n",
-            strategy.name, strategy.chosen
-        ));
-    }
-    for (name, chosen) in WITHOUT_GROWTH {
-        bench.add_to_study(&format!("\n[arms.{name}]\nstrategy = {{ {chosen} }}\n"));
-    }
+    let (bench, names) = study_of_every_strategy();
     bench.study().good();
-    let names = STRATEGIES.iter().map(|strategy| strategy.name).chain(WITHOUT_GROWTH.map(|(name, _)| name));
     for name in names {
         let decisions = json_lines(&run_of(&bench, name).join("decisions.jsonl"));
         let replayed = bench.sapwood(&["replay", &format!("out/runs/{name}/tokens/seed-1")]);

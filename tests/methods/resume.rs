@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::pairs::{STRATEGIES, Strategy, WITHOUT_GROWTH, bench, run_of};
-use crate::support::{Bench, json_lines, results};
+use super::pairs::run_of;
+use super::shipped::study_of_every_strategy;
+use crate::support::{json_lines, results};
 
 /// Steps before which a strategy asked for something, but for the first.
 fn changes(run: &Path) -> Vec<u64> {
@@ -27,30 +28,13 @@ fn go_back(run: &Path, step: u64) {
     assert!(run.join(format!("checkpoints/{step:08}")).is_dir(), "step {step} was not saved");
 }
 
-/// One study with every strategy, each step saved.
-fn every_strategy() -> (Bench, Vec<&'static str>) {
-    let bench = bench();
+#[test]
+fn gone_on_from_before_and_after_its_changes_every_strategy_ends_in_the_same_bits() {
+    let (bench, arms) = study_of_every_strategy();
     let study = fs::read_to_string(bench.path("study.toml")).expect("it was written");
     let saved_often = study.replace("every_steps = 100\nkeep = 1", "every_steps = 1\nkeep = 100");
     assert_ne!(saved_often, study, "each step is to be saved");
     bench.write("study.toml", saved_often);
-    for Strategy { name, chosen, names_sources } in &STRATEGIES {
-        let initializer = if *names_sources { "copy-noise" } else { "original" };
-        bench.add_to_study(&format!(
-            "\n[arms.{name}]\nstrategy = {{ {chosen} }}\n\
-             initializers.new_blocks = {{ use = \"sapwood/{initializer}\" }}\n"
-        ));
-    }
-    for (name, chosen) in WITHOUT_GROWTH {
-        bench.add_to_study(&format!("\n[arms.{name}]\nstrategy = {{ {chosen} }}\n"));
-    }
-    let grown = STRATEGIES.iter().map(|strategy| strategy.name);
-    (bench, grown.chain(WITHOUT_GROWTH.map(|(name, _)| name)).collect())
-}
-
-#[test]
-fn gone_on_from_before_and_after_its_changes_every_strategy_ends_in_the_same_bits() {
-    let (bench, arms) = every_strategy();
     // A copy of another run saves nothing before it goes on by itself.
     bench.sapwood(&["study", "study.toml", "--out", "out", "--jobs", "1", "--no-sharing"]).good();
     let runs: Vec<PathBuf> = arms.iter().map(|arm| run_of(&bench, arm)).collect();

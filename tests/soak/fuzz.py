@@ -16,7 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from common import ROOT, arguments, logged, note
+from proof import ROOT, arguments, logged, note
 
 # By name: the package, its test binary, the test in it.
 TARGETS = {

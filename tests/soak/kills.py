@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import ROOT, SAPWOOD, arguments, note
+from proof import ROOT, SAPWOOD, arguments, note
 
 STUDY = [SAPWOOD, "study", ROOT / "configs/quickstart.toml",
          "--set", "checkpoints.every_steps=20", "--jobs", "2"]

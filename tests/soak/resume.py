@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from common import ROOT, SAPWOOD, apart, arguments, arms, logged, note
+from proof import ROOT, SAPWOOD, apart, arguments, arms, logged, note
 
 STUDIES = [ROOT / "configs/methods.toml", ROOT / "tests/soak/more-methods.toml"]
 

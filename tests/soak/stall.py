@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import ROOT, SAPWOOD, arguments, note
+from proof import ROOT, SAPWOOD, arguments, note
 
 TINY = ROOT / "tests/fixtures/tiny.toml"
 

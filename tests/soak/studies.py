@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import ROOT, SAPWOOD, apart, arguments, arms, note
+from proof import ROOT, SAPWOOD, apart, arguments, arms, note
 
 QUICKSTART = ROOT / "configs/quickstart.toml"
 METHODS = ROOT / "configs/methods.toml"

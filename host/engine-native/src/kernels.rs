@@ -201,6 +201,11 @@ pub trait Kernels: Send {
     /// A flat array of the device's numbers.
     type Buffer: Send;
 
+    /// The engine that they make, as `--engine` takes it: what a run is bound to.
+    fn engine_name(&self) -> &'static str {
+        crate::NAME
+    }
+
     /// The device in words.
     fn words(&self) -> String;
 

@@ -18,6 +18,10 @@ type Buffer = Vec<f64>;
 impl Kernels for Reference {
     type Buffer = Buffer;
 
+    fn engine_name(&self) -> &'static str {
+        "reference"
+    }
+
     fn words(&self) -> String {
         "reference (f64, plain loops)".into()
     }

@@ -11,7 +11,6 @@ use engine::{
 };
 
 use crate::{
-    NAME,
     arena::{Arena, Layout},
     backward::Share,
     check, evaluate,
@@ -178,7 +177,7 @@ impl<K: Kernels> Step<K> {
 impl<K: Kernels> Engine for Step<K> {
     fn info(&self) -> EngineInfo {
         EngineInfo {
-            engine: NAME,
+            engine: self.kernels.engine_name(),
             device: self.kernels.words(),
             device_memory_peak_bytes: self.kernels.memory_peak_bytes(),
             plain_steps_only: false,

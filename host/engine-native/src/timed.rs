@@ -72,6 +72,10 @@ impl<K> Timed<K> {
 impl<K: Kernels> Kernels for Timed<K> {
     type Buffer = K::Buffer;
 
+    fn engine_name(&self) -> &'static str {
+        self.kernels.engine_name()
+    }
+
     fn words(&self) -> String {
         self.kernels.words()
     }

@@ -53,7 +53,7 @@ Exit codes: 0 good · 1 internal error · 2 wrong usage · 3 configuration · 4 
 130 interrupted (saved; run again to go on)
 
 Environment: SAPWOOD_PLUGIN_PATH further folders with plugins · SAPWOOD_PLUGIN_TIMEOUT_SECONDS how long a call into a \
-plugin may take (60) · SAPWOOD_PLUGIN_MEMORY_MIB memory of an isolated plugin (4096) · RUST_LOG";
+plugin may take (60) · SAPWOOD_PLUGIN_MEMORY_MIB memory of an isolated plugin (4096) · SAPWOOD_CPU=sse2|avx2 vector instructions that are used at most · RUST_LOG";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

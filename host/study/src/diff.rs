@@ -25,7 +25,8 @@ pub struct RunDiff {
     pub config: Vec<Changed>,
     /// What else they are bound to that differs: plugins, data, engine, initial model.
     pub bound_to: Vec<Changed>,
-    /// Where and by what they were made, which no result depends on.
+    /// Where and by what they were made. What is computed is the same; another processor or device may add up in another
+    /// order, and so may another build.
     pub made_by: Vec<Changed>,
     /// Their steps.
     pub steps: LogDiff,

@@ -19,8 +19,8 @@ use trainer::folder::{RunFolder, create_folder, write_json};
 use trainer::{ErrorClass, Owner, Parts, Prefix, RunConfig, RunFile, RunSummary, TrainError};
 
 use crate::StudyError;
+use crate::as_run;
 use crate::claim::{Claim, Holder, holder};
-use crate::frozen;
 use crate::lab::{BuildEngine, Lab};
 use crate::owned::{self, Outcome};
 use crate::prefixes::Sharing;
@@ -114,7 +114,7 @@ pub fn execute(lab: &Lab<'_>, runs: &[RunConfig], how: &Execution<'_>) -> Result
             engine_of(lab, run, how, lane)?;
         }
     }
-    frozen::freeze(lab, how.folder, how.scope)?;
+    as_run::keep(lab, how.folder, how.scope)?;
     let session = SessionFacts {
         study: lab.file.study.name.clone(),
         folder: how.folder.to_path_buf(),
@@ -179,7 +179,7 @@ pub fn missing_runs(lab: &Lab<'_>, runs: Vec<RunConfig>, folder: &Path) -> Resul
     lab.check_data()?;
     create_folder(folder)?;
     let held = hold(folder)?;
-    frozen::freeze(lab, folder, Scope::Study)?;
+    as_run::keep(lab, folder, Scope::Study)?;
     let mut missing = Missing { free: Vec::new(), at_work: Vec::new(), _held: held };
     for run in runs {
         let place = run_folder(folder, &run);

@@ -3,6 +3,7 @@
 //! Not here: how one run trains (`trainer`), and what is printed where (`sapwood`). The judgement is made
 //! of pure functions: no files, no clocks, no training.
 
+mod as_run;
 mod claim;
 mod curve;
 mod diff;
@@ -13,7 +14,6 @@ mod fairness;
 mod file;
 mod findings;
 mod foresight;
-mod frozen;
 mod lab;
 mod memory;
 mod owned;

@@ -37,7 +37,7 @@ pub struct Workload {
     pub steps: usize,
 }
 
-/// What came of it; the keys are those of `peers/gpt_torch.py` where both measure the same.
+/// What came of it; a peer's script prints a line of JSON with the same keys, as far as it measures the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Speed {
     /// The engine.

@@ -3,18 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use data::{CorpusFacts, DataConfig, TokenizerIdentity};
 use engine::EngineInfo;
 use plugin_host::conformance::Examination;
-use plugin_host::{Loaded, Provenance};
+use plugin_host::{Loaded, Provenance, bounded};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::folder::{RunFolder, create_folder, read_json, write_json};
+use crate::folder::{LARGEST_JSON_BYTES, RunFolder, create_folder, read_json, write_json};
 use crate::growth::Initializers;
 use crate::hugging_face::Imported;
 use crate::initial::InitialModel;
+use crate::tensor_file::hash_of_file;
 use crate::{RunConfig, Suite, SuiteFacts, TrainError, Writing};
 
 /// `run.json`.
@@ -54,8 +56,14 @@ pub struct BoundTo {
 pub struct MadeBy {
     /// Version of this program.
     pub sapwood: String,
+    /// SHA-256 of the program's file, where the system shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program_sha256: Option<String>,
     /// The device in words.
     pub device: String,
+    /// The processor's name, where the system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processor: Option<String>,
     /// Operating system and processor architecture.
     pub system: String,
     /// Tokens for training.
@@ -106,7 +114,9 @@ impl RunFile {
             },
             made_by: MadeBy {
                 sapwood: env!("CARGO_PKG_VERSION").into(),
+                program_sha256: program_sha256(),
                 device: engine.device.clone(),
+                processor: processor(),
                 system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
                 train_tokens: data.train_tokens.0,
                 validation_tokens: data.validation_tokens.0,
@@ -128,6 +138,13 @@ impl RunFile {
             return write_json(&path, self);
         }
         let present: RunFile = read_json(&path)?;
+        let (before, now) = (&present.made_by.device, &self.made_by.device);
+        if before != now {
+            tracing::warn!(
+                run = self.config.name(),
+                "was begun on {before} and now runs on {now}: its last digits may be others than on one device alone"
+            );
+        }
         let folder = folder.path().to_path_buf();
         if let Some((made_with, now)) = self.rebuilt_plugin(&present) {
             let short = |plugin: &Provenance| plugin.sha256.chars().take(12).collect();
@@ -165,6 +182,19 @@ impl RunFile {
         difference(Path::new(""), &old_config, &config)
             .or_else(|| difference(Path::new(""), &old_bound, &bound))
     }
+}
+
+/// Of this program's file; read once.
+fn program_sha256() -> Option<String> {
+    static SHA256: OnceLock<Option<String>> = OnceLock::new();
+    let read = || std::env::current_exe().ok().and_then(|program| hash_of_file(&program).ok());
+    SHA256.get_or_init(read).clone()
+}
+
+fn processor() -> Option<String> {
+    let text = bounded::read_text(Path::new("/proc/cpuinfo"), LARGEST_JSON_BYTES).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("model name"))?;
+    Some(line.trim_start_matches([' ', '\t', ':']).to_owned())
 }
 
 /// Where a plugin runs changes no bit of what it comes to: a run whose plugin crashed may go on with it isolated.

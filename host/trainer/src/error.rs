@@ -53,6 +53,16 @@ pub enum TrainError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A checkpoint of another version of sapwood's.
+    #[error("{} has format version {found}, which this sapwood does not read (it reads {} to {})", path.display(), known.0, known.1)]
+    OtherFormat {
+        /// Its `state.json`.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The oldest and the newest that are read.
+        known: (u32, u32),
+    },
     /// A suite of questions that cannot be asked.
     #[error("{reason}")]
     Suite {
@@ -157,7 +167,8 @@ impl TrainError {
             TrainError::Config(_)
             | TrainError::NoRun { .. }
             | TrainError::OtherRun { .. }
-            | TrainError::OtherPlugin { .. } => ErrorClass::Config,
+            | TrainError::OtherPlugin { .. }
+            | TrainError::OtherFormat { .. } => ErrorClass::Config,
             TrainError::Plugin(
                 PluginError::BadConfig { .. } | PluginError::Lock { .. } | PluginError::Signature { .. },
             ) => ErrorClass::Config,
@@ -203,6 +214,13 @@ impl TrainError {
             TrainError::Storage { .. } => "check the path and its permissions, then run the same command again".into(),
             TrainError::Suite { hint, .. } | TrainError::Unfit { hint, .. } => hint.clone(),
             TrainError::Damaged { .. } => "restore the file, or delete the run's folder to start it over".into(),
+            TrainError::OtherFormat { found, known, .. } if *found > known.1 => {
+                "use the sapwood that saved it, or a later one; nothing was changed".into()
+            }
+            TrainError::OtherFormat { .. } => {
+                "use the sapwood that saved it (`made_by` in the run's run.json), or delete the run's folder to start it over"
+                    .into()
+            }
             TrainError::NoRun { .. } => {
                 "name a run's folder, STUDY/runs/ARM/BUDGET/seed-N, such as runs/quickstart/runs/stack/compute/seed-1"
                     .into()

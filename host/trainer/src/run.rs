@@ -94,7 +94,7 @@ pub struct Parts<'a> {
 /// What a finished run came to; also the content of `DONE`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunSummary {
-    /// `arm/seed-N`.
+    /// `arm/budget/seed-N`.
     pub run: String,
     /// Steps taken.
     pub steps: Step,

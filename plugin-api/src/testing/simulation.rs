@@ -280,7 +280,7 @@ impl Driving<'_> {
     }
 
     fn context(&self) -> StepContext<'_> {
-        // As on a real engine, the losses of the last two steps are not known yet.
+        // As on a real engine, the loss of the last step is not known yet.
         let known = self.losses.len().saturating_sub(1);
         let budget = &self.run.facts.budget;
         let spent = budget

@@ -1,4 +1,4 @@
-"""What torch.utils.flop_counter counts of a step of GPT-2, for host/engine/tests/flops.rs.
+"""What torch.utils.flop_counter counts of a step of GPT-2, for host/engine/src/flops.rs.
 
     python make_golden.py > golden.json       (PyTorch 2.15.0 made the file that is here)
 

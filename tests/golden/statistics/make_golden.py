@@ -1,4 +1,4 @@
-"""What SciPy says of generated samples, for host/study/tests/statistics.rs.
+"""What SciPy says of generated samples, for host/study/src/statistics.rs.
 
     python make_golden.py > golden.json       (SciPy 1.17.1 and NumPy 2.4.6 made the file that is here)
 

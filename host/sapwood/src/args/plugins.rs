@@ -47,7 +47,7 @@ pub(crate) enum PluginCommand {
     Validate(ValidateArgs),
     /// Write down which library each plugin of a study is, by sha256, for `--locked`
     #[command(after_help = "Example: sapwood plugin lock configs/quickstart.toml --out quickstart.lock\n\n\
-                      `study`, `train` and `plan` take `--locked`: they then refuse any other library, with exit code 5")]
+                      `study`, `train`, `plan` and `verify-resume` take `--locked`: they then refuse any other library, with exit code 5")]
     Lock(LockArgs),
     /// Sign a library, so that others can see that it is yours; or make a key to sign with
     #[command(after_help = "Example: sapwood plugin sign --new-key ~/me.key\n         \

@@ -7,10 +7,11 @@ use clap::{Args, Subcommand};
 use super::PluginPath;
 
 pub(super) const DIFF_HELP: &str = "\
-Example: sapwood diff runs/quickstart/runs/whole/tokens/seed-1 runs/quickstart/runs/stack/compute/seed-1
+Example: sapwood diff runs/quickstart/runs/baseline/tokens/seed-1 runs/quickstart/runs/stack/compute/seed-1
 
 Steps, evaluations, decisions and the tensors of the newest checkpoint that both have are compared bit for bit; \
-configuration, plugins and data are told, and no difference by themselves, and neither is any wall time.
+configuration, plugins and data are told, and no difference by themselves, and neither is any wall time, what suites \
+came to, or what shadows would have done. docs/studies.md says what to do where runs differ that should not.
 Exit codes: 0 the same results · 10 other results · 3 a folder holds no run · 8 a file cannot be read";
 
 pub(super) const REPLAY_HELP: &str = "\

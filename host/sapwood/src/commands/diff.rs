@@ -32,7 +32,7 @@ fn print(diff: &RunDiff) {
     result_line!("{old} -> {new}: {}", if diff.same_results { "the same results" } else { "other results" });
     print_changes("configuration", &diff.config);
     print_changes("bound to", &diff.bound_to);
-    print_changes("made by (no difference of results)", &diff.made_by);
+    print_changes("made by", &diff.made_by);
     print_log("steps", &diff.steps);
     print_log("evaluations", &diff.evaluations);
     diff.suites.iter().for_each(|log| print_log("suites", log));

@@ -71,7 +71,7 @@ const OF_STEPS: [Part<StepRecord>; 9] = [
     ("FLOPs", |step| json!(step.flops)),
 ];
 
-const OF_EVALUATIONS: [Part<EvaluationRecord>; 8] = [
+const OF_EVALUATIONS: [Part<EvaluationRecord>; 9] = [
     ("step", |at| json!(at.step)),
     ("loss", |at| json!(at.loss_nats_per_token)),
     ("batches hash", |at| json!(at.batches_sha256)),
@@ -79,14 +79,20 @@ const OF_EVALUATIONS: [Part<EvaluationRecord>; 8] = [
     ("phase", |at| json!(at.phase)),
     ("tokens", |at| json!(at.tokens)),
     ("FLOPs", |at| json!(at.flops)),
+    ("FLOPs of products with weights", |at| json!(at.flops_weight_matmul)),
     ("FLOPs by li2024", |at| json!(at.flops_li2024)),
 ];
 
-const OF_SUITES: [Part<SuiteRecord>; 4] = [
+const OF_SUITES: [Part<SuiteRecord>; 9] = [
     ("step", |asked| json!(asked.step)),
     ("suite", |asked| json!(asked.suite)),
     ("items", |asked| json!(asked.result.items)),
+    ("items that were cut", |asked| json!(asked.result.cut)),
     ("numbers", |asked| json!(asked.result.numbers)),
+    ("depth", |asked| json!(asked.depth)),
+    ("phase", |asked| json!(asked.phase)),
+    ("tokens", |asked| json!(asked.tokens)),
+    ("FLOPs", |asked| json!(asked.flops)),
 ];
 
 pub(super) fn steps(runs: &[RunFolder; 2]) -> Result<LogDiff, TrainError> {
@@ -127,4 +133,54 @@ pub(super) fn decisions(runs: &[RunFolder; 2]) -> Result<DecisionsDiff, TrainErr
     let counts = [old.len(), new.len()];
     let then = [old, new].map(|log| log.into_iter().skip(same).take(SHOWN).collect());
     Ok(DecisionsDiff { counts, same, then })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    /// What clocks and counters of energy say: no two runs share it.
+    const CLOCKS: [&str; 2] = ["wall_seconds", "joules"];
+
+    /// Changes each field of a record in turn, and looks whether that is found.
+    fn every_field_is_compared<T: Serialize + DeserializeOwned>(record: Value, parts: &[Part<T>]) {
+        let read = |record: &Value| -> T { serde_json::from_value(record.clone()).expect("a good record") };
+        let same = read(&record);
+        for (field, value) in record.as_object().expect("a record") {
+            let mut other = record.clone();
+            other[field] = match value {
+                Value::Number(number) => json!(number.as_u64().map_or(0, |number| number + 1)),
+                Value::String(text) => json!(format!("another {text}")),
+                _ => json!({ "acc": { "value": 0.5, "standard_error": null } }),
+            };
+            let is_found = !parted(std::slice::from_ref(&same), &[read(&other)], parts, |_| 0).is_same();
+            assert_eq!(is_found, !CLOCKS.contains(&field.as_str()), "{field}");
+        }
+        let written = serde_json::to_value(same).expect("JSON");
+        let unknown: Vec<_> =
+            written.as_object().expect("a record").keys().filter(|key| record.get(key).is_none()).collect();
+        assert!(unknown.is_empty(), "fields that are not tried here: {unknown:?}");
+    }
+
+    #[test]
+    fn whatever_a_record_holds_is_compared_but_for_clocks() {
+        let step = json!({
+            "step": 1, "tokens": 64, "flops": 1000, "loss_nats_per_token": 2.5, "gradient_norm": 1.5,
+            "learning_rate": 0.5, "depth": 2, "phase": "start", "skipped": "the loss is NaN",
+        });
+        every_field_is_compared(step, &OF_STEPS);
+        let evaluation = json!({
+            "step": 1, "tokens": 64, "flops": 1000, "flops_weight_matmul": 900, "flops_li2024": 800,
+            "wall_seconds": 1.5, "joules": 10.5, "loss_nats_per_token": 2.5, "batches_sha256": "ab",
+            "depth": 2, "phase": "start",
+        });
+        every_field_is_compared(evaluation, &OF_EVALUATIONS);
+        let asked = json!({
+            "step": 1, "tokens": 64, "flops": 1000, "suite": "lambada", "items": 10, "cut": 1, "numbers": {},
+            "depth": 2, "phase": "start",
+        });
+        every_field_is_compared(asked, &OF_SUITES);
+    }
 }

@@ -25,16 +25,12 @@ pub(super) fn bound_to(old: &RunFile, new: &RunFile) -> Result<Vec<Changed>, Tra
 
 /// What a run is bound to, its plugins by what they are in it: their order says nothing to a reader.
 fn by_role(file: &RunFile) -> Value {
-    let bound_to = &file.bound_to;
     let slots = file.config.initializers.keys().map(|slot| format!("initializers.{slot}"));
     let roles = std::iter::once("strategy".to_owned()).chain(slots);
-    let plugins: BTreeMap<String, &Provenance> = roles.zip(&bound_to.plugins).collect();
-    json!({
-        "data_sha256": bound_to.data_sha256,
-        "engine": bound_to.engine,
-        "initial_model_sha256": bound_to.initial_model_sha256,
-        "plugins": plugins,
-    })
+    let plugins: BTreeMap<String, &Provenance> = roles.zip(&file.bound_to.plugins).collect();
+    let mut bound_to = json!(file.bound_to);
+    bound_to["plugins"] = json!(plugins);
+    bound_to
 }
 
 fn changes(old: &impl Serialize, new: &impl Serialize) -> Result<Vec<Changed>, TrainError> {

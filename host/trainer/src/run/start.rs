@@ -118,6 +118,8 @@ fn newest_checkpoint(
     for path in checkpoint::list(&folder.checkpoints())? {
         match checkpoint::load(&path, &config.model) {
             Ok(found) => return Ok(Some(found)),
+            // It is whole: going on from an older one would throw its steps away.
+            Err(error @ TrainError::OtherFormat { .. }) => return Err(error),
             Err(error) => tracing::warn!(
                 run = config.name(),
                 "{error}; the checkpoint {} is passed over, and the steps since the one before it are done again",

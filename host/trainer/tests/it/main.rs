@@ -9,6 +9,8 @@ mod damage;
 mod damaged;
 /// Bad plugins and failing devices: contained, saved, named.
 mod faults;
+/// Checkpoints of older and of later versions.
+mod formats;
 /// Whatever plugins answer: contained.
 mod fuzz;
 /// Growth, freezing, rejection, and what the decision log says of them.

@@ -16,7 +16,7 @@ use crate::bench::{Bench, Filling, Told, grow};
 
 /// Grows before steps 6 and 12, freezes in between, leaves a block out from step 8 on and runs one twice from step 14 on,
 /// makes one anew before step 16, and interrupts before `stop`.
-fn growing(stop: Option<(u64, &'static AtomicBool)>) -> Told {
+pub(crate) fn growing(stop: Option<(u64, &'static AtomicBool)>) -> Told {
     Told::to(move |context, actions| {
         if let Some((_, interrupt)) = stop.filter(|(step, _)| *step == context.step) {
             interrupt.store(true, Ordering::Relaxed);
@@ -56,7 +56,7 @@ pub(crate) fn result(bench: &Bench) -> (String, u64, u64, String) {
     (logs, read("weights.safetensors"), read("moments.safetensors"), evaluations)
 }
 
-fn run(bench: &Bench, strategy: Told, interrupt: &AtomicBool) -> Result<(), TrainError> {
+pub(crate) fn run(bench: &Bench, strategy: Told, interrupt: &AtomicBool) -> Result<(), TrainError> {
     let filling = Filling(|first| first, Claim::None);
     bench.run_with(strategy, filling, bench.scripted(), interrupt).map(|_| ())
 }

@@ -1,4 +1,4 @@
-//! What a GPU machine is lent for, in one go: parity, then a shape with all of it and with less of it training, each in
+//! What a GPU machine is asked, in one go: parity, then a shape with all of it and with less of it training, each in
 //! turn with the peer. Every part is a process of its own that ends when its time is up; what came of all of them goes
 //! into one file. Not here: any measurement.
 

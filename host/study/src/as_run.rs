@@ -14,7 +14,7 @@ use crate::lab::Lab;
 ///
 /// # Errors
 /// A disk that cannot be written; for single runs a copy of something else, by which others may be at work.
-pub(crate) fn freeze(lab: &Lab<'_>, study: &Path, scope: Scope) -> Result<(), StudyError> {
+pub(crate) fn keep(lab: &Lab<'_>, study: &Path, scope: Scope) -> Result<(), StudyError> {
     let text = toml::to_string_pretty(&lab.file)
         .map_err(|error| TrainError::Internal(format!("the study's file cannot be written down: {error}")))?;
     let copy =

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::shipped::{
     FOR_BLOCKS, FOR_WIDTH, GROWING, Initializer, Makes, Strategy, WIDENING, WITHOUT_GROWTH, Wants, strategies,
 };
-use crate::support::{Bench, built_plugins, json_lines};
+use crate::support::{Bench, built_plugins, json_lines, root};
 
 /// All pairs, those that make sense or those that do not: the arm's name, and its lines.
 fn arms(sensible: bool) -> impl Iterator<Item = (String, String)> {
@@ -215,12 +215,21 @@ fn a_strategy_that_inserts_nothing_takes_no_initializer() {
 fn every_strategy_and_initializer_that_is_shipped_is_paired() {
     let initializers = FOR_BLOCKS.iter().chain(FOR_WIDTH).map(|initializer| initializer.chosen);
     let paired: String = strategies().map(|strategy| strategy.chosen).chain(initializers).collect();
+    let resumed = ["configs/methods.toml", "tests/soak/more-methods.toml"]
+        .map(|study| std::fs::read_to_string(root().join(study)).expect("it is there"))
+        .concat();
     for path in built_plugins() {
         for plugin in read_facts(path).expect("it was just built").plugins {
             // One decides nothing, the other what its program says.
             let is_elsewhere = ["sapwood/baseline", "sapwood/command"].contains(&plugin.id.as_str());
             let chosen = paired.contains(&format!("\"{}\"", plugin.id));
             assert!(chosen || is_elsewhere || plugin.kind == Kind::Reporter, "{} is not paired", plugin.id);
+            let is_resumed = resumed.contains(&format!("\"{}\"", plugin.id));
+            assert!(
+                is_resumed || plugin.kind != Kind::Strategy,
+                "tests/soak/resume.py has no arm of {}",
+                plugin.id
+            );
         }
     }
 }

@@ -13,8 +13,8 @@ use trainer::{
     RunConfig, Schedule, Training,
 };
 
-use crate::memory::MicroBatch;
-use crate::sweep::SweepSection;
+use crate::planning::memory::MicroBatch;
+use crate::planning::sweep::SweepSection;
 
 /// See the module's text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -17,8 +17,8 @@ use trainer::{
 
 use crate::StudyError;
 use crate::file::{StudyFile, from_folder, in_arm};
-use crate::foresight::{RunDisk, StagedPart};
-use crate::memory::{PhaseMemory, begun_with, fitting};
+use crate::planning::foresight::{RunDisk, StagedPart};
+use crate::planning::memory::{PhaseMemory, begun_with, fitting};
 use crate::source::Source;
 
 /// Builds an engine with no block yet.

@@ -1,5 +1,5 @@
-//! A judgement laid out: for the terminal, as Markdown, as JSON. Every renderer returns text; where it is
-//! printed or written is not decided here, and no number is computed here.
+//! A judgement laid out: for the terminal, as Markdown, as JSON, as a page, its curves as CSV and SVG. Every renderer returns text,
+//! which `folder.rs` writes into the study's folder. No number of a verdict is computed here.
 //!
 //! # `report.json`
 //!
@@ -15,17 +15,22 @@
 //! | `costs` | for each arm with an evaluation at the baseline's tokens: `arm`, `mean` and `seeds` ([`LedgerCosts`](crate::LedgerCosts)) |
 //! | `sweep` | [`SweepFinding`](crate::SweepFinding): what came of looking for a learning rate for each arm; `null` without one |
 //! | `fairness` | what is to be said of the arms' learning rates, in words |
-//! | `suites` | a [`SuiteFigure`](crate::SuiteFigure) for each number of a suite that runs were put to, by arm and budget; absent without suites |
+//! | `suites` | a [`SuiteMean`](crate::SuiteMean) for each number of a suite that runs were put to, by arm and budget; absent without suites |
 //! | `shared` | [`Shared`](crate::Shared): what was not trained a second time, since arms had it in common |
 //! | `skipped` | every [`SkippedSteps`](crate::SkippedSteps): finished runs that have skipped steps; left out where there are none |
 
+mod csv;
+mod fairness;
+mod folder;
 mod json;
 mod markdown;
 mod page;
 mod sections;
+mod side_by_side;
 mod terminal;
 
-use crate::{EvaluationPoint, Judgement, RunCurve};
+use crate::Judgement;
+pub use folder::{Report, report_folder};
 pub(crate) use page::Page;
 
 /// For the terminal: aligned tables, at most 110 columns, no colour.
@@ -41,26 +46,6 @@ pub fn side_by_side(judgements: &[Judgement]) -> String {
 /// `report.md`.
 pub fn to_markdown(judgement: &Judgement) -> String {
     markdown::render(judgement)
-}
-
-/// `curves.csv`: every evaluation of every run that finished, a line each.
-pub fn to_csv(curves: &[RunCurve]) -> String {
-    let mut text = "arm,budget,seed,step,tokens,flops,flops_weight_matmul,flops_li2024,wall_seconds,joules,loss_nats_per_token\n".to_owned();
-    for RunCurve { arm, budget, seed, points, .. } in curves {
-        for point in points {
-            let EvaluationPoint { step, tokens, .. } = point;
-            // Whole numbers: for people they are rounded.
-            let [flops, weight_matmul, li2024] =
-                [point.flops, point.flops_weight_matmul, point.flops_li2024].map(|flops| flops.0);
-            let (seconds, loss) = (point.wall_seconds, point.loss_nats_per_token);
-            let joules = point.joules.map_or_else(String::new, |joules| joules.to_string());
-            // Names of arms and budgets are names of folders: they need no quotes.
-            text.push_str(&format!(
-                "{arm},{budget},{seed},{step},{tokens},{flops},{weight_matmul},{li2024},{seconds},{joules},{loss}\n"
-            ));
-        }
-    }
-    text
 }
 
 /// `report.json`.

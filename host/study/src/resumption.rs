@@ -16,9 +16,9 @@ use trainer::folder::{RunFolder, read_json, read_json_lines};
 use trainer::{Alone, Rehearsal, RunConfig, TrainError, checkpoint};
 
 use crate::StudyError;
-use crate::execute::{Execution, Hand, Scope, run_folder, train_from};
 use crate::lab::Lab;
-use crate::prefixes::Sharing;
+use crate::planning::prefixes::Sharing;
+use crate::running::execute::{Execution, Hand, Scope, run_folder, train_from};
 
 /// What came of stopping a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -9,13 +9,14 @@
 mod compare;
 mod continual;
 mod crossover;
-mod figures;
 mod judgement;
 #[cfg(test)]
 pub(crate) mod made_up;
+mod rounding;
 mod runs;
 mod sentence;
 mod shared;
+pub(crate) mod statistics;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -24,15 +25,15 @@ mod truth;
 use serde::{Deserialize, Serialize};
 
 use crate::RunCurve;
-use crate::statistics::holm;
+use crate::verdict::statistics::holm;
 use runs::Runs;
 
-pub(crate) use figures::{at_most_known, nats, p_value, signed_nats};
 pub use judgement::{
     Ahead, ArmJudgement, ArmRole, ArmRuns, ArmVerdict, CostToReach, Crossover, FinalPoint, Headline,
     Judgement, LedgerCosts, LedgerRatios, LeftOut, LossDifference, LossPair, MeanEdit, Outcome, Reach,
     SeedCrossover, SeedLedger, SeedReach, SkippedSteps,
 };
+pub(crate) use rounding::{at_most_known, nats, p_value, ratio, signed_nats};
 
 pub use continual::{Continual, LedgerSteps, SeedContinual};
 pub use shared::{Shared, SharedByArm};

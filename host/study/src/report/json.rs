@@ -6,7 +6,7 @@ use crate::verdict::{
     ArmRuns, ArmVerdict, Continual, CostToReach, Crossover, FailedRun, Judgement, LedgerCosts,
     LossDifference, Shared, SkippedSteps,
 };
-use crate::{SuiteFigure, SweepFinding};
+use crate::{SuiteMean, SweepFinding};
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -21,8 +21,8 @@ struct Report<'a> {
     shared: &'a Shared,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     skipped: &'a [SkippedSteps],
-    #[serde(skip_serializing_if = "<[SuiteFigure]>::is_empty")]
-    suites: &'a [SuiteFigure],
+    #[serde(skip_serializing_if = "<[SuiteMean]>::is_empty")]
+    suites: &'a [SuiteMean],
 }
 
 #[derive(Serialize)]

@@ -4,9 +4,12 @@
 //! Axes and ticks are plotters' (a kept crate that writes SVG; a page of JavaScript's libraries would be larger than all the rest).
 //! Each arm is a layer of its own on one plot, so that it can be put out and lit by a class; a hundred lines of script point.
 
+mod chart;
+mod colour;
 mod first_screen;
 mod lines;
-mod plot;
+mod loss;
+mod loss_svg;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -16,7 +19,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::sections::{Content, Section, sections};
-use crate::phases::PhaseSpan;
+use crate::evidence::phases::PhaseSpan;
 use crate::{Judgement, RunCurve};
 
 /// What a page is made of.
@@ -41,11 +44,11 @@ impl Page<'_> {
         let judgement = self.judgement;
         let lines = lines::of(judgement, self.curves);
         let title = format!("{} - sapwood", escaped(&judgement.study));
-        let (first, plots) = (first_screen::render(judgement), plot::all(&lines));
+        let (first, plots) = (first_screen::render(judgement), loss::all(&lines));
         let timeline = timeline::render(&self.phases);
         let tables: String = sections(judgement).iter().map(section).collect();
         // Within a script no `<` may begin anything.
-        let data = plot::data(&lines).replace('<', "\\u003c");
+        let data = loss::data(&lines).replace('<', "\\u003c");
         let (configuration, provenance) = (escaped(self.configuration), self.provenance());
         let script = format!("\n{SCRIPT}");
         format!(
@@ -61,8 +64,8 @@ impl Page<'_> {
     }
 
     /// Loss against exact FLOPs by itself, for a paper or a slide.
-    pub(crate) fn figure(&self) -> String {
-        plot::figure(&lines::of(self.judgement, self.curves))
+    pub(crate) fn loss_svg(&self) -> String {
+        loss_svg::render(&lines::of(self.judgement, self.curves))
     }
 
     fn provenance(&self) -> String {

@@ -1,6 +1,6 @@
 //! A report in plain text: aligned tables and wrapped paragraphs of at most 110 columns.
 
-use super::sections::{Content, sections, several};
+use super::sections::{Content, sections};
 use crate::Judgement;
 
 const COLUMNS: usize = 110;
@@ -35,7 +35,9 @@ pub(super) fn side_by_side(judgements: &[Judgement]) -> String {
     let note = "Final validation loss in nats per token, arm minus its own study's baseline; cost of that baseline's final loss. What \
                 two studies share is for their files to tell: losses on other data are no rivals.";
     lines.extend(wrap(note, "", ""));
-    let Content::Table { header, rows } = several(judgements) else { return String::new() };
+    let Content::Table { header, rows } = super::side_by_side::table(judgements) else {
+        return String::new();
+    };
     lines.extend(table(&header, rows));
     lines.push(String::new());
     lines.join("\n")

@@ -8,9 +8,9 @@ use super::judgement::{
     SeedLedger, SeedReach,
 };
 use super::runs::{Run, Runs};
-use super::{ArmPlan, Continual, continual, crossover, figures};
-use crate::curve::{Cost, EvaluationPoint, RunCurve};
-use crate::statistics::{
+use super::{ArmPlan, Continual, continual, crossover, rounding};
+use crate::evidence::curve::{Cost, EvaluationPoint, RunCurve};
+use crate::verdict::statistics::{
     Equivalence, FEWEST_FOR_A_VERDICT, PairedStatistics, equivalence, paired, summarize,
 };
 
@@ -140,8 +140,8 @@ fn at_equal_compute(pair: &Pair<'_>) -> Result<LossPair, NoPair> {
     if used.is_nan() || used < LEAST_SHARE_OF_BUDGET {
         return Err(pair.unless_diverged(format!(
             "not reached: it used {} of the baseline's exact FLOPs, at least {} are required",
-            figures::percent(used),
-            figures::percent(LEAST_SHARE_OF_BUDGET),
+            rounding::percent(used),
+            rounding::percent(LEAST_SHARE_OF_BUDGET),
         )));
     }
     Ok(pair.losses(point, pair.same_batches()?))

@@ -4,8 +4,8 @@
 use engine::Step;
 use serde::{Deserialize, Serialize};
 
-use crate::curve::{Cost, EvaluationPoint, RunCurve};
-use crate::statistics::{Summary, summarize};
+use crate::evidence::curve::{Cost, EvaluationPoint, RunCurve};
+use crate::verdict::statistics::{Summary, summarize};
 
 /// Training after an arm's last change, in steps as long as the baseline's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,8 +2,8 @@
 //! until when.
 
 use super::judgement::{Ahead, Crossover, SeedCrossover};
-use crate::curve::{Cost, RunCurve};
-use crate::statistics::summarize;
+use crate::evidence::curve::{Cost, RunCurve};
+use crate::verdict::statistics::summarize;
 
 /// Of one seed; `None` where the two curves have no stretch of that cost in common.
 pub(super) fn of_seed(seed: u64, baseline: &RunCurve, arm: &RunCurve, cost: Cost) -> Option<SeedCrossover> {

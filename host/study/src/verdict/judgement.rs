@@ -5,10 +5,10 @@ use plugin_host::api::{Claim, Widths};
 use serde::{Deserialize, Serialize};
 use trainer::WallTime;
 
-use crate::curve::loss_or_null;
-use crate::statistics::{Equivalence, PairedStatistics, Summary};
+use crate::evidence::curve::loss_or_null;
+use crate::verdict::statistics::{Equivalence, PairedStatistics, Summary};
 use crate::verdict::{Continual, FailedRun, Shared};
-use crate::{SuiteFigure, SweepFinding};
+use crate::{SuiteMean, SweepFinding};
 
 /// A study, judged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub struct Judgement {
     pub skipped: Vec<SkippedSteps>,
     /// What suites came to; no comparison depends on it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub suites: Vec<SuiteFigure>,
+    pub suites: Vec<SuiteMean>,
 }
 
 /// Steps of a finished run whose update was not made, since their loss or gradient was not finite. It is charged with them.

@@ -2,12 +2,12 @@
 
 use super::Evidence;
 use super::compare::Compared;
-use super::figures::{at_most_known, nats, p_value, percent, ratio, signed_nats};
 use super::judgement::{
     Ahead, ArmJudgement, ArmRuns, ArmVerdict, CostToReach, Crossover, Headline, LedgerCosts, LossDifference,
     Outcome,
 };
-use crate::statistics::{FEWEST_FOR_A_VERDICT, Interval, Summary};
+use super::rounding::{at_most_known, nats, p_value, percent, ratio, signed_nats};
+use crate::verdict::statistics::{FEWEST_FOR_A_VERDICT, Interval, Summary};
 
 /// Adds the words. `planned` seeds were to be compared.
 pub(super) fn judged(compared: Compared, planned: usize) -> ArmJudgement {

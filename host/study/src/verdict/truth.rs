@@ -58,7 +58,7 @@ fn near(ours: f64, truth: f64) -> bool {
 fn an_arm_that_needs_four_fifths_of_the_flops_is_found_to() {
     let arm = judged(1.0, 0.5, |spent| baseline(spent / 0.8));
     let cost = arm.cost_to_reach.expect("it is reached");
-    let ratio = |summary: Option<crate::statistics::Summary>| summary.expect("in every seed").mean;
+    let ratio = |summary: Option<crate::verdict::statistics::Summary>| summary.expect("in every seed").mean;
     assert!(near(ratio(cost.flops_ratio), 0.8) && near(ratio(cost.tokens_ratio), 1.6), "{cost:?}");
     let difference = arm.compute_matched.expect("both end there").statistics.expect("pairs").summary.mean;
     assert!(near(difference, baseline(1.25) - baseline(1.0)), "{difference}");

@@ -1,7 +1,7 @@
 //! What a stranger has to see within five seconds: what was asked, what came out, how sure that is.
 
 use super::escaped;
-use crate::statistics::Interval;
+use crate::verdict::statistics::Interval;
 use crate::verdict::{nats, p_value, signed_nats};
 use crate::{ArmJudgement, Headline, Judgement, LossDifference, Outcome};
 

@@ -1,18 +1,20 @@
 "use strict";
 // Puts arms out and lights them, chooses the axis, and tells what stands under the pointer.
-const { axes, arms } = JSON.parse(document.getElementById("data").textContent);
-const tip = document.querySelector(".tip");
+const { columns, arms } = JSON.parse(document.getElementById("data").textContent);
+const plots = document.querySelector(".plots") ?? document.createElement("section");
+const tip = plots.querySelector(".tip");
+const [loss, lowest, highest] = ["loss", "low", "high"].map((name) => columns.indexOf(name));
 const lit = arms.map(() => true);
 
-for (const box of document.querySelectorAll("input[data-arm]")) {
+for (const box of plots.querySelectorAll("input[data-arm]")) {
   box.addEventListener("change", () => {
     lit[box.dataset.arm] = box.checked;
-    for (const line of document.querySelectorAll(`.line[data-arm="${box.dataset.arm}"]`)) line.classList.toggle("off", !box.checked);
+    for (const line of plots.querySelectorAll(`.line[data-arm="${box.dataset.arm}"]`)) line.classList.toggle("off", !box.checked);
   });
 }
-for (const choice of document.querySelectorAll("input[name=axis]")) {
+for (const choice of plots.querySelectorAll("input[name=axis]")) {
   choice.addEventListener("change", () => {
-    for (const plot of document.querySelectorAll(".plot")) plot.hidden = plot.dataset.axis !== choice.value;
+    for (const plot of plots.querySelectorAll(".plot")) plot.hidden = plot.dataset.axis !== choice.value;
     tip.hidden = true;
   });
 }
@@ -29,18 +31,15 @@ function nearest(points, axis, x) {
   return x - points[low][axis] < points[high][axis] - x ? points[low] : points[high];
 }
 
-// A point is what was paid by each axis, then the mean loss, the lowest and the highest.
-const loss = axes.length;
-
 function row(values) {
   const line = document.createElement("tr");
   for (const value of values) line.appendChild(document.createElement("td")).textContent = value;
   return line;
 }
 
-for (const plot of document.querySelectorAll(".plot")) {
+for (const plot of plots.querySelectorAll(".plot")) {
   const svg = plot.querySelector("svg");
-  const axis = axes.indexOf(plot.dataset.axis);
+  const axis = columns.indexOf(plot.dataset.axis);
   const [left, , right] = svg.dataset.area.split(" ").map(Number);
   const most = Number(svg.dataset.x);
   const pointer = svg.querySelector(".pointer");
@@ -58,7 +57,7 @@ for (const plot of document.querySelectorAll(".plot")) {
     table.appendChild(row([words(x), "loss", "of all seeds"]));
     const shown = arms.filter((arm, number) => lit[number] && arm.points.length && arm.points.at(-1)[axis] >= x * 0.98);
     const found = shown.map((arm) => [arm.arm, nearest(arm.points, axis, x)]).sort((a, b) => a[1][loss] - b[1][loss]);
-    for (const [arm, point] of found.slice(0, 14)) table.appendChild(row([arm, point[loss].toFixed(4), `${point[loss + 1].toFixed(3)} to ${point[loss + 2].toFixed(3)}`]));
+    for (const [arm, point] of found.slice(0, 14)) table.appendChild(row([arm, point[loss].toFixed(4), `${point[lowest].toFixed(3)} to ${point[highest].toFixed(3)}`]));
     tip.replaceChildren(table);
     const around = tip.parentElement.getBoundingClientRect();
     const side = event.clientX - around.left;

@@ -1,7 +1,7 @@
 //! Is the page whole, safe whatever names say, and small whatever the study?
 
 use super::Page;
-use crate::phases::PhaseSpan;
+use crate::evidence::phases::PhaseSpan;
 use crate::verdict::made_up::{Study, curve, failed, of_all_kinds};
 use crate::{EvaluationPoint, Judgement, RunCurve, RunStatus};
 
@@ -76,7 +76,7 @@ fn the_timeline_shows_how_deep_and_what_of_it_trains() {
 fn the_figure_is_a_picture_by_itself() {
     let study = of_all_kinds();
     let judgement = study.judged();
-    let figure = page_of(&study, &judgement, "").figure();
+    let figure = page_of(&study, &judgement, "").loss_svg();
     assert!(figure.starts_with("<svg xmlns=") && figure.trim_end().ends_with("</svg>"));
     assert!(
         !figure.contains("var(") && !figure.contains("#01020"),
@@ -90,7 +90,7 @@ fn the_figure_is_a_picture_by_itself() {
 #[test]
 fn the_table_of_curves_has_a_line_for_each_evaluation() {
     let study = Study::with_baseline(2);
-    let table = crate::to_csv(&study.runs);
+    let table = crate::report::csv::render(&study.runs);
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines.len(), 1 + 2 * 11);
     assert_eq!(lines[2], "whole,main,1,10,100,100000000,90000000,80000000,100,,4.8");

@@ -1,7 +1,7 @@
 //! How deep the stack is and how much of it trains, over an arm's first run: sapwood over heartwood.
 
 use super::escaped;
-use crate::phases::PhaseSpan;
+use crate::evidence::phases::PhaseSpan;
 
 /// Of a row, in the units of its view box; it is stretched to the page's width.
 const WIDTH: f64 = 1000.0;

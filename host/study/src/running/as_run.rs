@@ -7,8 +7,8 @@ use trainer::TrainError;
 use trainer::folder::{LARGEST_JSON_BYTES, write_whole};
 
 use crate::StudyError;
-use crate::execute::Scope;
 use crate::lab::Lab;
+use crate::running::execute::Scope;
 
 /// Copies the file, once with overrides and once as it is.
 ///

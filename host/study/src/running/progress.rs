@@ -11,9 +11,9 @@ use trainer::records::{EvaluationRecord, StepRecord};
 use trainer::{RunConfig, RunSummary};
 
 use crate::StudyError;
-use crate::claim::{Holder, holder};
-use crate::execute::Failure;
-use crate::results::{planned_runs, study_of};
+use crate::evidence::results::{planned_runs, study_of};
+use crate::running::claim::{Holder, holder};
+use crate::running::execute::Failure;
 
 /// Somebody is at work on a study whose logs have grown within this time.
 const FRESH: Duration = Duration::from_secs(60);

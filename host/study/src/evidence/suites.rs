@@ -9,7 +9,7 @@ use crate::summarize;
 
 /// One of a suite's numbers, at the end of an arm's finished runs with one budget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SuiteFigure {
+pub struct SuiteMean {
     /// The arm.
     pub arm: String,
     /// What ended its runs: `tokens` or `compute`.
@@ -47,7 +47,7 @@ pub(crate) fn last_of(folder: &RunFolder) -> Result<Vec<SuiteRecord>, TrainError
 }
 
 /// Of one arm's runs with one budget, each by its last lines.
-pub(crate) fn figures(arm: &str, budget: &str, runs: &[Vec<SuiteRecord>]) -> Vec<SuiteFigure> {
+pub(crate) fn figures(arm: &str, budget: &str, runs: &[Vec<SuiteRecord>]) -> Vec<SuiteMean> {
     let Some(first) = runs.first() else { return Vec::new() };
     let of_suite = |record: &SuiteRecord| {
         let same: Vec<&SuiteRecord> =
@@ -59,13 +59,13 @@ pub(crate) fn figures(arm: &str, budget: &str, runs: &[Vec<SuiteRecord>]) -> Vec
 }
 
 /// `records` are of one suite, at least one.
-fn figure(arm: &str, budget: &str, name: &str, records: &[&SuiteRecord]) -> SuiteFigure {
+fn figure(arm: &str, budget: &str, name: &str, records: &[&SuiteRecord]) -> SuiteMean {
     let numbers = || records.iter().filter_map(|record| record.result.numbers.get(name));
     let values: Vec<f64> = numbers().filter_map(|number| number.value).collect();
     let of_items: Vec<f64> = numbers().filter_map(|number| number.standard_error).collect();
     let summary = summarize(&values);
     let deviation = summary.as_ref().and_then(|summary| summary.standard_deviation);
-    SuiteFigure {
+    SuiteMean {
         arm: arm.into(),
         budget: budget.into(),
         suite: records[0].suite.clone(),

@@ -181,7 +181,7 @@ mod tests {
 
     /// What SciPy says (`tests/golden/statistics/make_golden.py`).
     fn golden() -> Value {
-        serde_json::from_str(include_str!("../../../tests/golden/statistics/golden.json")).expect("JSON")
+        serde_json::from_str(include_str!("../../../../tests/golden/statistics/golden.json")).expect("JSON")
     }
 
     fn numbers(list: &Value) -> Vec<f64> {

@@ -1,7 +1,7 @@
 //! Whether arms had the same chance to find a learning rate, in words for the report.
 
 use crate::file::StudyFile;
-use crate::sweep::{ArmSweep, SweepFinding};
+use crate::planning::sweep::{ArmSweep, SweepFinding};
 
 /// What a critic would say of a study's learning rates, the weightiest first.
 pub(crate) fn of(file: &StudyFile, sweep: Option<&SweepFinding>) -> Vec<String> {

@@ -1,69 +1,22 @@
-//! A study's folder read back: the runs' curves and failures, judged, and the report written beside them.
+//! A study's folder read back: the runs' curves and failures, and the verdict on them. What is written of it: `report/folder.rs`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use engine::Step;
 use plugin_host::api::GrowthReceipt;
-use plugin_host::bounded;
-use trainer::folder::{
-    LARGEST_JSON_BYTES, RunFolder, create_folder, read_json, read_json_lines, write_whole,
-};
+use trainer::folder::{RunFolder, read_json, read_json_lines};
 use trainer::records::EvaluationRecord;
 use trainer::{RunSummary, TrainError, WallTime};
 
-use crate::execute::Failure;
+use super::{edits, phases, suites};
 use crate::file::{Comparison, StudyFile};
-use crate::phases::{self, PhaseSpan};
-use crate::report::Page;
+use crate::running::execute::Failure;
 use crate::source::Source;
 use crate::verdict::{Shared, SkippedSteps};
 use crate::{
-    ArmPlan, EvaluationPoint, Evidence, FailedRun, Judgement, RunCurve, RunStatus, StudyError, judge, to_csv,
-    to_json, to_markdown, to_terminal,
+    ArmPlan, EvaluationPoint, Evidence, FailedRun, Judgement, RunCurve, RunStatus, StudyError, judge,
 };
-use crate::{edits, fairness, suites, sunk, sweep};
-
-/// A report in its forms; the same stand in the study's folder.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// A table for the terminal.
-    pub terminal: String,
-    /// Markdown.
-    pub markdown: String,
-    /// JSON.
-    pub json: String,
-    /// What they lay out.
-    pub judgement: Judgement,
-}
-
-/// Judges what stands in a study's folder, and writes `report/`: `report.html`, `report.md`, `report.json`,
-/// `loss.svg` and `curves.csv`.
-///
-/// # Errors
-/// A folder that is no study's, a log that cannot be read, or a disk that cannot be written.
-pub fn report_folder(folder: &Path) -> Result<Report, StudyError> {
-    let (file, runs) = (study_of(folder)?, folder.join("runs"));
-    let (mut judgement, curves) = judged_with_curves(&file, &runs)?;
-    judgement.sweep = sweep::found(folder)?;
-    judgement.fairness = fairness::of(&file, judgement.sweep.as_ref());
-    judgement.fairness.extend(sunk::told(&judgement, &runs)?);
-    let (terminal, markdown, json) = (to_terminal(&judgement), to_markdown(&judgement), to_json(&judgement));
-    let out = folder.join("report");
-    create_folder(&out)?;
-    let configuration =
-        bounded::read_text(&folder.join("study.toml"), LARGEST_JSON_BYTES).unwrap_or_default();
-    let provenance = provenance(&curves, &runs);
-    let phases = phases_of(&curves, &runs)?;
-    let (judged, configuration) = (&judgement, configuration.as_str());
-    let page = Page { judgement: judged, curves: &curves, phases, configuration, provenance };
-    write_whole(&out.join("report.html"), page.render().as_bytes())?;
-    write_whole(&out.join("loss.svg"), page.figure().as_bytes())?;
-    write_whole(&out.join("curves.csv"), to_csv(&curves).as_bytes())?;
-    write_whole(&out.join("report.md"), markdown.as_bytes())?;
-    write_whole(&out.join("report.json"), json.as_bytes())?;
-    Ok(Report { terminal, markdown, json, judgement })
-}
 
 /// The study that a folder holds.
 ///
@@ -85,45 +38,14 @@ pub(crate) fn judged(file: &StudyFile, runs: &Path) -> Result<Judgement, StudyEr
     judged_with_curves(file, runs).map(|(judgement, _)| judgement)
 }
 
-/// The first run of each arm, by the budget that goes furthest.
-fn first_runs(curves: &[RunCurve]) -> Vec<&RunCurve> {
-    let mut first: Vec<&RunCurve> = Vec::new();
-    for curve in curves {
-        let end = |curve: &RunCurve| curve.last().map(|point| point.flops);
-        match first.iter_mut().find(|other| other.arm == curve.arm) {
-            Some(other) if other.budget != curve.budget && end(curve) > end(other) => *other = curve,
-            Some(_) => {}
-            None => first.push(curve),
-        }
-    }
-    first
-}
-
-fn folder_of(curve: &RunCurve, runs: &Path) -> (String, RunFolder) {
-    let name = format!("{}/{}/seed-{}", curve.arm, curve.budget, curve.seed);
-    let folder = RunFolder::at(runs.join(&name));
-    (name, folder)
-}
-
-/// What each arm's first run is bound to, as its folder says.
-fn provenance(curves: &[RunCurve], runs: &Path) -> Vec<(String, String)> {
-    let told = first_runs(curves).into_iter().filter_map(|curve| {
-        let (name, folder) = folder_of(curve, runs);
-        // One that cannot be read now was read a moment ago; the report is no worse without it.
-        Some((name, bounded::read_text(&folder.run_file(), LARGEST_JSON_BYTES).ok()?))
-    });
-    told.collect()
-}
-
-fn phases_of(curves: &[RunCurve], runs: &Path) -> Result<Vec<(String, Vec<PhaseSpan>)>, StudyError> {
-    let of = |curve: &RunCurve| {
-        let steps = curve.last().map_or(0, |point| point.step.0);
-        Ok((curve.arm.clone(), phases::of(&folder_of(curve, runs).1, steps)?))
-    };
-    first_runs(curves).into_iter().map(of).collect()
-}
-
-fn judged_with_curves(file: &StudyFile, runs: &Path) -> Result<(Judgement, Vec<RunCurve>), StudyError> {
+/// The same, with the curves of the runs that finished.
+///
+/// # Errors
+/// As for `judged`.
+pub(crate) fn judged_with_curves(
+    file: &StudyFile,
+    runs: &Path,
+) -> Result<(Judgement, Vec<RunCurve>), StudyError> {
     let baseline = &file.study.baseline;
     let others = file.arms.keys().filter(|arm| *arm != baseline);
     let arms: Vec<ArmPlan> = others.map(|arm| plan_of(file, arm)).collect();

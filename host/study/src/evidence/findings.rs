@@ -6,7 +6,7 @@ use std::path::Path;
 use plugin_host::Choice;
 
 use crate::StudyError;
-use crate::results::{judged, study_of};
+use crate::evidence::results::{judged, study_of};
 use crate::verdict::LossDifference;
 
 /// What a finished study found.

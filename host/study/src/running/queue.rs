@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use trainer::RunConfig;
 
-use crate::execute::Execution;
+use crate::running::execute::Execution;
 
 /// How long a worker sleeps when every run that is left has to wait.
 const WAIT: Duration = Duration::from_millis(20);

@@ -4,7 +4,7 @@
 mod room;
 
 use crate::lab::PlannedArm;
-use crate::memory::{PhaseMemory, mebibytes};
+use crate::planning::memory::{PhaseMemory, mebibytes};
 
 pub use room::Room;
 

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use trainer::folder::{read_json, write_json};
 use trainer::{ConfigError, TrainError};
 
+use crate::evidence::results::judged;
 use crate::file::{BudgetSection, StudyFile};
-use crate::results::judged;
 use crate::{ArmRuns, Judgement, StudyError};
 
 /// The rates that every arm is tried with.

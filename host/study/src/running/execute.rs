@@ -19,12 +19,12 @@ use trainer::folder::{RunFolder, create_folder, write_json};
 use trainer::{ErrorClass, Owner, Parts, Prefix, RunConfig, RunFile, RunSummary, TrainError};
 
 use crate::StudyError;
-use crate::as_run;
-use crate::claim::{Claim, Holder, holder};
 use crate::lab::{BuildEngine, Lab};
-use crate::owned::{self, Outcome};
-use crate::prefixes::Sharing;
-use crate::queue::Queue;
+use crate::planning::prefixes::Sharing;
+use crate::running::as_run;
+use crate::running::claim::{Claim, Holder, holder};
+use crate::running::owned::{self, Outcome};
+use crate::running::queue::Queue;
 
 /// How a study is run.
 pub struct Execution<'a> {

@@ -9,9 +9,9 @@ use plugin_host::api::RunEvent;
 use trainer::folder::RunFolder;
 use trainer::{RunConfig, RunSummary, TrainError};
 
-use crate::claim::{Claim, Holder, PACE, Taken, holder};
-use crate::execute::{Execution, Scope, run_folder, run_one};
 use crate::lab::Lab;
+use crate::running::claim::{Claim, Holder, PACE, Taken, holder};
+use crate::running::execute::{Execution, Scope, run_folder, run_one};
 
 /// From one look at somebody else's claim to the next.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);

@@ -1,0 +1,8 @@
+//! What is known of a study before anything is trained: what its runs will cost and hold, which begin as copies of others, how
+//! many go side by side, and which rates are tried.
+
+pub(crate) mod foresight;
+pub(crate) mod memory;
+pub(crate) mod packing;
+pub(crate) mod prefixes;
+pub mod sweep;

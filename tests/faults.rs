@@ -297,7 +297,7 @@ const FAULTS: [Fault; 49] = [
     fault(
         "a checkpoint of a later version",
         "format_version is raised by one",
-        "everything: nothing is touched; with the sapwood that saved it, the same bits",
+        "everything, untouched; with the sapwood that saved it, the same bits",
         ("damage", "a_checkpoint_of_a_later_version_is_no_damaged_one"),
     ),
     fault(

@@ -30,8 +30,9 @@ const WORDS: [&str; 16] = [
     "nan",
 ];
 
-/// Most steps that a case may have: what is planned within limits may still take its time.
-const MOST: i64 = 20_000;
+/// Most steps that a case may have: what is planned within limits may still take its time. (20,000 steps of nineteen arms with five
+/// seeds took 46 s, a dry run of each run.)
+const MOST: i64 = 2_000;
 /// What is larger is refused everywhere.
 const LIMIT: i64 = 20_000_000;
 

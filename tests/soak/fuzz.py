@@ -35,11 +35,10 @@ TARGETS = {
 }
 
 
-def binaries(packages):
-    """Test binaries by package and name, and where each package lies."""
-    options = [option for package in sorted(packages) for option in ("-p", package)]
-    told = subprocess.run(["cargo", "test", "--release", "--no-run", "--message-format=json", *options], cwd=ROOT, check=True,
-                          stdout=subprocess.PIPE, text=True)
+def binaries():
+    """Test binaries by package and name, and where each package lies; built like all tests, so that nothing is built twice."""
+    build = ["cargo", "test", "--release", "--workspace", "--no-run", "--message-format=json"]
+    told = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     found = {}
     for line in told.stdout.splitlines():
         message = json.loads(line)
@@ -57,7 +56,7 @@ def main():
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
     args = parser.parse_args()
     reached = {line["target"]: line["last_seed"] for line in logged(args.log) if line["proof"] == "fuzz" and "last_seed" in line}
-    built = binaries({TARGETS[target][0] for target in args.targets})
+    built = binaries()
 
     def fuzz(target):
         package, binary, test = TARGETS[target]

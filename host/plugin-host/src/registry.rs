@@ -342,6 +342,9 @@ impl Registry {
             None => String::new(),
         };
         hint += &format!("`sapwood plugin list` shows what there is; searched {}", folders.join(", "));
+        if let Some(reason) = SearchPath::own_folder_unknown() {
+            hint += &format!("; {reason}");
+        }
         if !refused.is_empty() {
             hint += &format!("; passed over: {}", refused.join("; "));
         }

@@ -22,6 +22,14 @@ impl SearchPath {
         SearchPath(folders)
     }
 
+    /// Why the plugins beside the binary are not looked for, where they are not: the system does not say where it lies.
+    pub fn own_folder_unknown() -> Option<String> {
+        let error = std::env::current_exe().err()?;
+        Some(format!(
+            "not in this program's own folder, which is not known ({error}; is /proc mounted?): name it with `--plugin-path`"
+        ))
+    }
+
     /// The folder of the user's own plugins, whether it is there or not; `None` where nothing says whose.
     pub fn user_folder() -> Option<PathBuf> {
         user_data_folder().map(|data| data.join("sapwood/plugins"))

@@ -22,7 +22,7 @@ mod tests;
 #[cfg(test)]
 mod truth;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::RunCurve;
 use crate::verdict::statistics::holm;
@@ -74,7 +74,7 @@ pub struct ArmPlan {
 }
 
 /// A run without a result that can be compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FailedRun {
     /// Its arm.
     pub arm: String,
@@ -89,7 +89,7 @@ pub struct FailedRun {
 }
 
 /// What became of a run that was not finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunStatus {
     /// Its loss or its weights were no numbers any more: a result, counted.

@@ -1,22 +1,26 @@
-//! Carries out what was requested on the engine: new blocks through their initializers, AdamW states by
-//! rule, and the receipt of it all.
+//! Carries out what was requested on the engine: new blocks through their initializers (`asking.rs`), AdamW states by
+//! rule, and the receipt of it all (`receipt.rs`).
+
+mod asking;
+mod receipt;
 
 use std::collections::BTreeMap;
 
 use engine::{
-    BlockTensors, Edit, Engine, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, Step, TensorClass,
-    TensorId, TensorRole, TensorSpec, Widths,
+    Edit, Engine, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, TensorClass, TensorId, TensorSpec,
 };
+use plugin_host::Loaded;
 use plugin_host::api::{
-    self, Above, Action, BlockView, Claim, GrowthReceipt, InitContext, Insert, Key, LayerInitializer,
-    MomentsRule, OptimizerChange, OptimizerRule, Replace, Role, TensorMut, TensorView, Widen, WidenedMoments,
+    self, Above, Action, Claim, Insert, Key, LayerInitializer, MomentsRule, OptimizerChange, OptimizerRule,
+    Replace, Widen, WidenedMoments,
 };
-use plugin_host::{Loaded, PluginError};
 
 use crate::TrainError;
-use crate::course::{Course, engine_widths, is_selected, told_widths};
+use crate::course::{Course, engine_widths, is_selected};
 use crate::initial::{InitialModel, first_of_each, repeated};
-use crate::looking::Seen;
+
+use asking::Birth;
+pub(crate) use receipt::{Looks, mean, receipt};
 
 /// In place of a block's identity: what all blocks share.
 const SHARED: LayerId = LayerId(api::LayerId::SHARED.0);
@@ -235,74 +239,6 @@ impl Gardener<'_> {
         Ok(())
     }
 
-    /// Asks the initializer for the values of one block, or of what all share, that wide, and checks them.
-    fn values(
-        &mut self,
-        slot: &str,
-        birth: Birth,
-        widths: Widths,
-        before: &Snapshot,
-    ) -> Result<(BlockTensors, Claim), TrainError> {
-        let old_specs = specs_of(&self.whole.with_widths(before.widths), birth.layer);
-        let specs = specs_of(&self.whole.with_widths(widths), birth.layer);
-        let [old_shapes, shapes] = [&old_specs, &specs].map(|specs| {
-            let shape = |spec: &TensorSpec| spec.shape.iter().map(|&size| size as u64).collect();
-            specs.iter().map(shape).collect::<Vec<Vec<u64>>>()
-        });
-        let shown = if birth.layer == SHARED { &[SHARED] } else { before.layers.as_slice() };
-        let blocks: Vec<Vec<TensorView<'_>>> = shown
-            .iter()
-            .map(|&layer| {
-                let states = before.tensors.iter().filter(|(tensor, _)| owner(*tensor) == layer);
-                let values = states.map(|(_, state)| state.weights.as_slice());
-                views(&old_specs, &old_shapes, values)
-            })
-            .collect();
-        let existing: Vec<BlockView<'_>> = (shown.iter().zip(&blocks))
-            .map(|(layer, tensors)| BlockView { id: api::LayerId(layer.0), tensors })
-            .collect();
-        let original = match birth.layer {
-            SHARED => self.initial.shared(widths)?,
-            layer => self.initial.block(layer, widths)?.unwrap_or_default(),
-        };
-        let original = views(&specs, &shapes, original.iter().map(|(_, values)| values.as_slice()));
-        let context = InitContext {
-            layer: api::LayerId(birth.layer.0),
-            position: birth.position,
-            depth_before: before.layers.len(),
-            depth_after: birth.depth_after,
-            final_depth: self.whole.layers,
-            init_std: self.whole.init_std,
-            key: self.key.named(slot).numbered(birth.layer.0),
-            source: birth.source.map(|source| api::LayerId(source.0)),
-            existing: &existing,
-            original: &original,
-        };
-        let mut values: Vec<Vec<f32>> = specs.iter().map(|spec| vec![f32::NAN; spec.len()]).collect();
-        let mut target: Vec<TensorMut<'_>> = (specs.iter().zip(&shapes).zip(&mut values))
-            .map(|((spec, shape), values)| TensorMut {
-                class: spec.class.0,
-                role: role(spec.role),
-                shape,
-                values,
-            })
-            .collect();
-        let initializer = self.initializer(slot)?;
-        let claim = initializer.ask("init", |initializer| initializer.init(&context, &mut target))?;
-        for (spec, values) in specs.iter().zip(&values) {
-            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-                let whose = if birth.layer == SHARED {
-                    "all blocks".into()
-                } else {
-                    format!("block {}", birth.layer)
-                };
-                let what = format!("{} of {whose} is not finite or not written at element {at}", spec.class);
-                return Err(initializer.fault("init", &api::Error::new(what)).into());
-            }
-        }
-        Ok((specs.iter().map(|spec| spec.class).zip(values).collect(), claim))
-    }
-
     fn initializer(&mut self, slot: &str) -> Result<&mut Loaded<dyn LayerInitializer>, TrainError> {
         let initializer = self.initializers.get_mut(slot);
         initializer
@@ -357,136 +293,14 @@ fn widened_moments(
     Ok(all)
 }
 
-/// Whose a tensor is: a block's, or of all.
-fn owner(tensor: TensorId) -> LayerId {
-    tensor.layer.unwrap_or(SHARED)
-}
-
 fn tensor_of(layer: LayerId, class: TensorClass) -> TensorId {
     if layer == SHARED { TensorId::shared(class) } else { TensorId::block(layer, class) }
-}
-
-fn specs_of(shape: &ModelShape, layer: LayerId) -> Vec<TensorSpec> {
-    if layer == SHARED { shape.shared_tensors() } else { shape.block_tensors() }
 }
 
 #[derive(Clone, Copy)]
 struct Place {
     first: LayerId,
     depth_after: usize,
-}
-
-#[derive(Clone, Copy)]
-struct Birth {
-    layer: LayerId,
-    position: usize,
-    source: Option<LayerId>,
-    depth_after: usize,
-}
-
-/// What is seen of the model, before and after.
-pub(crate) struct Looks {
-    /// Right before the requests.
-    pub before: Seen,
-    /// Right after.
-    pub after: Seen,
-    /// Tensors of blocks that are new or made anew, and train, but have no gradient.
-    pub without_gradient: Vec<TensorId>,
-}
-
-/// Makes the receipt, and checks an exact claim against what is seen.
-///
-/// # Errors
-/// A claim that this refutes, or a loss that is not a number.
-pub(crate) fn receipt(
-    step: Step,
-    grown: &Grown,
-    before: &Snapshot,
-    engine: &dyn Engine,
-    looks: &Looks,
-) -> Result<GrowthReceipt, TrainError> {
-    let Looks { before: seen_before, after: seen_after, without_gradient } = looks;
-    let largest = largest_change(&seen_before.losses, &seen_after.losses);
-    let largest_logit_change = largest_change(&seen_before.logits, &seen_after.logits);
-    let (loss_before, loss_after) = (mean(&seen_before.losses), mean(&seen_after.losses));
-    if !loss_after.is_finite() {
-        return Err(TrainError::NotFinite {
-            what: "loss after the edit",
-            step,
-            value: loss_after,
-            skipped: 0,
-        });
-    }
-    // Rounding of f32 losses of a few nats; what changes the function moves a loss by far more.
-    let largest_logit =
-        seen_before.logits.iter().fold(0.0, |most: f64, logit| most.max(f64::from(logit.abs())));
-    let moved = if largest > 1e-5 * (1.0 + loss_before.abs()) {
-        Some(format!("a token's loss moved by {largest:.3e} nats"))
-    } else if largest_logit_change > 1e-5 * (1.0 + largest_logit) {
-        Some(format!("a logit moved by {largest_logit_change:.3e}"))
-    } else {
-        None
-    };
-    if let (Some((Claim::Exact, id)), Some(moved)) = (&grown.claim, moved) {
-        let message = format!("it claims to leave the model's function as it is, but {moved}");
-        let (kind, call) = (api::Kind::Initializer, "init".to_owned());
-        return Err(PluginError::Fault { kind, id: id.clone(), call, message }.into());
-    }
-    let layers = |layers: &[LayerId]| layers.iter().map(|layer| api::LayerId(layer.0)).collect();
-    Ok(GrowthReceipt {
-        step: step.0,
-        depth_before: before.layers.len(),
-        depth_after: engine.layers().len(),
-        new_layers: layers(&grown.new_layers),
-        removed_layers: layers(&grown.removed_layers),
-        replaced_layers: layers(&grown.replaced_layers),
-        loss_before,
-        loss_after,
-        largest_token_loss_change: largest,
-        largest_logit_change: Some(largest_logit_change),
-        claim: grown.claim.as_ref().map(|(claim, _)| *claim),
-        widths: (before.widths != engine.widths()).then(|| [before.widths, engine.widths()].map(told_widths)),
-        activation_rms_before: by_layer(&seen_before.activation_rms),
-        activation_rms_after: by_layer(&seen_after.activation_rms),
-        without_gradient: without_gradient.iter().map(TensorId::to_string).collect(),
-        moments: grown.moments.clone(),
-        others_bit_identical: others_bit_identical(before, engine, &grown.replaced_layers)?,
-    })
-}
-
-fn by_layer(numbers: &[(LayerId, f64)]) -> Vec<(api::LayerId, f64)> {
-    numbers.iter().map(|&(layer, number)| (api::LayerId(layer.0), number)).collect()
-}
-
-fn largest_change(before: &[f32], after: &[f32]) -> f64 {
-    before.iter().zip(after).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max)
-}
-
-/// Mean of losses, summed in f64.
-pub(crate) fn mean(losses: &[f32]) -> f64 {
-    losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64
-}
-
-fn others_bit_identical(
-    before: &Snapshot,
-    engine: &dyn Engine,
-    replaced: &[LayerId],
-) -> Result<bool, TrainError> {
-    let layers = engine.layers();
-    for (tensor, state) in &before.tensors {
-        if tensor.layer.is_some_and(|layer| !layers.contains(&layer) || replaced.contains(&layer)) {
-            continue;
-        }
-        let now = engine.read(*tensor, Part::Weights)?;
-        if now.len() != state.weights.len() {
-            continue; // It was resized.
-        }
-        let same = now.iter().zip(&state.weights).all(|(a, b)| a.to_bits() == b.to_bits());
-        if !same {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// Changes AdamW states as a rule says.
@@ -538,57 +352,4 @@ fn depth_after(depth: usize, requests: &[Action]) -> usize {
 fn position_of(engine: &dyn Engine, layer: LayerId) -> Result<usize, TrainError> {
     let position = engine.layers().iter().position(|&other| other == layer);
     position.ok_or_else(|| TrainError::Internal(format!("block {layer} passed the rules, but is not there")))
-}
-
-fn views<'a>(
-    specs: &[TensorSpec],
-    shapes: &'a [Vec<u64>],
-    values: impl Iterator<Item = &'a [f32]>,
-) -> Vec<TensorView<'a>> {
-    (specs.iter().zip(shapes).zip(values))
-        .map(|((spec, shape), values)| TensorView {
-            class: spec.class.0,
-            role: role(spec.role),
-            shape,
-            values,
-        })
-        .collect()
-}
-
-fn role(role: TensorRole) -> Role {
-    match role {
-        TensorRole::NormGain => Role::NORM_GAIN,
-        TensorRole::NormShift => Role::NORM_SHIFT,
-        TensorRole::Bias => Role::BIAS,
-        TensorRole::BranchOutputWeight => Role::BRANCH_OUTPUT_WEIGHT,
-        TensorRole::BranchOutputBias => Role::BRANCH_OUTPUT_BIAS,
-        TensorRole::Weight => Role::WEIGHT,
-        TensorRole::TokenEmbedding => Role::TOKEN_EMBEDDING,
-        TensorRole::PositionEmbedding => Role::POSITION_EMBEDDING,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use engine::{ScriptedEngine, Weights};
-
-    use super::*;
-
-    /// A model that answers the same but for one logit: losses alone would not show it.
-    #[test]
-    fn a_logit_that_moved_refutes_an_exact_claim_though_no_loss_did() {
-        let shape = engine::contract::tiny_shape();
-        let engine = ScriptedEngine::new(&shape, Weights::Kept);
-        let before = Snapshot::take(&engine, &shape).expect("a whole model");
-        let grown = Grown { claim: Some((Claim::Exact, "test/exact".into())), ..Grown::default() };
-        let seen = |logit| Seen { losses: vec![2.0, 3.0], logits: vec![1.0, logit], ..Seen::default() };
-        let judged = |after| {
-            let looks = Looks { before: seen(0.5), after: seen(after), without_gradient: Vec::new() };
-            receipt(Step(4), &grown, &before, &engine, &looks).map_err(|error| error.to_string())
-        };
-        assert_eq!(judged(0.5).expect("nothing moved").largest_logit_change, Some(0.0));
-        assert_eq!(judged(0.5 + 1e-6).map(|receipt| receipt.claim), Ok(Some(Claim::Exact)), "rounding");
-        let refuted = judged(0.625).expect_err("a lie");
-        assert!(refuted.ends_with("but a logit moved by 1.250e-1"), "{refuted}");
-    }
 }

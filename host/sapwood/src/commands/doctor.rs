@@ -32,6 +32,9 @@ pub(crate) fn doctor(args: &PluginPath) -> Outcome {
     for folder in &search_path.0 {
         result_line!("  {}{}", folder.display(), if folder.is_dir() { "" } else { "  (not there)" });
     }
+    if let Some(reason) = SearchPath::own_folder_unknown() {
+        result_line!("  {reason}");
+    }
     let registry = Registry::scan(search_path);
     let (good, refused): (Vec<_>, Vec<_>) = registry.libraries().partition(|found| found.facts.is_ok());
     result_line!("  {} libraries can be loaded", good.len());

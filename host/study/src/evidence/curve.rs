@@ -2,23 +2,9 @@
 //! curves is the verdict's; reading them from files is not done here.
 
 use engine::{Flops, Step, Tokens};
-use serde::{Deserialize, Serialize};
-
-/// A loss as a number, or `null` where it is none: JSON has no NaN, and divergence is a result.
-pub(crate) mod loss_or_null {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(loss: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-        loss.is_finite().then_some(*loss).serialize(serializer)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-        Option::<f64>::deserialize(deserializer).map(|loss| loss.unwrap_or(f64::NAN))
-    }
-}
 
 /// One evaluation, with all that the run had cost until then.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EvaluationPoint {
     /// Optimizer steps done.
     pub step: Step,
@@ -33,17 +19,15 @@ pub struct EvaluationPoint {
     /// Training time.
     pub wall_seconds: f64,
     /// What the machine has used in that time; `None` where it was not measured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub joules: Option<f64>,
-    /// Validation loss; not finite where the run diverged (`null` in JSON).
-    #[serde(with = "loss_or_null")]
+    /// Validation loss; not finite where the run diverged.
     pub loss_nats_per_token: f64,
     /// Hash of all training batches consumed until here.
     pub batches_sha256: String,
 }
 
 /// All evaluations of one run, in the order in which they were made.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RunCurve {
     /// The arm that it belongs to.
     pub arm: String,
@@ -52,10 +36,8 @@ pub struct RunCurve {
     /// Its seed.
     pub seed: u64,
     /// Whether nothing ran beside it: its seconds and joules are compared only then.
-    #[serde(default)]
     pub alone: bool,
     /// The step from which on it trained what it trains in the end; `None` where nothing ever changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_phase_at: Option<Step>,
     /// Its evaluations, tokens and costs ascending.
     pub points: Vec<EvaluationPoint>,
@@ -84,6 +66,12 @@ impl EvaluationPoint {
             Cost::Joules => self.joules.unwrap_or(f64::NAN),
         }
     }
+}
+
+/// The budget of an arm's runs that goes furthest: a shorter one with a decaying rate is another run.
+pub(crate) fn furthest_budget<'a>(runs_of_an_arm: impl Iterator<Item = &'a RunCurve>) -> Option<&'a str> {
+    let end = |curve: &&RunCurve| curve.last().map(|point| point.flops);
+    runs_of_an_arm.max_by_key(end).map(|curve| curve.budget.as_str())
 }
 
 impl RunCurve {
@@ -224,15 +212,5 @@ mod tests {
         let longer = self::curve(&[5.0; 9]);
         assert_eq!(curve.last_in_common(&longer).map(|(point, _)| point.step), Some(Step(2)));
         assert_eq!(curve.last_in_common(&self::curve(&[5.0])), None, "before training all data is the same");
-    }
-
-    #[test]
-    fn a_diverged_curve_survives_json() {
-        let text = serde_json::to_string(&curve(&[5.0, f64::INFINITY])).expect("plain values");
-        assert!(text.contains("\"loss_nats_per_token\":null"), "{text}");
-        let read: RunCurve = serde_json::from_str(&text).expect("what was written");
-        assert!(read.points[1].loss_nats_per_token.is_nan());
-        let without = text.replace("\"loss_nats_per_token\":null,", "");
-        serde_json::from_str::<RunCurve>(&without).expect_err("a loss that is not there is no divergence");
     }
 }

@@ -7,7 +7,7 @@ use plugin_host::Choice;
 
 use crate::StudyError;
 use crate::evidence::results::{judged, study_of};
-use crate::verdict::LossDifference;
+use crate::verdict::{ArmRuns, LossDifference};
 
 /// What a finished study found.
 #[derive(Clone, Debug)]
@@ -51,9 +51,7 @@ pub fn findings(folder: &Path) -> Result<Findings, StudyError> {
     if unfinished > 0 {
         return Err(StudyError::NotFinished { folder: folder.to_path_buf(), runs: unfinished });
     }
-    let finals = judgement.runs.first().map(|runs| runs.final_points.as_slice()).unwrap_or_default();
-    let baseline_loss =
-        finals.iter().map(|point| point.loss_nats_per_token).sum::<f64>() / finals.len().max(1) as f64;
+    let baseline_loss = judgement.runs.first().and_then(ArmRuns::mean_final_loss).unwrap_or_default();
     let arms = judgement.arms.into_iter().filter_map(|arm| {
         let made_of = file.arms.get(&arm.arm)?;
         let difference = arm.compute_matched.or(arm.token_matched)?;

@@ -1,6 +1,6 @@
 //! What suites came to in a study's runs, summed up arm by arm. No verdict rests on it: runs are compared by their losses.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use trainer::TrainError;
 use trainer::folder::{RunFolder, read_whole_lines};
 use trainer::records::SuiteRecord;
@@ -8,7 +8,7 @@ use trainer::records::SuiteRecord;
 use crate::summarize;
 
 /// One of a suite's numbers, at the end of an arm's finished runs with one budget.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SuiteMean {
     /// The arm.
     pub arm: String,

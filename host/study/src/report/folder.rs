@@ -6,6 +6,7 @@ use plugin_host::bounded;
 use trainer::folder::{LARGEST_JSON_BYTES, RunFolder, create_folder, write_whole};
 
 use super::{Page, csv, fairness, to_json, to_markdown, to_terminal};
+use crate::evidence::curve::furthest_budget;
 use crate::evidence::phases::{self, PhaseSpan};
 use crate::evidence::results::{judged_with_curves, study_of};
 use crate::evidence::sunk;
@@ -55,16 +56,13 @@ pub fn report_folder(folder: &Path) -> Result<Report, StudyError> {
 
 /// The first run of each arm, by the budget that goes furthest.
 fn first_runs(curves: &[RunCurve]) -> Vec<&RunCurve> {
-    let mut first: Vec<&RunCurve> = Vec::new();
-    for curve in curves {
-        let end = |curve: &RunCurve| curve.last().map(|point| point.flops);
-        match first.iter_mut().find(|other| other.arm == curve.arm) {
-            Some(other) if other.budget != curve.budget && end(curve) > end(other) => *other = curve,
-            Some(_) => {}
-            None => first.push(curve),
-        }
-    }
-    first
+    let mut arms: Vec<&str> = curves.iter().map(|curve| curve.arm.as_str()).collect();
+    arms.dedup();
+    let of_arm = |arm: &str| {
+        let runs = || curves.iter().filter(|curve| curve.arm == arm);
+        runs().find(|curve| Some(curve.budget.as_str()) == furthest_budget(runs()))
+    };
+    arms.into_iter().filter_map(of_arm).collect()
 }
 
 fn folder_of(curve: &RunCurve, runs: &Path) -> (String, RunFolder) {

@@ -1,7 +1,7 @@
 //! Several studies beside each other, an arm a line.
 
 use super::sections::{Content, mean_difference, outcome, reach_cell};
-use crate::verdict::{ArmJudgement, Headline, Judgement, nats};
+use crate::verdict::{ArmJudgement, ArmRuns, Headline, Judgement, nats};
 
 /// A line for each arm of several studies, by the comparison that its verdict rests on.
 pub(super) fn table(judgements: &[Judgement]) -> Content {
@@ -18,7 +18,7 @@ pub(super) fn table(judgements: &[Judgement]) -> Content {
         let pairs = difference.map_or(0, |difference| difference.pairs.len());
         vec![
             judgement.study.clone(),
-            baseline_end(judgement).map_or("-".into(), nats),
+            judgement.runs.first().and_then(ArmRuns::mean_final_loss).map_or("-".into(), nats),
             arm.arm.clone(),
             kind.into(),
             format!("{pairs}/{}", judgement.seeds.len()),
@@ -30,11 +30,4 @@ pub(super) fn table(judgements: &[Judgement]) -> Content {
     let rows =
         judgements.iter().flat_map(|judgement| judgement.arms.iter().map(move |arm| row(judgement, arm)));
     Content::Table { header, rows: rows.collect() }
-}
-
-/// Mean over its runs; `None` where none finished.
-fn baseline_end(judgement: &Judgement) -> Option<f64> {
-    let points = &judgement.runs.first()?.final_points;
-    let sum: f64 = points.iter().map(|point| point.loss_nats_per_token).sum();
-    (!points.is_empty()).then(|| sum / points.len() as f64)
 }

@@ -2,13 +2,13 @@
 //! each ledger (the paper's `T_cont`, arXiv 2411.18700 §3), and what it took.
 
 use engine::Step;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::evidence::curve::{Cost, EvaluationPoint, RunCurve};
 use crate::verdict::statistics::{Summary, summarize};
 
 /// Training after an arm's last change, in steps as long as the baseline's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Continual {
     /// Every seed in which the arm changed.
     pub seeds: Vec<SeedContinual>,
@@ -21,7 +21,7 @@ pub struct Continual {
 }
 
 /// One seed's.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SeedContinual {
     /// The seed.
     pub seed: u64,
@@ -36,7 +36,7 @@ pub struct SeedContinual {
 }
 
 /// Steps by ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct LedgerSteps {
     /// The paper's formula.
     pub li2024: f64,

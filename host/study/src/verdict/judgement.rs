@@ -2,16 +2,15 @@
 
 use engine::{Flops, Step, Tokens};
 use plugin_host::api::{Claim, Widths};
-use serde::{Deserialize, Serialize};
+use serde::{Serialize, Serializer};
 use trainer::WallTime;
 
-use crate::evidence::curve::loss_or_null;
 use crate::verdict::statistics::{Equivalence, PairedStatistics, Summary};
 use crate::verdict::{Continual, FailedRun, Shared};
 use crate::{SuiteMean, SweepFinding};
 
 /// A study, judged.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
     /// The study's name.
     pub study: String,
@@ -28,24 +27,19 @@ pub struct Judgement {
     /// The verdict on the study, one paragraph.
     pub verdict: String,
     /// What came of looking for a learning rate for each arm.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep: Option<SweepFinding>,
     /// Whether arms had the same chance to find one, in words.
-    #[serde(default)]
     pub fairness: Vec<String>,
     /// What was not trained a second time; no comparison depends on it.
-    #[serde(default)]
     pub shared: Shared,
     /// Finished runs that have skipped steps.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<SkippedSteps>,
     /// What suites came to; no comparison depends on it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suites: Vec<SuiteMean>,
 }
 
 /// Steps of a finished run whose update was not made, since their loss or gradient was not finite. It is charged with them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SkippedSteps {
     /// `arm/budget/seed-N`.
     pub run: String,
@@ -54,7 +48,7 @@ pub struct SkippedSteps {
 }
 
 /// What became of an arm's runs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ArmRuns {
     /// The arm.
     pub arm: String,
@@ -72,16 +66,24 @@ pub struct ArmRuns {
     pub missing: usize,
     /// Where the finished ones ended.
     pub final_points: Vec<FinalPoint>,
-    /// Mean seconds of the finished ones by purpose; not compared, since runs go side by side.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Mean seconds of the finished ones by purpose; compared only where nothing ran beside them.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_wall: Option<WallTime>,
     /// What the host's receipts say of changes of the stack, in the order in which they came.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub edits: Vec<MeanEdit>,
 }
 
+impl ArmRuns {
+    /// Mean over the runs that ended, in nats per token; `None` where none did.
+    pub fn mean_final_loss(&self) -> Option<f64> {
+        let sum: f64 = self.final_points.iter().map(|point| point.loss_nats_per_token).sum();
+        (!self.final_points.is_empty()).then(|| sum / self.final_points.len() as f64)
+    }
+}
+
 /// A change of the stack, as the mean of what the receipts of an arm's finished runs say of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MeanEdit {
     /// Runs that have had so many changes.
     pub runs: usize,
@@ -92,7 +94,7 @@ pub struct MeanEdit {
     /// Blocks after.
     pub depth_after: f64,
     /// How wide the model was before and is after, where that has changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub widths: Option<[Widths; 2]>,
     /// Mean loss on the probe batch right before, in nats per token.
     pub loss_before: f64,
@@ -109,7 +111,7 @@ pub struct MeanEdit {
 }
 
 /// An arm's part in the study.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ArmRole {
     /// All others are compared with it.
@@ -119,7 +121,7 @@ pub enum ArmRole {
 }
 
 /// Where a run ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FinalPoint {
     /// Its budget.
     pub budget: String,
@@ -132,12 +134,12 @@ pub struct FinalPoint {
     /// Exact FLOPs spent.
     pub flops: Flops,
     /// Validation loss.
-    #[serde(with = "loss_or_null")]
+    #[serde(serialize_with = "loss_or_null")]
     pub loss_nats_per_token: f64,
 }
 
 /// An arm against the baseline. A comparison that was not planned is `None`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ArmJudgement {
     /// The arm.
     pub arm: String,
@@ -152,15 +154,13 @@ pub struct ArmJudgement {
     /// What the same tokens cost, by all three ledgers.
     pub costs: Option<LedgerCosts>,
     /// Until when it is ahead after the same exact FLOPs; `None` where nothing is in common.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crossover: Option<Crossover>,
     /// Training after its last change, where there was one.
-    #[serde(default)]
     pub continual: Option<Continual>,
 }
 
 /// Until when an arm is ahead of the baseline after the same exact FLOPs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Crossover {
     /// Every compared seed.
     pub seeds: Vec<SeedCrossover>,
@@ -169,7 +169,7 @@ pub struct Crossover {
 }
 
 /// One seed's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SeedCrossover {
     /// The seed.
     pub seed: u64,
@@ -178,7 +178,7 @@ pub struct SeedCrossover {
 }
 
 /// Until when a run is ahead of another.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ahead {
     /// At no evaluation.
@@ -203,7 +203,7 @@ impl Ahead {
 }
 
 /// The verdict on an arm.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ArmVerdict {
     /// What it comes to.
     pub outcome: Outcome,
@@ -214,7 +214,7 @@ pub struct ArmVerdict {
 }
 
 /// The comparison that a verdict rests on: compute-matched where there is one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Headline {
     /// At equal compute.
@@ -224,7 +224,7 @@ pub enum Headline {
 }
 
 /// What a comparison of losses comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// The interval lies below zero.
@@ -244,7 +244,7 @@ pub enum Outcome {
 }
 
 /// Paired differences of validation loss, arm − baseline: negative is better.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LossDifference {
     /// The pairs.
     pub pairs: Vec<LossPair>,
@@ -259,14 +259,14 @@ pub struct LossDifference {
     /// Arms that were corrected over.
     pub holm_family: usize,
     /// Whether it is equal within the study's margin; `None` where the study states none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub equivalence: Option<Equivalence>,
     /// What it comes to.
     pub outcome: Outcome,
 }
 
 /// One seed of both.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LossPair {
     /// The seed.
     pub seed: u64,
@@ -285,7 +285,7 @@ pub struct LossPair {
 }
 
 /// A seed that could not be compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
     /// The seed.
     pub seed: u64,
@@ -296,7 +296,7 @@ pub struct LeftOut {
 /// What the baseline's final loss costs, as a ratio: the arm's first crossing of that loss to the
 /// baseline's own first crossing of it, both linear between two evaluations. An arm that is the baseline
 /// has 1 at every seed, however noisy its curve.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CostToReach {
     /// Every compared seed.
     pub seeds: Vec<SeedReach>,
@@ -307,20 +307,20 @@ pub struct CostToReach {
     /// Tokens, likewise.
     pub tokens_ratio: Option<Summary>,
     /// Training seconds, likewise; `None` unless all of these runs were measured alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds_ratio: Option<Summary>,
     /// Joules, likewise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub joules_ratio: Option<Summary>,
     /// Where it is not reached in every seed: it is not within this ratio in any of those others.
     pub not_within_flops: Option<f64>,
     /// The same of tokens.
     pub not_within_tokens: Option<f64>,
     /// The same of training seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub not_within_seconds: Option<f64>,
     /// The same of joules.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub not_within_joules: Option<f64>,
     /// Seeds in which the arm diverged before it got there.
     pub diverged_seeds: Vec<u64>,
@@ -329,7 +329,7 @@ pub struct CostToReach {
 }
 
 /// One seed's cost to reach the baseline's final loss.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SeedReach {
     /// The seed.
     pub seed: u64,
@@ -342,15 +342,15 @@ pub struct SeedReach {
     /// Tokens, likewise.
     pub tokens_ratio: f64,
     /// Training seconds, likewise; `None` unless both runs were measured alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds_ratio: Option<f64>,
     /// Joules, likewise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub joules_ratio: Option<f64>,
 }
 
 /// Whether a loss is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reach {
     /// It is.
@@ -360,7 +360,7 @@ pub enum Reach {
 }
 
 /// What the baseline's number of tokens costs the arm, as ratios to what it costs the baseline.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LedgerCosts {
     /// Every seed of which both have the evaluation.
     pub seeds: Vec<SeedLedger>,
@@ -369,7 +369,7 @@ pub struct LedgerCosts {
 }
 
 /// One seed's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SeedLedger {
     /// The seed.
     pub seed: u64,
@@ -380,7 +380,7 @@ pub struct SeedLedger {
 }
 
 /// A cost by three ledgers, each as a ratio to the baseline's.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct LedgerRatios {
     /// All that ran.
     pub exact: f64,
@@ -405,4 +405,10 @@ impl ArmJudgement {
             Headline::TokenMatched => self.token_matched.as_ref(),
         }
     }
+}
+
+/// A loss as a number, or `null` where it is none: JSON has no NaN, and divergence is a result.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn loss_or_null<S: Serializer>(loss: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    loss.is_finite().then_some(*loss).serialize(serializer)
 }

@@ -1,10 +1,10 @@
 //! What was not trained a second time, since arms had it in common.
 
 use engine::{Flops, Step};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// What was not trained a second time. Every run is charged with it all the same.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Shared {
     /// Finished runs that began as copies of others, arm by arm.
     pub arms: Vec<SharedByArm>,
@@ -19,7 +19,7 @@ pub struct Shared {
 }
 
 /// An arm's runs of one budget that began as copies of the same arm's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SharedByArm {
     /// The arm.
     pub arm: String,

@@ -1,7 +1,7 @@
 //! Statistics of a few paired numbers: mean, t interval, exact sign-flip test, Holm's correction, a test for equivalence.
 //! What a number means, and what is concluded from it, is the verdict's.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 /// Fewer pairs than this support no conclusion.
@@ -10,7 +10,7 @@ pub(crate) const FEWEST_FOR_A_VERDICT: usize = 3;
 const MOST_TO_FLIP: usize = 20;
 
 /// Mean and spread of a sample.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// Numbers in the sample.
     pub count: usize,
@@ -23,7 +23,7 @@ pub struct Summary {
 }
 
 /// From low to high, both included.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {
     /// Lower end.
     pub low: f64,
@@ -32,7 +32,7 @@ pub struct Interval {
 }
 
 /// What paired differences say.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PairedStatistics {
     /// Mean, spread and interval of the differences.
     pub summary: Summary,
@@ -45,7 +45,7 @@ pub struct PairedStatistics {
 }
 
 /// Result of a test for equivalence.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Equivalence {
     /// What counts as equal: a mean no further than this from zero.
     pub margin: f64,
@@ -62,7 +62,7 @@ impl Equivalence {
 }
 
 /// Result of a sign-flip test.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SignFlip {
     /// Share of all sign patterns whose mean lies as far from zero as the observed one.
     pub p: f64,

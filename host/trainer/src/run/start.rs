@@ -48,17 +48,10 @@ impl<'a> Run<'a> {
         let prefix = parts.prefix.take().filter(|_| !resumed && plan.measure.is_none());
         let ahead = prefix.map(|prefix| Ahead::open(prefix, config)).transpose()?.flatten();
         let mut state = match found {
-            Some((state, tensors)) => {
-                tracing::info!(run = config.name(), "goes on from the checkpoint before step {}", state.step);
-                tensors.restore(&mut *parts.engine)?;
-                restore_plugins(&mut parts, &state)?;
-                state
-            }
+            Some(found) => go_on(&mut parts, found)?,
             None => {
                 let trail = Trail::start(config, &info, &data.sha256, parts.initial.sha256());
-                let state = fresh_state(config, &plan, trail);
-                parts.initial.fill_in(&mut *parts.engine, plan.initial_depth, state.course.widths)?;
-                state
+                begin(&mut parts, &plan, trail)?
             }
         };
         let energy = EnergyCounter::of_machine().filter(|_| parts.alone);
@@ -108,6 +101,22 @@ fn plan(
     engine: &EngineInfo,
 ) -> Result<Plan, TrainError> {
     crate::rehearsal::plan(strategy, config, &config.initializers.keys().cloned().collect(), engine)
+}
+
+/// As a checkpoint has it: tensors into the engine, states into the plugins.
+fn go_on(parts: &mut Parts<'_>, found: (RunState, Snapshot)) -> Result<RunState, TrainError> {
+    let (state, tensors) = found;
+    tracing::info!(run = parts.config.name(), "goes on from the checkpoint before step {}", state.step);
+    tensors.restore(&mut *parts.engine)?;
+    restore_plugins(parts, &state)?;
+    Ok(state)
+}
+
+/// From the initial model.
+fn begin(parts: &mut Parts<'_>, plan: &Plan, trail: Trail) -> Result<RunState, TrainError> {
+    let state = fresh_state(parts.config, plan, trail);
+    parts.initial.fill_in(&mut *parts.engine, plan.initial_depth, state.course.widths)?;
+    Ok(state)
 }
 
 /// The newest checkpoint that is whole; a damaged one is passed over with a warning that says what is lost.

@@ -38,6 +38,9 @@ pub(crate) fn list(args: &ListArgs) -> Outcome {
             result_line!("passed over: {} {refusal}", found.path.display());
         }
     }
+    if let Some(reason) = SearchPath::own_folder_unknown() {
+        result_line!("looked for, but {reason}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,7 @@
 //! The curve of an arm: its runs' mean loss at each evaluation that all of them have, between their lowest and highest, and where
 //! it grew.
 
+use crate::evidence::curve::furthest_budget;
 use crate::verdict::MeanEdit;
 use crate::{Judgement, RunCurve};
 
@@ -34,7 +35,9 @@ pub(super) struct LinePoint {
 /// Of every arm with a finished run, the baseline first.
 pub(super) fn of(judgement: &Judgement, curves: &[RunCurve]) -> Vec<Line> {
     let line = |(number, runs): (usize, &crate::ArmRuns)| {
-        let curves = longest(curves.iter().filter(|curve| curve.arm == runs.arm).collect());
+        let of_arm = || curves.iter().filter(|curve| curve.arm == runs.arm);
+        let budget = furthest_budget(of_arm())?;
+        let curves: Vec<&RunCurve> = of_arm().filter(|curve| curve.budget == budget).collect();
         let points = mean(&curves);
         let marks = runs.edits.iter().filter_map(|edit| mark(&points, edit)).collect();
         let points = thinned(points);
@@ -43,15 +46,6 @@ pub(super) fn of(judgement: &Judgement, curves: &[RunCurve]) -> Vec<Line> {
         (!points.is_empty()).then_some(Line { arm, is_baseline, alone, points, marks })
     };
     judgement.runs.iter().enumerate().filter_map(line).collect()
-}
-
-/// Those of the budget that goes furthest: a shorter one with a decaying rate is another run.
-fn longest(curves: Vec<&RunCurve>) -> Vec<&RunCurve> {
-    let end = |curve: &&RunCurve| curve.last().map(|point| point.flops);
-    let Some(budget) = curves.iter().max_by_key(|curve| end(curve)).map(|curve| curve.budget.clone()) else {
-        return Vec::new();
-    };
-    curves.into_iter().filter(|curve| curve.budget == budget).collect()
 }
 
 fn mean(curves: &[&RunCurve]) -> Vec<LinePoint> {

@@ -17,8 +17,10 @@ use crate::folder::{LARGEST_JSON_BYTES, storage};
 
 /// Version that is written. A field that comes, goes or changes raises it, and has its migration below.
 pub(super) const FORMAT_VERSION: u32 = 3;
-/// From each older version that is read to the one after it, the oldest first.
-const MIGRATIONS: [fn(&mut Map<String, Value>, &ModelShape); 1] = [to_3];
+/// Makes the fields of a version those of the next.
+type Migration = fn(&mut Map<String, Value>, &ModelShape);
+/// From each older version that is read, the oldest first.
+const MIGRATIONS: [Migration; 1] = [to_3];
 /// The oldest that is read.
 const OLDEST_VERSION: u32 = FORMAT_VERSION - MIGRATIONS.len() as u32;
 

@@ -93,7 +93,7 @@ impl<D: Driver> Kernels for Cuda<D> {
     }
 
     fn scratch_bytes(&self, form: &Form) -> u64 {
-        let columns = columns::partials(form.rows(), form.hidden.max(3 * form.width));
+        let columns = columns::partials(form.rows(), form.hidden.max(3 * form.attention_width()));
         self.driver.own_bytes() + self.bytes(columns.max(norm::partials(form)).max(attention::dots(form)))
     }
 

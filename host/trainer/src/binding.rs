@@ -17,7 +17,7 @@ use crate::growth::Initializers;
 use crate::hugging_face::Imported;
 use crate::initial::InitialModel;
 use crate::tensor_file::hash_of_file;
-use crate::{RunConfig, Suite, SuiteFacts, TrainError, Writing};
+use crate::{RunConfig, Suite, SuiteFacts, TrainError};
 
 /// `run.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -161,26 +161,24 @@ impl RunFile {
     fn rebuilt_plugin<'a>(&'a self, present: &'a RunFile) -> Option<(&'a Provenance, &'a Provenance)> {
         let mut pairs = present.bound_to.plugins.iter().zip(&self.bound_to.plugins);
         let rebuilt = pairs.find(|(old, new)| old.id == new.id && old.sha256 != new.sha256);
-        let binding = |file: &RunFile| {
-            let mut config = file.config.clone();
-            config.shadows.clear();
-            config.checkpoints.write = Writing::default();
-            config
-        };
-        rebuilt.filter(|_| binding(self) == binding(present))
+        rebuilt.filter(|_| self.binding_config() == present.binding_config())
     }
 
     fn first_difference(&self, present: &RunFile) -> Option<String> {
-        let value = |file: &RunFile| {
-            let mut config = serde_json::to_value(&file.config).ok()?;
-            forget_isolation(&mut config);
-            forget_shadows(&mut config);
-            forget_writing(&mut config);
-            Some((config, serde_json::to_value(&file.bound_to).ok()?))
-        };
+        let value =
+            |file: &RunFile| Some((file.binding_config()?, serde_json::to_value(&file.bound_to).ok()?));
         let ((config, bound), (old_config, old_bound)) = (value(self)?, value(present)?);
         difference(Path::new(""), &old_config, &config)
             .or_else(|| difference(Path::new(""), &old_bound, &bound))
+    }
+
+    /// The configuration without what changes no bit.
+    fn binding_config(&self) -> Option<Value> {
+        let mut config = serde_json::to_value(&self.config).ok()?;
+        forget_isolation(&mut config);
+        forget_shadows(&mut config);
+        forget_writing(&mut config);
+        Some(config)
     }
 }
 

@@ -30,9 +30,6 @@ impl<'a> Shown<'a> {
     pub(crate) fn context(self) -> StepContext<'a> {
         let Shown { config, step, costs, course, blocks, losses, evaluations } = self;
         let progress = progress(config, costs);
-        // Losses are complete to the step before the last one on every engine; none is shown earlier on a
-        // faster one, so that all decide alike.
-        let known = losses.partition_point(|loss| loss.step + 2 <= step.0);
         StepContext {
             step: step.0,
             tokens: costs.tokens.0,
@@ -41,12 +38,42 @@ impl<'a> Shown<'a> {
             progress,
             phase: &course.phase,
             blocks,
-            losses: newest(&losses[..known]),
+            losses: newest(known(losses, step)),
             evaluations: newest(evaluations),
         }
     }
 }
 
+/// Losses are complete to the step before the last one on every engine; none is shown earlier on a faster one, so that all
+/// decide alike.
+fn known(losses: &[LossPoint], step: Step) -> &[LossPoint] {
+    &losses[..losses.partition_point(|loss| loss.step + 2 <= step.0)]
+}
+
 fn newest<T>(recent: &[T]) -> &[T] {
     &recent[recent.len().saturating_sub(RECENT)..]
+}
+
+/// Adds what is newest, and forgets in bulk what is shown no more, so that a step does not move a thousand entries.
+pub(crate) fn push_recent<T>(recent: &mut Vec<T>, newest: T) {
+    recent.push(newest);
+    // The newest one is not shown yet: what is left has to be one more than what is.
+    if recent.len() > 2 * RECENT {
+        recent.drain(..RECENT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_losses_are_shown_at_every_step() {
+        let mut losses = Vec::new();
+        for step in 0..4000 {
+            let shown = newest(known(&losses, Step(step))).len() as u64;
+            assert_eq!(shown, step.saturating_sub(1).min(RECENT as u64), "before step {step}");
+            push_recent(&mut losses, LossPoint { step, loss_nats_per_token: 1.0 });
+        }
+    }
 }

@@ -4,6 +4,7 @@ use engine::{Snapshot, Step, Wait};
 use plugin_host::api::{Action, Actions, Block, Event, Key, Measured, Probe, RunEvent, StepContext};
 
 use super::{BeforeAsking, Run, flops_left, progress};
+use crate::audit::PhaseStart;
 use crate::boundary::{Boundary, Judgement, Moment, probe_of};
 use crate::checkpoint::RunState;
 use crate::costs::{StepCost, timed};
@@ -167,11 +168,11 @@ impl Run<'_> {
             || course.blocks != old.blocks
             || course.widths != old.widths;
         let phase_start = self.state.phase_start.clone();
-        let rules_alone = growth::changes_tensors(&requests) && !new_phase;
+        let within_phase = growth::changes_tensors(&requests) && !new_phase;
         if new_phase && self.state.step.0 > 0 {
             self.end_phase()?;
-        } else if rules_alone {
-            self.audit_before_rules()?;
+        } else if within_phase {
+            self.audit_within_phase()?;
         }
         if growth::changes_tensors(&requests) {
             self.hold_one_copy()?;
@@ -184,7 +185,7 @@ impl Run<'_> {
             Ok(Verdict::Rejected(reason)) => {
                 let step = self.state.step;
                 self.logs.decisions.add(&Decision::Rejected { step, reason })?;
-                return self.begin_phase();
+                return if new_phase { self.begin_phase() } else { Ok(()) };
             }
             Err(fault) => {
                 // Going on ends the phase again.
@@ -198,21 +199,27 @@ impl Run<'_> {
         self.step_key = StepKey::of(&self.state.course);
         if new_phase {
             self.begin_phase()?;
-        } else if rules_alone {
-            self.look_again_after_rules()?;
+        } else if within_phase {
+            self.look_again_within_phase()?;
         }
-        self.leave_trail(&requests, new_phase);
+        self.leave_trail(&requests, new_phase)?;
         self.do_errands(requests)
     }
 
     /// What requests did to tensors becomes part of the run's trail.
-    fn leave_trail(&mut self, requests: &[Action], new_phase: bool) {
-        let RunState { trail, phase_start, .. } = &mut self.state;
+    fn leave_trail(&mut self, requests: &[Action], new_phase: bool) -> Result<(), TrainError> {
+        let shape = self.shape();
+        let RunState { trail, phase_start, course, step, .. } = &mut self.state;
         match phase_start {
             _ if !growth::changes_tensors(requests) => {}
             Some(start) if new_phase => trail.add_tensors(&start.sha256()),
+            // Blocks that are made anew within a phase.
+            _ if growth::edits_stack(requests) => {
+                trail.add_tensors(&PhaseStart::take(&*self.parts.engine, &shape, course, *step)?.sha256());
+            }
             _ => trail.add_rules(requests),
         }
+        Ok(())
     }
 
     /// Requests that concern tensors. On any error the engine is what it was before.

@@ -43,9 +43,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// An AdamW rule may change what is frozen in the middle of a phase: it has to be intact up to there, and is
-    /// looked at again from there on.
-    pub(super) fn audit_before_rules(&mut self) -> Result<(), TrainError> {
+    /// An AdamW rule, or blocks made anew, may change what is frozen in the middle of a phase: it has to be intact up to
+    /// there, and is looked at again from there on.
+    pub(super) fn audit_within_phase(&mut self) -> Result<(), TrainError> {
         self.need_tensors()?;
         let Some(start) = &self.state.phase_start else { return Ok(()) };
         let (engine, shape) = (&*self.parts.engine, &self.state.course.shape(&self.parts.config.model));
@@ -54,7 +54,7 @@ impl Run<'_> {
         if audit.frozen_bit_identical { Ok(()) } else { Err(frozen_changed(&audit.label)) }
     }
 
-    pub(super) fn look_again_after_rules(&mut self) -> Result<(), TrainError> {
+    pub(super) fn look_again_within_phase(&mut self) -> Result<(), TrainError> {
         let Some(start) = &mut self.state.phase_start else { return Ok(()) };
         let (engine, shape) = (&*self.parts.engine, &self.state.course.shape(&self.parts.config.model));
         let seconds = &mut self.state.costs.wall.growth_seconds;

@@ -13,7 +13,7 @@ use crate::checkpoint::{self, RunState, Tensors};
 use crate::costs::timed;
 use crate::folder::create_folder;
 use crate::records::EvaluationRecord;
-use crate::shown::RECENT;
+use crate::shown::push_recent;
 use crate::{TrainError, Writing, growth};
 
 impl Run<'_> {
@@ -241,12 +241,4 @@ pub(super) fn losses_of(
         losses.extend(engine.evaluate(batch, execution)?);
     }
     Ok(losses)
-}
-
-pub(super) fn push_recent<T>(recent: &mut Vec<T>, newest: T) {
-    recent.push(newest);
-    // In bulk, so that a step does not move a thousand entries.
-    if recent.len() >= 2 * RECENT {
-        recent.drain(..RECENT);
-    }
 }

@@ -7,7 +7,6 @@ use engine::{AdamW, Step, StepPlan, TensorId, TokenBatch, Wait, Wanted};
 use plugin_host::api::{Batch, LossPoint, RunEvent};
 use sha2::{Digest, Sha256};
 
-use super::saving::push_recent;
 use super::{Parts, Run, progress};
 use crate::audit::hexadecimal;
 use crate::costs::{Costs, timed};
@@ -15,6 +14,7 @@ use crate::course::Course;
 use crate::energy::EnergyCounter;
 use crate::measured;
 use crate::records::StepRecord;
+use crate::shown::push_recent;
 use crate::{OnNonFinite, RunConfig, TrainError, Training};
 
 /// A step, ready to be taken.

@@ -12,7 +12,7 @@ use trainer::WantedBlock;
 use trainer::checkpoint;
 use trainer::records::Decision;
 
-use crate::bench::{Bench, Filling, Told, grow};
+use crate::bench::{Bench, Filling, React, Told, grow};
 
 pub(crate) fn labels(decisions: &[Decision]) -> Vec<String> {
     let label = |decision: &Decision| match decision {
@@ -278,6 +278,52 @@ fn an_exact_initializer_is_not_held_to_it_where_a_block_is_made_anew() {
         _ => None,
     });
     assert_eq!(claims.collect::<Vec<_>>(), [(Some(Claim::None), true)]);
+}
+
+/// Makes the only block anew before step 6, with that in its first elements; answers whether it is kept.
+fn made_anew(first: fn(f32) -> f32, is_kept: bool) -> Bench {
+    let bench = Bench::new();
+    let strategy = Told::to(|context, actions| {
+        if context.step == 6 {
+            let (layers, sources) = (vec![context.blocks[0].id], vec![]);
+            actions.replace(Replace { layers, slot: "new".into(), sources, moments: MomentsRule::Zero })?;
+        }
+        Ok(())
+    });
+    let react: React = Box::new(move |event, actions| match event {
+        Event::Edited(_) if !is_kept => actions.reject("no"),
+        _ => Ok(()),
+    });
+    let interrupt = std::sync::atomic::AtomicBool::new(false);
+    let strategy = Told { react, ..strategy };
+    bench.run_with(strategy, Filling(first, Claim::None), bench.scripted(), &interrupt).expect("a good run");
+    bench
+}
+
+#[test]
+fn blocks_made_anew_that_are_rejected_leave_the_phase_as_it_was() {
+    let bench = made_anew(|first| first + 1.0, false);
+    let labels = labels(&bench.decisions());
+    assert!(labels.contains(&"6: rejected, no".to_owned()), "{labels:?}");
+    let decisions = bench.decisions();
+    let count = |is: fn(&Decision) -> bool| decisions.iter().filter(|decision| is(decision)).count();
+    let started = count(|decision| matches!(decision, Decision::PhaseStarted { .. }));
+    let ended = count(|decision| matches!(decision, Decision::PhaseEnded(_)));
+    assert_eq!((started, ended), (1, 1), "{labels:?}");
+}
+
+/// No run may begin as a copy of one whose blocks were made anew in another way.
+#[test]
+fn blocks_made_anew_are_part_of_the_trail() {
+    let trail = |bench: &Bench| {
+        let newest = &trainer::checkpoint::list(&bench.folder().checkpoints()).expect("a folder")[0];
+        let state: serde_json::Value =
+            trainer::folder::read_json(&newest.join("state.json")).expect("a good state");
+        state["trail"].as_str().expect("a hash").to_owned()
+    };
+    let [one, other, again] = [|first| first + 1.0, |first| first + 2.0, |first: f32| first + 1.0]
+        .map(|first: fn(f32) -> f32| trail(&made_anew(first, true)));
+    assert!(one != other && one == again, "{one} {other} {again}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod audit;
 mod binding;
 mod boundary;
+mod budget;
 pub mod checkpoint;
 mod config;
 mod costs;

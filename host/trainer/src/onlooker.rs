@@ -17,7 +17,7 @@ use crate::boundary::{Boundary, Judgement, Moment};
 use crate::course::{Course, Rules};
 use crate::growth;
 use crate::records::RefusedRequest;
-use crate::run::{run_facts, strategy_key};
+use crate::shown::{run_facts, strategy_key};
 
 /// A strategy that is asked and not obeyed.
 pub(crate) struct Onlooker {

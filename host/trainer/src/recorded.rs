@@ -14,11 +14,11 @@ use plugin_host::api::{
 use crate::binding::RunFile;
 use crate::boundary::Moment;
 use crate::boundary::probe_of;
+use crate::budget::{flops_left, progress, step_fits};
 use crate::costs::{Costs, StepCost};
 use crate::course::{Course, Rules};
 use crate::folder::{RunFolder, read_whole_lines};
 use crate::records::{Decision, EvaluationRecord, StepRecord};
-use crate::run::{flops_left, progress, step_fits};
 use crate::schedule::RunningSchedule;
 use crate::shown::Shown;
 use crate::{RunConfig, TrainError};

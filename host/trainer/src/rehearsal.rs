@@ -14,13 +14,14 @@ use plugin_host::api::{
 use serde::Serialize;
 
 use crate::boundary::{Boundary, Judgement, Moment, probe_of};
+use crate::budget::{flops_left, progress, step_fits};
 use crate::config::MOST_STEPS;
 use crate::costs::{Costs, StepCost};
 use crate::course::{Course, Rules, told_widths};
 use crate::growth::changes_tensors;
-use crate::run::{flops_left, progress, run_facts, step_fits};
 use crate::schedule::RunningSchedule;
 use crate::shown::Shown;
+use crate::shown::run_facts;
 use crate::trail::StepKey;
 use crate::trial::WantedBlock;
 use crate::turns::Turns;

@@ -1,17 +1,21 @@
 //! The loop of one run, read top to bottom; what each line does stands in a file of its own below `run/`:
 //!
 //! ```text
-//! start, or go on from the newest checkpoint
+//! start, or go on from the newest checkpoint         RunStarted
 //! until the budget is spent or the strategy stops:
-//!     evaluate if it is due                     -> evals.jsonl, event
-//!     put suites to the model if they are due   -> suites.jsonl, events
-//!     save if it is due, and go on meanwhile    -> checkpoints/, forks/
-//!     ask the strategy                          -> requests, decisions.jsonl
-//!     ask the shadows, to no effect             -> shadows.jsonl
-//!     try out candidates, if it asks to         -> event, and it may ask again; all as before
-//!     carry the requests out                    -> receipt, event; rolled back if rejected
-//!     forward, backward, update                 -> metrics.jsonl, event
-//! evaluate, put all suites to the model, audit, save, DONE
+//!     evaluate if it is due                     -> evals.jsonl, Evaluated
+//!     put suites to the model if they are due   -> suites.jsonl, Metric
+//!     save for runs that begin as copies        -> forks/
+//!     cease to be another run's copy
+//!     save and end if interrupted
+//!     save if it is due, and go on meanwhile    -> checkpoints/
+//!     once before each step, and then all over again:
+//!         ask the strategy                      -> decisions.jsonl
+//!         ask the shadows, to no effect         -> shadows.jsonl
+//!         try out candidates, if it asks to     -> it may ask again; all is as before
+//!         carry the requests out                -> Edited, PhaseStarted; rolled back if rejected
+//!     forward, backward, update                 -> metrics.jsonl, Step
+//! evaluate, put all suites to the model, audit, save, DONE    RunFinished, or RunStopped
 //! ```
 //!
 //! Evaluation comes before growth: the loss right after an insertion is not comparable. A checkpoint comes
@@ -19,6 +23,7 @@
 
 mod asking;
 mod decisions;
+mod logs;
 mod phases;
 mod prefix;
 mod probing;
@@ -33,16 +38,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use data::{Corpus, ReadAhead};
-use engine::{Engine, Flops, ModelShape, Step, TokenBatch, Wait};
+use engine::{Engine, ModelShape, Step, TokenBatch, Wait};
 use plugin_host::Loaded;
-use plugin_host::api::{Budget, GrowthStrategy, Key, Measure, ModelFacts, RunEvent, RunFacts};
+use plugin_host::api::{GrowthStrategy, Measure, RunEvent};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{LogLengths, RunState, Untold};
+use crate::budget::step_fits;
+use crate::checkpoint::{RunState, Untold};
 use crate::costs::{Costs, Speedometer, SpentFlops, StepCost, peak_memory_bytes};
 use crate::course::Rules;
 use crate::energy::EnergyCounter;
-use crate::folder::{JsonLines, RunFolder, sync_folder_of, write_json};
+use crate::folder::{RunFolder, write_json};
 use crate::growth::Initializers;
 use crate::initial::InitialModel;
 use crate::owner::Owner;
@@ -54,6 +60,7 @@ pub use shadows::check_shadow;
 use writer::Writer;
 
 use asking::Answered;
+use logs::Logs;
 use prefix::Ahead;
 pub use prefix::{Prefix, SharedPrefix};
 
@@ -138,147 +145,6 @@ pub fn run(parts: Parts<'_>) -> Result<RunSummary, TrainError> {
     outcome
 }
 
-/// What a strategy is told about a run.
-pub(crate) fn run_facts(config: &RunConfig) -> RunFacts {
-    let shape = &config.model;
-    RunFacts {
-        model: ModelFacts {
-            layers: shape.layers,
-            width: shape.width,
-            heads: shape.heads,
-            context: shape.context,
-            vocabulary: shape.vocabulary,
-            init_std: shape.init_std,
-            mlp_width: shape.hidden(),
-        },
-        tokens_per_step: config.tokens_per_step().0,
-        budget: Budget {
-            reference_steps: config.budget.reference_steps,
-            flops: config.budget.flops.map(Flops::as_f64),
-        },
-        constant_rate: config.schedule.is_constant(),
-        key: strategy_key(config, &config.strategy.id),
-    }
-}
-
-/// The key of a strategy's own random streams.
-pub(crate) fn strategy_key(config: &RunConfig, id: &str) -> Key {
-    Key::of_seed(config.seed).named("strategy").named(id)
-}
-
-/// FLOPs that are left after these costs, where the budget is in FLOPs.
-pub(crate) fn flops_left(config: &RunConfig, costs: &Costs) -> Option<Flops> {
-    config.budget.flops.map(|budget| Flops(budget.0.saturating_sub(costs.flops.total().0)))
-}
-
-/// Share of the budget that these costs have spent, 0 to 1.
-pub(crate) fn progress(config: &RunConfig, costs: &Costs) -> f64 {
-    let share = match config.budget.flops {
-        Some(flops) => costs.flops.total().as_f64() / flops.as_f64(),
-        None => costs.tokens.0 as f64 / config.reference_tokens().0 as f64,
-    };
-    share.min(1.0)
-}
-
-/// Whether one more step fits the budget.
-pub(crate) fn step_fits(config: &RunConfig, costs: &Costs, step: &StepCost) -> bool {
-    match config.budget.flops {
-        Some(flops) => costs.flops.total() + step.flops.total() <= flops,
-        None => costs.tokens.0 + step.tokens.0 <= config.reference_tokens().0,
-    }
-}
-
-struct Run<'a> {
-    parts: Parts<'a>,
-    name: String,
-    rules: Rules,
-    /// What the strategy wants to have measured.
-    measure: Option<Measure>,
-    state: RunState,
-    step_cost: StepCost,
-    step_key: StepKey,
-    /// The other run that it is still a copy of.
-    ahead: Option<Ahead>,
-    blocks_view: Vec<plugin_host::api::Block>,
-    shadows: Shadows,
-    logs: Logs,
-    batches: ReadAhead,
-    validation: Vec<TokenBatch>,
-    /// Batches that a model is looked at with before and after an edit.
-    looks: Vec<TokenBatch>,
-    resumed: bool,
-    /// While the strategy is being asked: how things stood before that.
-    before_asking: Option<BeforeAsking>,
-    /// Steps whose losses have not been read yet, oldest first.
-    unread: VecDeque<StepRecord>,
-    speedometer: Speedometer,
-    energy: Option<EnergyCounter>,
-    writer: Writer,
-}
-
-/// What the plugins saved, by file name.
-type SavedPlugins = BTreeMap<String, plugin_host::api::Saved>;
-
-/// What a checkpoint holds that is written while the strategy is being asked: going on from there asks again.
-struct BeforeAsking {
-    plugins: SavedPlugins,
-    decisions_length: u64,
-    shadows_length: u64,
-    untold: Untold,
-    spent_flops: SpentFlops,
-}
-
-struct Logs {
-    metrics: JsonLines,
-    evaluations: JsonLines,
-    /// `None` where the run has none.
-    suites: Option<JsonLines>,
-    decisions: JsonLines,
-    /// `None` where nothing rides along, or ever did.
-    shadows: Option<JsonLines>,
-}
-
-impl Logs {
-    fn open(
-        folder: &RunFolder,
-        lengths: LogLengths,
-        suites: bool,
-        shadows: bool,
-    ) -> Result<Logs, TrainError> {
-        let path = folder.shadows_file();
-        let shadows = (shadows || path.exists()).then(|| JsonLines::open(&path, lengths.shadows));
-        let logs = Logs {
-            suites: suites.then(|| JsonLines::open(&folder.suites_file(), lengths.suites)).transpose()?,
-            shadows: shadows.transpose()?,
-            metrics: JsonLines::open(&folder.metrics_file(), lengths.metrics)?,
-            evaluations: JsonLines::open(&folder.evaluations_file(), lengths.evaluations)?,
-            decisions: JsonLines::open(&folder.decisions_file(), lengths.decisions)?,
-        };
-        // A checkpoint that survives a loss of power is of no use without them.
-        sync_folder_of(&folder.metrics_file())?;
-        Ok(logs)
-    }
-
-    fn lengths(&self) -> LogLengths {
-        let length = |log: &Option<JsonLines>| log.as_ref().map_or(0, JsonLines::length);
-        LogLengths {
-            metrics: self.metrics.length(),
-            evaluations: self.evaluations.length(),
-            suites: length(&self.suites),
-            decisions: self.decisions.length(),
-            shadows: length(&self.shadows),
-        }
-    }
-
-    /// What forces all lines so far to the disk, on any thread.
-    fn syncing(&self) -> Result<impl FnOnce() -> Result<(), TrainError> + Send + use<>, TrainError> {
-        let all = [&self.metrics, &self.evaluations, &self.decisions].into_iter();
-        let all = all.chain(&self.suites).chain(&self.shadows);
-        let all = all.map(JsonLines::syncing).collect::<Result<Vec<_>, _>>()?;
-        Ok(move || all.into_iter().try_for_each(|sync| sync()))
-    }
-}
-
 impl Run<'_> {
     fn train_until_done(&mut self) -> Result<RunSummary, TrainError> {
         while self.state.stopped.is_none() && step_fits(self.parts.config, &self.state.costs, &self.step_cost)
@@ -356,20 +222,45 @@ impl Run<'_> {
         });
         Ok(summary)
     }
+}
 
-    fn most_steps(&self) -> u64 {
-        let config = self.parts.config;
-        match config.budget.flops {
-            None => {
-                let left = config.reference_tokens().0.saturating_sub(self.state.costs.tokens.0);
-                self.state.step.0 + left / self.step_cost.tokens.0.max(1)
-            }
-            // Of the cheapest step so far: more cannot fit, as long as the model only grows.
-            Some(flops) => {
-                let left = flops.0.saturating_sub(self.state.costs.flops.total().0);
-                let step = self.step_cost.flops.total().0.max(1);
-                self.state.step.0 + u64::try_from(left / step).unwrap_or(u64::MAX)
-            }
-        }
-    }
+/// A run under way.
+struct Run<'a> {
+    parts: Parts<'a>,
+    name: String,
+    rules: Rules,
+    /// What the strategy wants to have measured.
+    measure: Option<Measure>,
+    state: RunState,
+    step_cost: StepCost,
+    step_key: StepKey,
+    /// The other run that it is still a copy of.
+    ahead: Option<Ahead>,
+    blocks_view: Vec<plugin_host::api::Block>,
+    shadows: Shadows,
+    logs: Logs,
+    batches: ReadAhead,
+    validation: Vec<TokenBatch>,
+    /// Batches that a model is looked at with before and after an edit.
+    looks: Vec<TokenBatch>,
+    resumed: bool,
+    /// While the strategy is being asked: how things stood before that.
+    before_asking: Option<BeforeAsking>,
+    /// Steps whose losses have not been read yet, oldest first.
+    unread: VecDeque<StepRecord>,
+    speedometer: Speedometer,
+    energy: Option<EnergyCounter>,
+    writer: Writer,
+}
+
+/// What the plugins saved, by file name.
+type SavedPlugins = BTreeMap<String, plugin_host::api::Saved>;
+
+/// What a checkpoint holds that is written while the strategy is being asked: going on from there asks again.
+struct BeforeAsking {
+    plugins: SavedPlugins,
+    decisions_length: u64,
+    shadows_length: u64,
+    untold: Untold,
+    spent_flops: SpentFlops,
 }

@@ -1,12 +1,12 @@
-//! What a strategy is shown before a step: by a run, by a dry run, and by a run on record that is gone through once more, alike.
+//! What a strategy is told of a run, and shown before a step: by a run, by a dry run, and by a run on record that is gone through once more, alike.
 
-use engine::Step;
-use plugin_host::api::{Block, Evaluation, LossPoint, StepContext};
+use engine::{Flops, Step};
+use plugin_host::api::{Block, Budget, Evaluation, Key, LossPoint, ModelFacts, RunFacts, StepContext};
 
 use crate::RunConfig;
+use crate::budget::progress;
 use crate::costs::Costs;
 use crate::course::Course;
-use crate::run::progress;
 
 /// Most training losses and evaluations that a strategy is shown.
 pub(crate) const RECENT: usize = 1024;
@@ -52,6 +52,34 @@ fn known(losses: &[LossPoint], step: Step) -> &[LossPoint] {
 
 fn newest<T>(recent: &[T]) -> &[T] {
     &recent[recent.len().saturating_sub(RECENT)..]
+}
+
+/// What a strategy is told about a run.
+pub(crate) fn run_facts(config: &RunConfig) -> RunFacts {
+    let shape = &config.model;
+    RunFacts {
+        model: ModelFacts {
+            layers: shape.layers,
+            width: shape.width,
+            heads: shape.heads,
+            context: shape.context,
+            vocabulary: shape.vocabulary,
+            init_std: shape.init_std,
+            mlp_width: shape.hidden(),
+        },
+        tokens_per_step: config.tokens_per_step().0,
+        budget: Budget {
+            reference_steps: config.budget.reference_steps,
+            flops: config.budget.flops.map(Flops::as_f64),
+        },
+        constant_rate: config.schedule.is_constant(),
+        key: strategy_key(config, &config.strategy.id),
+    }
+}
+
+/// The key of a strategy's own random streams.
+pub(crate) fn strategy_key(config: &RunConfig, id: &str) -> Key {
+    Key::of_seed(config.seed).named("strategy").named(id)
 }
 
 /// Adds what is newest, and forgets in bulk what is shown no more, so that a step does not move a thousand entries.

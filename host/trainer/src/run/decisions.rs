@@ -3,9 +3,10 @@
 use engine::{Snapshot, Step, Wait};
 use plugin_host::api::{Action, Actions, Block, Event, Key, Measured, Probe, RunEvent, StepContext};
 
-use super::{BeforeAsking, Run, flops_left, progress};
+use super::{BeforeAsking, Run};
 use crate::audit::PhaseStart;
 use crate::boundary::{Boundary, Judgement, Moment, probe_of};
+use crate::budget::{flops_left, progress};
 use crate::checkpoint::RunState;
 use crate::costs::{StepCost, timed};
 use crate::course::Course;

@@ -12,7 +12,8 @@ use plugin_host::bounded;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Run, progress};
+use super::Run;
+use crate::budget::progress;
 use crate::checkpoint::{self, RunState};
 use crate::folder::{LARGEST_LOG_BYTES, RunFolder, storage};
 use crate::records::{EvaluationRecord, StepRecord, SuiteRecord};

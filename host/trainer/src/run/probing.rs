@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use engine::{Snapshot, Step, Wait, Wanted};
 use plugin_host::api::{Action, Probe, Probed};
 
+use super::Run;
 use super::start::restore_initializers;
 use super::step::{Prepared, prepared};
-use super::{Run, progress};
 use crate::TrainError;
+use crate::budget::progress;
 use crate::costs::{StepCost, timed};
 use crate::records::Decision;
 

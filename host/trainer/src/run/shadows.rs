@@ -9,7 +9,8 @@ use plugin_host::api::{Action, Event, GrowthReceipt, GrowthStrategy, Probed, Sav
 use plugin_host::{Loaded, PluginError, TimeSpent};
 use sha2::{Digest, Sha256};
 
-use super::{Logs, SavedPlugins};
+use super::SavedPlugins;
+use super::logs::Logs;
 use crate::audit::hexadecimal;
 use crate::boundary::Moment;
 use crate::boundary::probe_of;

@@ -8,11 +8,13 @@ use plugin_host::Loaded;
 use plugin_host::api::{GrowthStrategy, Plan, RunEvent};
 use sha2::{Digest, Sha256};
 
+use super::logs::Logs;
 use super::shadows::Shadows;
 use super::writer::Writer;
-use super::{Ahead, Logs, Parts, Run, SavedPlugins};
+use super::{Ahead, Parts, Run, SavedPlugins};
 use crate::audit::hexadecimal;
 use crate::binding::RunFile;
+use crate::budget::most_steps;
 use crate::checkpoint::{self, LogLengths, RunState, Untold};
 use crate::costs::{Costs, Speedometer, StepCost};
 use crate::course::{Course, Rules};
@@ -89,7 +91,7 @@ impl<'a> Run<'a> {
             run: run.name.clone(),
             folder: run.parts.folder.path().to_path_buf(),
             first_step: run.state.step.0,
-            most_steps: run.most_steps(),
+            most_steps: most_steps(config, run.state.step, &run.state.costs, &run.step_cost),
         });
         Ok(run)
     }

@@ -7,8 +7,9 @@ use engine::{AdamW, Step, StepPlan, TensorId, TokenBatch, Wait, Wanted};
 use plugin_host::api::{Batch, LossPoint, RunEvent};
 use sha2::{Digest, Sha256};
 
-use super::{Parts, Run, progress};
+use super::{Parts, Run};
 use crate::audit::hexadecimal;
+use crate::budget::progress;
 use crate::costs::{Costs, timed};
 use crate::course::Course;
 use crate::energy::EnergyCounter;

@@ -223,11 +223,15 @@ fn every_strategy_and_initializer_that_is_shipped_is_paired() {
             // One decides nothing, the other what its program says.
             let is_elsewhere = ["sapwood/baseline", "sapwood/command"].contains(&plugin.id.as_str());
             let chosen = paired.contains(&format!("\"{}\"", plugin.id));
-            assert!(chosen || is_elsewhere || plugin.kind == Kind::Reporter, "{} is not paired", plugin.id);
+            assert!(
+                chosen || is_elsewhere || plugin.kind == Kind::Reporter,
+                "tests/methods/shipped.rs has no row of {}",
+                plugin.id
+            );
             let is_resumed = resumed.contains(&format!("\"{}\"", plugin.id));
             assert!(
                 is_resumed || plugin.kind != Kind::Strategy,
-                "tests/soak/resume.py has no arm of {}",
+                "neither configs/methods.toml nor tests/soak/more-methods.toml has an arm of {}",
                 plugin.id
             );
         }

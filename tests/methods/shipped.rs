@@ -1,7 +1,7 @@
 //! Every strategy and initializer that is shipped, as the tests of methods choose them: a new one is a row here.
 //!
 //! A strategy's row is for four layers and 24 steps, of which it has to make use: it ends four layers deep and as wide as the
-//! study's model, asks for something after the first step, and for something else than every other row.
+//! study's model, asks for something after the first step, and no two rows decide alike (`pairs.rs`).
 
 use super::pairs::bench;
 use crate::support::Bench;

@@ -1,5 +1,5 @@
 //! What a run measured, evaluation by evaluation, and how to read such a curve at a point. Comparing two
-//! curves is the verdict's; reading them from files is not done here.
+//! curves is the verdict's; reading them from files is done in `results.rs`.
 
 use engine::{Flops, Step, Tokens};
 

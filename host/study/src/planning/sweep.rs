@@ -1,5 +1,5 @@
 //! A learning rate for each arm, looked for in the same way: every arm is tried with the same rates, on seeds that the study
-//! does not judge by, and is then run with the one that ended lowest (methods.md's equal trial budgets).
+//! does not judge by, and is then run with the one that ended lowest.
 //!
 //! A rate's trials are a study of their own, below `STUDY/sweep/`: planned, run, gone on with and reported like any other.
 

@@ -2,7 +2,7 @@
 //! below, curves that can be pointed at, and all that the other reports have.
 //!
 //! Axes and ticks are plotters' (a kept crate that writes SVG; a page of JavaScript's libraries would be larger than all the rest).
-//! Each arm is a layer of its own on one plot, so that it can be put out and lit by a class; a hundred lines of script point.
+//! Each arm is a layer of its own on one plot, so that it can be put out and lit by a class; a short script points.
 
 mod chart;
 mod colour;
@@ -31,7 +31,7 @@ pub(crate) struct Page<'a> {
     pub(crate) phases: Vec<(String, Vec<PhaseSpan>)>,
     /// The study's file.
     pub(crate) configuration: &'a str,
-    /// What a run is bound to, by its name: the plugins' hashes, the data's, the engine.
+    /// Each arm's first run's `run.json`, by the run's name.
     pub(crate) provenance: Vec<(String, String)>,
 }
 
@@ -74,8 +74,8 @@ impl Page<'_> {
         };
         let runs: String = self.provenance.iter().map(run).collect();
         format!(
-            "<section><h2>Provenance</h2><p class=\"note\">What each arm's first run is bound to: its configuration, and the \
-             sha256 of plugins and data.</p>{runs}</section>\n"
+            "<section><h2>Provenance</h2><p class=\"note\">What each arm's first run is made of, and what made it: its \
+             run.json.</p>{runs}</section>\n"
         )
     }
 }

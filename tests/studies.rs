@@ -33,6 +33,8 @@ const WORDS: [&str; 16] = [
 /// Most steps that a case may have: what is planned within limits may still take its time. (20,000 steps of nineteen arms with five
 /// seeds took 46 s, a dry run of each run.)
 const MOST: i64 = 2_000;
+/// Most blocks: a dry run looks at every tensor at every step. (2,000 blocks, twenty-six arms, five seeds: over nine minutes.)
+const DEEPEST: i64 = 64;
 /// What is larger is refused everywhere.
 const LIMIT: i64 = 20_000_000;
 
@@ -51,6 +53,12 @@ fn check(seed: u64, studies: &[toml::Table], bench: &Bench) {
     let study = dice.one_of(studies);
     let Some(mut table) = damaged(&mut dice, &study, &WORDS) else { return };
     table.iter_mut().for_each(|(_, value)| small(value));
+    let layers = table.get_mut("model").and_then(|model| model.get_mut("layers"));
+    if let Some(toml::Value::Integer(layers)) = layers
+        && (DEEPEST..LIMIT).contains(layers)
+    {
+        *layers = DEEPEST;
+    }
     let path = bench.path("damaged.toml");
     fs::write(&path, table.to_string()).expect("room for a small file");
     let output = bench.command(&["plan"]).arg(&path).output().expect("the binary was built for this test");

@@ -26,7 +26,7 @@ impl SearchPath {
     pub fn own_folder_unknown() -> Option<String> {
         let error = std::env::current_exe().err()?;
         Some(format!(
-            "not in this program's own folder, which is not known ({error}; is /proc mounted?): name it with `--plugin-path`"
+            "not in this program's own folder, which is not known ({error}): name it with `--plugin-path`"
         ))
     }
 

@@ -274,6 +274,23 @@ fn other_data_or_another_configuration_is_another_run() {
     );
 }
 
+#[test]
+fn who_goes_on_on_another_device_is_told_and_who_only_reports_is_not() {
+    let (bench, _) = all_but_done();
+    let file = bench.path(RUN).join("run.json");
+    let here = fs::read_to_string(&file).expect("it is there");
+    let (before, device) = here.split_once("\"device\": \"").expect("it says where");
+    fs::write(&file, format!("{before}\"device\": \"another {device}")).expect("room");
+    let told = || {
+        let log = fs::read_to_string(bench.path("out/sapwood.log")).expect("a log");
+        log.matches("it was begun on another ").count()
+    };
+    bench.sapwood(&TRAIN).good();
+    assert_eq!(told(), 1, "it went on");
+    bench.sapwood(&TRAIN).good();
+    assert_eq!(told(), 1, "it was finished");
+}
+
 fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let files = crate::support::files_below(folder).into_iter();
     files.map(|path| (path.clone(), fs::read(path).expect("it was just listed"))).collect()

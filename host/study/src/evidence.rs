@@ -1,5 +1,5 @@
 //! A study's folder read back: curves, phases, receipts, suites and what came before, as numbers that a verdict rests on or that
-//! are told beside it.
+//! are told beside it; and judged (`results.rs`).
 
 pub(crate) mod curve;
 pub(crate) mod edits;

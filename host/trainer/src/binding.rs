@@ -138,13 +138,6 @@ impl RunFile {
             return write_json(&path, self);
         }
         let present: RunFile = read_json(&path)?;
-        let (before, now) = (&present.made_by.device, &self.made_by.device);
-        if before != now {
-            tracing::warn!(
-                run = self.config.name(),
-                "was begun on {before} and now runs on {now}: its last digits may be others than on one device alone"
-            );
-        }
         let folder = folder.path().to_path_buf();
         if let Some((made_with, now)) = self.rebuilt_plugin(&present) {
             let short = |plugin: &Provenance| plugin.sha256.chars().take(12).collect();

@@ -9,6 +9,11 @@
 //!
 //! The folder is written under a temporary name and renamed, so that it is there whole or not at all.
 
+mod format;
+mod state;
+mod state_file;
+mod tensors;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,11 +25,6 @@ use crate::TrainError;
 use crate::audit::hexadecimal;
 use crate::folder::{create_folder, storage, sync_folder_of, write_json, write_whole};
 use crate::tensor_file::{Pending, hash_of_file, read_tensors, write_tensors};
-
-mod format;
-mod state;
-mod state_file;
-mod tensors;
 
 pub use state::{LogLengths, RunState, Untold};
 pub(crate) use state_file::saved_entries;

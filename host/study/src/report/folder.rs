@@ -60,7 +60,8 @@ fn first_runs(curves: &[RunCurve]) -> Vec<&RunCurve> {
     arms.dedup();
     let of_arm = |arm: &str| {
         let runs = || curves.iter().filter(|curve| curve.arm == arm);
-        runs().find(|curve| Some(curve.budget.as_str()) == furthest_budget(runs()))
+        let budget = furthest_budget(runs())?;
+        runs().find(|curve| curve.budget == budget)
     };
     arms.into_iter().filter_map(of_arm).collect()
 }
@@ -71,7 +72,7 @@ fn folder_of(curve: &RunCurve, runs: &Path) -> (String, RunFolder) {
     (name, folder)
 }
 
-/// What each arm's first run is bound to, as its folder says.
+/// Each arm's first run's `run.json`, by the run's name.
 fn provenance(curves: &[RunCurve], runs: &Path) -> Vec<(String, String)> {
     let told = first_runs(curves).into_iter().filter_map(|curve| {
         let (name, folder) = folder_of(curve, runs);

@@ -209,13 +209,13 @@ impl Run<'_> {
 
     /// What requests did to tensors becomes part of the run's trail.
     fn leave_trail(&mut self, requests: &[Action], new_phase: bool) -> Result<(), TrainError> {
-        let shape = self.shape();
         let RunState { trail, phase_start, course, step, .. } = &mut self.state;
         match phase_start {
             _ if !growth::changes_tensors(requests) => {}
             Some(start) if new_phase => trail.add_tensors(&start.sha256()),
             // Blocks that are made anew within a phase.
             _ if growth::edits_stack(requests) => {
+                let shape = course.shape(&self.parts.config.model);
                 trail.add_tensors(&PhaseStart::take(&*self.parts.engine, &shape, course, *step)?.sha256());
             }
             _ => trail.add_rules(requests),

@@ -108,7 +108,15 @@ fn plan(
 /// As a checkpoint has it: tensors into the engine, states into the plugins.
 fn go_on(parts: &mut Parts<'_>, found: (RunState, Snapshot)) -> Result<RunState, TrainError> {
     let (state, tensors) = found;
-    tracing::info!(run = parts.config.name(), "goes on from the checkpoint before step {}", state.step);
+    let run = parts.config.name();
+    tracing::info!(run, "goes on from the checkpoint before step {}", state.step);
+    let (before, now) = (parts.folder.bound_run()?.made_by.device, parts.engine.info().device);
+    if before != now {
+        tracing::warn!(
+            run,
+            "it was begun on {before} and goes on with {now}: its last digits may be others than on one device alone"
+        );
+    }
     tensors.restore(&mut *parts.engine)?;
     restore_plugins(parts, &state)?;
     Ok(state)

@@ -2,7 +2,8 @@
 //! less. `UPDATE_EXPECT=1` writes the records anew.
 
 use engine::{
-    AdamW, Edit, Engine, Execution, LayerId, LayerIndex, StepPlan, TensorClass, TensorId, Trainable, contract,
+    AdamW, Edit, Engine, Execution, LayerId, LayerIndex, ModelShape, StepPlan, TensorClass, TensorId,
+    Trainable, contract,
 };
 use engine_cuda::Cuda;
 use engine_native::Step;
@@ -16,8 +17,12 @@ fn update() -> AdamW {
 
 /// Three blocks of a tiny model, and the record of what they have asked for.
 fn model() -> (Step<Cuda<Recording>>, Record) {
-    let (record, shape) = (Record::default(), contract::tiny_shape());
-    let mut engine = Step::new(&shape, Cuda::on(Recording::new(&record))).expect("the shape is good");
+    model_of(&contract::tiny_shape())
+}
+
+fn model_of(shape: &ModelShape) -> (Step<Cuda<Recording>>, Record) {
+    let record = Record::default();
+    let mut engine = Step::new(shape, Cuda::on(Recording::new(&record))).expect("the shape is good");
     for layer in 0..3 {
         let specs = shape.block_tensors().into_iter();
         let weights = specs.map(|spec| (spec.class, vec![0.0; spec.len()])).collect();
@@ -98,4 +103,25 @@ fn nothing_trains_in_an_evaluation() {
     let lines = record.take();
     assert!(!lines.iter().any(|line| line.contains("gradient") || line.contains("backward")), "{lines:?}");
     expect_file!["order/evaluation.txt"].assert_eq(&in_words(&lines));
+}
+
+/// What a step takes beyond what was foretold: ids, sums and tables.
+fn unforeseen_bytes(shape: &ModelShape) -> i64 {
+    let (mut engine, _) = model_of(shape);
+    let (plan, batch) = (StepPlan::new(Trainable::all(shape, &engine.layers()), 2), contract::tiny_batch());
+    let told = engine.memory(shape, &engine.layers(), &plan, batch.sequences(), batch.length());
+    let told = told.expect("it can tell");
+    engine.step(&batch, &plan).expect("a good batch");
+    engine.optimize(&update()).expect("nothing fails");
+    let taken = engine.info().device_memory_peak_bytes.expect("a device of its own");
+    taken as i64 - (told.total() - told.evaluation) as i64
+}
+
+/// Heads that are wider than the stream need the most room for sums over columns.
+#[test]
+fn what_a_step_takes_is_foretold_for_wide_heads_as_well() {
+    let usual = contract::tiny_shape();
+    let wide_heads = ModelShape { head_width: Some(4 * usual.width), ..usual.clone() };
+    let (wide, usual) = (unforeseen_bytes(&wide_heads), unforeseen_bytes(&usual));
+    assert!(wide <= usual, "{wide} bytes were not foretold, of usual heads {usual}");
 }

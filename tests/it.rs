@@ -46,6 +46,8 @@ mod evaluations;
 mod execution;
 /// The table of faults in docs/faults.md, which the tests of faults fill.
 mod faults;
+/// What a GPU machine is asked, in one command and one file.
+mod gpu_suite;
 /// The guide for authors, followed word by word.
 mod guide;
 /// Models from and for `transformers`.
@@ -90,12 +92,10 @@ mod shell;
 mod signature;
 /// A study as a job array of Slurm, on two nodes of which one may die.
 mod slurm;
-/// Whatever a study's file says, it is planned or refused.
-mod studies;
 /// A study from its first step to its verdict, and again.
 mod study;
-/// What a GPU machine is asked, in one command and one file.
-mod suite;
+/// Whatever a study's file says, it is planned or refused.
+mod study_files;
 /// Suites of questions put to models while they are trained.
 mod suites;
 /// A learning rate for each arm, looked for with equal trials.

@@ -125,7 +125,8 @@ pub enum RunEvent {
         /// All tensors of the stack.
         tensors: usize,
     },
-    /// A number of the strategy's own.
+    /// A number that has no event of its own: one of the strategy's, a suite's (`suite/number`), or `skipped_step`, which is 1
+    /// at a step whose update was not made.
     Metric {
         /// The run.
         run: String,
@@ -179,6 +180,15 @@ impl RunEvent {
 
     /// Whether it may be dropped when the reporter is too slow.
     pub fn may_be_dropped(&self) -> bool {
-        matches!(self, RunEvent::Step { .. } | RunEvent::Metric { .. })
+        match self {
+            RunEvent::Step { .. } | RunEvent::Metric { .. } => true,
+            RunEvent::RunStarted { .. }
+            | RunEvent::Evaluated { .. }
+            | RunEvent::Edited { .. }
+            | RunEvent::PhaseStarted { .. }
+            | RunEvent::RunFinished { .. }
+            | RunEvent::RunStopped { .. }
+            | RunEvent::Unknown => false,
+        }
     }
 }

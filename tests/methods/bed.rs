@@ -14,8 +14,9 @@ use plugin_host::api::{
     self, Above, Actions, FadeIn, GrowthReceipt, GrowthStrategy, Insert, Kind, LayerInitializer, MomentsRule,
     Plan, RunFacts, StepContext, Widen, WidenedMoments, Widths,
 };
-use trainer::folder::{RunFolder, read_json_lines};
-use trainer::records::Decision;
+use trainer::folder::RunFolder;
+use trainer::folder::records::Decision;
+use trainer::storage::read_json_lines;
 use trainer::{InitialModel, Parts, RunConfig, TrainError, checkpoint};
 
 use crate::support::built_plugins;

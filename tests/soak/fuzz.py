@@ -21,7 +21,7 @@ from proof import ROOT, arguments, logged, note
 # By name: the package, its test binary, the test in it.
 TARGETS = {
     "studies": ("study", "fuzz", "a_study_is_read_or_refused"),
-    "plans": ("sapwood", "it", "studies::a_study_is_planned_or_refused"),
+    "plans": ("sapwood", "it", "study_files::a_study_is_planned_or_refused"),
     "token-files": ("data", "fuzz", "token_files::"),
     "texts": ("data", "fuzz", "texts::"),
     "tokenizers": ("data", "fuzz", "tokenizers::"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{LayerId, ModelShape, TensorId};
+use crate::{LayerId, ModelShape, TensorClass, TensorId};
 
 /// The set of tensors that train; all others are frozen: no gradient, no decay, no moment update, no
 /// step count, no part in the clipping norm.
@@ -22,7 +22,9 @@ impl Trainable {
 
     /// Whether any tensor of that block trains.
     pub fn touches(&self, layer: LayerId) -> bool {
-        self.0.iter().any(|tensor| tensor.layer == Some(layer))
+        // A block's tensors stand side by side, and no class comes before the one without a name.
+        let first = TensorId { layer: Some(layer), class: TensorClass("") };
+        self.0.range(first..).next().is_some_and(|tensor| tensor.layer == Some(layer))
     }
 
     /// Whether nothing trains.
@@ -55,5 +57,25 @@ impl FromIterator<TensorId> for Trainable {
 impl Extend<TensorId> for Trainable {
     fn extend<I: IntoIterator<Item = TensorId>>(&mut self, tensors: I) {
         self.0.extend(tensors);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_touched_by_any_tensor_of_its_own_and_by_no_other() {
+        let tensor =
+            |layer: Option<u64>, class| TensorId { layer: layer.map(LayerId), class: TensorClass(class) };
+        let trainable: Trainable = [
+            tensor(None, "wte.weight"),
+            tensor(Some(1), "mlp.c_fc.weight"),
+            tensor(Some(3), "attn.c_attn.bias"),
+        ]
+        .into_iter()
+        .collect();
+        let touched: Vec<u64> = (0..5).filter(|&layer| trainable.touches(LayerId(layer))).collect();
+        assert_eq!(touched, [1, 3]);
     }
 }

@@ -1,7 +1,7 @@
 //! What strategies ask for, on one line.
 
 use plugin_host::api::Action;
-use trainer::records::Decision;
+use trainer::folder::records::Decision;
 
 /// Requests as their log has them; silence in a word.
 pub(crate) fn in_words(requests: &[Action]) -> String {

@@ -10,7 +10,8 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 use trainer::RunSummary;
-use trainer::folder::{RunFolder, read_json};
+use trainer::folder::RunFolder;
+use trainer::storage::read_json;
 
 use crate::StudyError;
 pub use logs::{DecisionsDiff, FirstDifference, LogDiff};

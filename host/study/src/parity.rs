@@ -9,8 +9,9 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::{Table, Value};
 use trainer::TrainError;
-use trainer::folder::{RunFolder, read_json, read_json_lines};
-use trainer::records::{Decision, EvaluationRecord, StepRecord};
+use trainer::folder::RunFolder;
+use trainer::folder::records::{Decision, EvaluationRecord, StepRecord};
+use trainer::storage::{read_json, read_json_lines};
 
 use crate::StudyError;
 use crate::source::Source;

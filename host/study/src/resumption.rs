@@ -12,7 +12,8 @@ use plugin_host::api::RunEvent;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use trainer::folder::{RunFolder, read_json, read_json_lines};
+use trainer::folder::RunFolder;
+use trainer::storage::{read_json, read_json_lines};
 use trainer::{Alone, Rehearsal, RunConfig, TrainError, checkpoint};
 
 use crate::StudyError;

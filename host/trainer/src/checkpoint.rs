@@ -22,9 +22,9 @@ use engine::{ModelShape, Snapshot, TensorId};
 use sha2::{Digest, Sha256};
 
 use crate::TrainError;
-use crate::audit::hexadecimal;
-use crate::folder::{create_folder, storage, sync_folder_of, write_json, write_whole};
-use crate::tensor_file::{Pending, hash_of_file, read_tensors, write_tensors};
+use crate::storage::hash_of_file;
+use crate::storage::tensor_file::{Pending, read_tensors, write_tensors};
+use crate::storage::{create_folder, failing, sync_folder_of, write_json, write_whole};
 
 pub use state::{LogLengths, RunState, Untold};
 pub(crate) use state_file::saved_entries;
@@ -57,7 +57,7 @@ pub fn save(
     let written = write_files(&temporary, shape, state, tensors).and_then(|()| {
         may_count()?;
         remove_if_there(&folder)?;
-        fs::rename(&temporary, &folder).map_err(storage("write", &folder))?;
+        fs::rename(&temporary, &folder).map_err(failing("write", &folder))?;
         sync_folder_of(&folder)
     });
     written.inspect_err(|_| {
@@ -72,14 +72,14 @@ pub fn save(
 /// # Errors
 /// What the system says.
 pub(crate) fn remove_half_written(checkpoints: &Path) -> Result<(), TrainError> {
-    let entries = fs::read_dir(checkpoints).map_err(storage("read", checkpoints))?;
+    let entries = fs::read_dir(checkpoints).map_err(failing("read", checkpoints))?;
     let mut paths = entries.flatten().map(|entry| entry.path());
     let is_temporary = |path: &PathBuf| path.to_string_lossy().ends_with(TEMPORARY) && path.is_dir();
     paths.try_for_each(|path| if is_temporary(&path) { remove_if_there(&path) } else { Ok(()) })
 }
 
 fn remove_if_there(folder: &Path) -> Result<(), TrainError> {
-    if folder.exists() { fs::remove_dir_all(folder).map_err(storage("remove", folder)) } else { Ok(()) }
+    if folder.exists() { fs::remove_dir_all(folder).map_err(failing("remove", folder)) } else { Ok(()) }
 }
 
 fn write_files(
@@ -109,7 +109,7 @@ fn write_files(
     for (name, saved) in &state.plugins {
         let name = plugin_file(name);
         write_whole(&folder.join(&name), &saved.bytes)?;
-        sha256.insert(name, hexadecimal(Sha256::new_with_prefix(&saved.bytes)));
+        sha256.insert(name, format!("{:x}", Sha256::digest(&saved.bytes)));
     }
     let updates = tensors.iter().map(|&tensor| Ok(from.updates(tensor)?));
     let updates = updates.collect::<Result<Vec<u64>, TrainError>>()?;
@@ -187,7 +187,7 @@ pub fn list(checkpoints: &Path) -> Result<Vec<PathBuf>, TrainError> {
     if !checkpoints.exists() {
         return Ok(Vec::new());
     }
-    let entries = fs::read_dir(checkpoints).map_err(storage("read", checkpoints))?;
+    let entries = fs::read_dir(checkpoints).map_err(failing("read", checkpoints))?;
     let mut found: Vec<(u64, PathBuf)> = entries
         .flatten()
         .filter_map(|entry| Some((step_of(entry.file_name().to_str()?)?, entry.path())))
@@ -207,7 +207,7 @@ pub fn prune(checkpoints: &Path, keep: usize) -> Result<(), TrainError> {
             .is_some_and(|name| name.bytes().all(|b| b.is_ascii_digit()))
     });
     for old in unnamed.skip(keep) {
-        fs::remove_dir_all(&old).map_err(storage("remove", &old))?;
+        fs::remove_dir_all(&old).map_err(failing("remove", &old))?;
     }
     Ok(())
 }
@@ -218,8 +218,8 @@ pub fn prune(checkpoints: &Path, keep: usize) -> Result<(), TrainError> {
 /// What the system says.
 pub fn size_in_bytes(folder: &Path) -> Result<u64, TrainError> {
     let mut size = 0;
-    for entry in fs::read_dir(folder).map_err(storage("read", folder))?.flatten() {
-        let facts = entry.metadata().map_err(storage("read", &entry.path()))?;
+    for entry in fs::read_dir(folder).map_err(failing("read", folder))?.flatten() {
+        let facts = entry.metadata().map_err(failing("read", &entry.path()))?;
         size += if facts.is_dir() { size_in_bytes(&entry.path())? } else { facts.len() };
     }
     Ok(size)

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use data::DataConfig;
-use engine::{Flops, ModelShape, Recompute, Tokens};
+use engine::{Flops, ModelShape, Recompute, Step, Tokens};
 use plugin_host::Choice;
 use serde::{Deserialize, Serialize};
 
-use crate::schedule::Schedule;
+use crate::course::schedule::Schedule;
 use crate::suites::SuiteConfig;
 
 /// Most sequences at once. With the longest context and the most steps, tokens can still be counted in 64 bits.
@@ -231,6 +231,16 @@ impl RunConfig {
     /// Tokens of the study's token budget.
     pub fn reference_tokens(&self) -> Tokens {
         Tokens(self.budget.reference_steps * self.tokens_per_step().0)
+    }
+
+    /// Whether these are the tokens of the study's token budget, by which runs are compared.
+    pub(crate) fn is_token_budget(&self, tokens: Tokens) -> bool {
+        tokens == self.reference_tokens()
+    }
+
+    /// Whether a run that has come so far is evaluated before its next step, as it is without a strategy's request.
+    pub(crate) fn evaluation_is_due(&self, step: Step, tokens: Tokens) -> bool {
+        step.0.is_multiple_of(self.evaluation.every_steps) || self.is_token_budget(tokens)
     }
 
     /// Refuses values that make no sense.

@@ -1,5 +1,8 @@
 //! What a run has cost so far. The trainer counts; no plugin reports its own.
 
+pub(crate) mod budget;
+pub(crate) mod energy;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

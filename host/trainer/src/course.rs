@@ -2,6 +2,10 @@
 //! course and nothing else; what they mean for the engine is done afterwards. So a dry run and a real run
 //! decide alike, and a refused or rejected request leaves no trace.
 
+pub(crate) mod boundary;
+pub(crate) mod schedule;
+pub(crate) mod shown;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::{
@@ -13,7 +17,7 @@ use plugin_host::api::{
 };
 
 use crate::RunConfig;
-use crate::schedule::RunningSchedule;
+use crate::course::schedule::RunningSchedule;
 
 /// What a strategy may ask for in this run.
 #[derive(Clone, Debug)]
@@ -211,6 +215,16 @@ impl Course {
             other => return Err(Error::new(format!("this host does not know the request {other:?}"))),
         }
         Ok(Pushed::Taken)
+    }
+
+    /// Whether a phase begins where these requests made this course of that one: where it is named, or anything else trains or
+    /// stands in the stack.
+    pub(crate) fn begins_phase(&self, before: &Course, requests: &[Action]) -> bool {
+        let is_named = requests.iter().any(|request| matches!(request, Action::Phase(_)));
+        is_named
+            || self.trainable != before.trainable
+            || self.blocks != before.blocks
+            || self.widths != before.widths
     }
 
     /// The course as a candidate of a probe would have it.

@@ -1,8 +1,10 @@
-//! Carries out what was requested on the engine: new blocks through their initializers (`asking.rs`), AdamW states by
+//! Carries out what was requested on the engine: new blocks through their initializers (`values.rs`), AdamW states by
 //! rule, and the receipt of it all (`receipt.rs`).
 
-mod asking;
+pub(crate) mod audit;
+pub(crate) mod looking;
 mod receipt;
+mod values;
 
 use std::collections::BTreeMap;
 
@@ -19,8 +21,8 @@ use crate::TrainError;
 use crate::course::{Course, engine_widths, is_selected};
 use crate::initial::{InitialModel, first_of_each, repeated};
 
-use asking::Birth;
 pub(crate) use receipt::{Looks, mean, receipt};
+use values::Birth;
 
 /// In place of a block's identity: what all blocks share.
 const SHARED: LayerId = LayerId(api::LayerId::SHARED.0);

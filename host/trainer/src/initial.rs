@@ -11,7 +11,8 @@ use plugin_host::api::{Key, Random};
 
 use crate::TrainError;
 use crate::hugging_face::Imported;
-use crate::tensor_file::{hash_of_file, read_tensors};
+use crate::storage::hash_of_file;
+use crate::storage::tensor_file::read_tensors;
 
 /// See the module's text.
 pub struct InitialModel {

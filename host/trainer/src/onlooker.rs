@@ -1,8 +1,12 @@
 //! A strategy that is asked about a run which is not its own: what it would request is checked as the run's would be, and
-//! never carried out. Shadows are that while a run is under way (`run/shadows.rs`), replay is it afterwards (`replay.rs`).
+//! never carried out. Shadows are that while a run is under way (`run/shadows.rs`), replay is it afterwards
+//! (`replay.rs`).
 //!
 //! It is shown the very contexts of the run. It is told what the run is told, but for what came of requests: a receipt or a
 //! probe's losses speak of an edit that it made itself, so it hears of those that it has asked for as well.
+
+pub(crate) mod recorded;
+pub(crate) mod replay;
 
 use std::collections::BTreeSet;
 
@@ -13,11 +17,11 @@ use plugin_host::api::{
 use plugin_host::{Loaded, PluginError};
 
 use crate::RunConfig;
-use crate::boundary::{Boundary, Judgement, Moment};
+use crate::course::boundary::{Boundary, Judgement, Moment};
+use crate::course::shown::{run_facts, strategy_key};
 use crate::course::{Course, Rules};
+use crate::folder::records::RefusedRequest;
 use crate::growth;
-use crate::records::RefusedRequest;
-use crate::shown::{run_facts, strategy_key};
 
 /// A strategy that is asked and not obeyed.
 pub(crate) struct Onlooker {

@@ -1,6 +1,9 @@
 //! A dry run: the strategy decides over all steps of the budget on a [`ScriptedEngine`] without weights,
 //! so that what it asks for is checked and priced before anything is trained.
 
+pub(crate) mod trial;
+pub(crate) mod turns;
+
 use std::collections::BTreeSet;
 
 use engine::{
@@ -9,22 +12,22 @@ use engine::{
 };
 use plugin_host::Loaded;
 use plugin_host::api::{
-    Action, Actions, Evaluation, Event, GrowthReceipt, GrowthStrategy, LossPoint, Plan, Probe, Probed,
+    Action, Actions, Block, Evaluation, Event, GrowthReceipt, GrowthStrategy, LossPoint, Plan, Probe, Probed,
 };
 use serde::Serialize;
 
-use crate::boundary::{Boundary, Judgement, Moment, probe_of};
-use crate::budget::{flops_left, progress, step_fits};
 use crate::config::MOST_STEPS;
+use crate::costs::budget::{flops_left, progress, step_fits};
 use crate::costs::{Costs, StepCost};
+use crate::course::boundary::{Boundary, Judgement, Moment, probe_of};
+use crate::course::schedule::RunningSchedule;
+use crate::course::shown::Shown;
+use crate::course::shown::run_facts;
 use crate::course::{Course, Rules, told_widths};
 use crate::growth::changes_tensors;
-use crate::schedule::RunningSchedule;
-use crate::shown::Shown;
-use crate::shown::run_facts;
+use crate::rehearsal::trial::WantedBlock;
+use crate::rehearsal::turns::Turns;
 use crate::trail::StepKey;
-use crate::trial::WantedBlock;
-use crate::turns::Turns;
 use crate::{ConfigError, RunConfig, TrainError};
 
 /// What a run will do and cost, as far as its strategy can be foreseen.
@@ -176,6 +179,8 @@ struct Rehearsing<'a> {
     engine: ScriptedEngine,
     batch: TokenBatch,
     course: Course,
+    /// The course's blocks, as a strategy sees them.
+    blocks: Vec<Block>,
     costs: Costs,
     step_cost: StepCost,
     step: Step,
@@ -183,6 +188,8 @@ struct Rehearsing<'a> {
     stopped: bool,
     losses: Vec<LossPoint>,
     evaluations: Vec<Evaluation>,
+    /// The newest evaluation, where the strategy has not been told of it.
+    untold: Option<Event>,
     phases: Vec<RehearsedPhase>,
     named_checkpoints: u64,
     wanted: BTreeSet<WantedBlock>,
@@ -202,6 +209,7 @@ impl<'a> Rehearsing<'a> {
             step_key: StepKey::of(&course),
             turns: Turns::default(),
             config,
+            blocks: course.view(),
             course,
             costs: Costs::default(),
             step: Step(0),
@@ -209,6 +217,7 @@ impl<'a> Rehearsing<'a> {
             stopped: false,
             losses: Vec::new(),
             evaluations: Vec::new(),
+            untold: None,
             phases: Vec::new(),
             named_checkpoints: 0,
             wanted: BTreeSet::new(),
@@ -216,12 +225,13 @@ impl<'a> Rehearsing<'a> {
     }
 
     fn decide(&mut self, strategy: &mut Loaded<dyn GrowthStrategy>, rules: &Rules) -> Result<(), TrainError> {
-        let untold = self.evaluate_if_due()?;
+        if self.config.evaluation_is_due(self.step, self.costs.tokens) {
+            self.evaluate()?;
+        }
+        let untold = self.untold.take();
         let mut boundary = Boundary::new(&self.course, rules, self.moment(false));
-        let blocks = self.course.view();
-        let Rehearsing { config, step, costs, course, losses, evaluations, .. } = &*self;
-        let context =
-            Shown { config, step: *step, costs, course, blocks: &blocks, losses, evaluations }.context();
+        let Rehearsing { config, step, costs, course, blocks, losses, evaluations, .. } = &*self;
+        let context = Shown { config, step: *step, costs, course, blocks, losses, evaluations }.context();
         let mut actions = Actions::new(&mut boundary);
         if let Some(event) = untold {
             strategy.ask("on_event", |strategy| strategy.on_event(&event, &mut actions))?;
@@ -297,22 +307,26 @@ impl<'a> Rehearsing<'a> {
         if let Some(phase) = self.phases.last_mut() {
             phase.ends_with_a_copy |= changes_tensors(taken);
         }
-        self.take_over(course)?;
+        self.take_over(course, taken)?;
         if changes_tensors(taken) {
             // The real run's trail has the tensors themselves instead.
             self.step_key = self.step_key.after(&(taken, &self.config.initializers));
         }
-        Ok(())
+        self.evaluate_as_asked(taken)
     }
 
-    fn evaluate_if_due(&mut self) -> Result<Option<Event>, TrainError> {
-        if !self.step.0.is_multiple_of(self.config.evaluation.every_steps) {
-            return Ok(None);
-        }
+    /// Of one that is asked for the strategy is told before the next step.
+    fn evaluate_as_asked(&mut self, requests: &[Action]) -> Result<(), TrainError> {
+        let asked = requests.iter().filter(|request| matches!(request, Action::Evaluate));
+        asked.into_iter().try_for_each(|_| self.evaluate())
+    }
+
+    fn evaluate(&mut self) -> Result<(), TrainError> {
         let loss_nats_per_token = f64::from(self.engine.evaluate(&self.batch, &Execution::WholeStack)?[0]);
         let (step, tokens) = (self.step.0, self.costs.tokens.0);
         self.evaluations.push(Evaluation { step, tokens, loss_nats_per_token });
-        Ok(Some(Event::Evaluated { step, loss_nats_per_token }))
+        self.untold = Some(Event::Evaluated { step, loss_nats_per_token });
+        Ok(())
     }
 
     /// Whether the strategy takes its edit back, on a receipt with the script's losses.
@@ -356,12 +370,10 @@ impl<'a> Rehearsing<'a> {
         Ok(judgement.rejected.is_some())
     }
 
-    fn take_over(&mut self, course: Course) -> Result<(), TrainError> {
-        let new_phase = course.phase != self.course.phase
-            || course.trainable != self.course.trainable
-            || course.blocks != self.course.blocks
-            || course.widths != self.course.widths;
+    fn take_over(&mut self, course: Course, requests: &[Action]) -> Result<(), TrainError> {
+        let new_phase = course.begins_phase(&self.course, requests);
         self.course = course;
+        self.blocks = self.course.view();
         self.step_cost = StepCost::of(&self.config.model, &self.course);
         self.step_key = StepKey::of(&self.course);
         if new_phase {

@@ -21,9 +21,10 @@
 //! Evaluation comes before growth: the loss right after an insertion is not comparable. A checkpoint comes
 //! before the strategy is asked, so that going on asks again, and nothing grows twice.
 
-mod asking;
 mod decisions;
+mod evaluating;
 mod logs;
+mod measured;
 mod phases;
 mod prefix;
 mod probing;
@@ -31,6 +32,7 @@ mod saving;
 mod shadows;
 mod start;
 mod step;
+mod suites;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -43,23 +45,24 @@ use plugin_host::Loaded;
 use plugin_host::api::{GrowthStrategy, Measure, RunEvent};
 use serde::{Deserialize, Serialize};
 
-use crate::budget::step_fits;
 use crate::checkpoint::{RunState, Untold};
+use crate::costs::budget::step_fits;
+use crate::costs::energy::EnergyCounter;
 use crate::costs::{Costs, Speedometer, SpentFlops, StepCost, peak_memory_bytes};
 use crate::course::Rules;
-use crate::energy::EnergyCounter;
-use crate::folder::{RunFolder, write_json};
+use crate::folder::RunFolder;
+use crate::folder::owner::Owner;
+use crate::folder::records::StepRecord;
 use crate::growth::Initializers;
 use crate::initial::InitialModel;
-use crate::owner::Owner;
-use crate::records::StepRecord;
+use crate::storage::write_json;
 use crate::trail::StepKey;
 use crate::{RunConfig, Suite, TrainError};
 use shadows::Shadows;
 pub use shadows::check_shadow;
+use suites::Answered;
 use writer::Writer;
 
-use asking::Answered;
 use logs::Logs;
 use prefix::Ahead;
 pub use prefix::{Prefix, SharedPrefix};

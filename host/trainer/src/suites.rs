@@ -1,6 +1,6 @@
 //! Suites of questions that a run's model is put to at some of its evaluations: what a run's file says of them, who asks
 //! them, and what came of it. Not here: how a suite is read and a model scored, which whoever starts a run brings along as
-//! [`Questions`]; and when a suite is due (`run/asking.rs`).
+//! [`Questions`]; and when a suite is due (`run/suites.rs`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use engine::ModelShape;
 use serde::{Deserialize, Serialize};
 
 use crate::hugging_face::Tensors;
-use crate::tensor_file::hash_of_file;
+use crate::storage::hash_of_file;
 use crate::{ConfigError, TrainError};
 
 /// A suite, as a run's file names it.

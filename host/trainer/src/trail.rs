@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::RunConfig;
-use crate::audit::hexadecimal;
 use crate::checkpoint::saved_entries;
 use crate::course::Course;
 
@@ -35,7 +34,7 @@ impl Trail {
         let parts = (seed, model, training, optimizer, evaluation, audit);
         let bound =
             (config.budget.reference_steps, engine.engine, &engine.device, data_sha256, initial_sha256);
-        Trail(hexadecimal(absorb(Sha256::new(), &(parts, bound))))
+        Trail(format!("{:x}", absorb(Sha256::new(), &(parts, bound)).finalize()))
     }
 
     /// Whether it is known at all.
@@ -62,7 +61,7 @@ impl Trail {
 
     fn add(&mut self, more: impl FnOnce(Sha256) -> Sha256) {
         if self.is_known() {
-            self.0 = hexadecimal(more(Sha256::new_with_prefix(&self.0)));
+            self.0 = format!("{:x}", more(Sha256::new_with_prefix(&self.0)).finalize());
         }
     }
 }

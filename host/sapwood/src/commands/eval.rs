@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 use inference::suites::{Estimate, Reader};
 use serde::Serialize;
 use trainer::ErrorClass;
-use trainer::folder::write_whole;
 use trainer::hugging_face::StoredModel;
+use trainer::storage::write_whole;
 
 use super::sample::on_processor;
 use crate::Outcome;

@@ -3,8 +3,9 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 use trainer::TrainError;
-use trainer::folder::{RunFolder, read_whole_lines};
-use trainer::records::{Decision, EvaluationRecord, StepRecord, SuiteRecord};
+use trainer::folder::RunFolder;
+use trainer::folder::records::{Decision, EvaluationRecord, StepRecord, SuiteRecord};
+use trainer::storage::read_whole_lines;
 
 /// How many decisions of each run are shown from the first difference on.
 const SHOWN: usize = 4;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use trainer::folder::{RunFolder, read_json};
+use trainer::folder::RunFolder;
+use trainer::storage::read_json;
 use trainer::{TrainError, checkpoint};
 
 /// The newest checkpoints that can be compared: those of the newest name that both runs have.

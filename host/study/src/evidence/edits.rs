@@ -2,8 +2,9 @@
 
 use plugin_host::api::{GrowthReceipt, LayerId};
 use trainer::TrainError;
-use trainer::folder::{RunFolder, read_json_lines};
-use trainer::records::Decision;
+use trainer::folder::RunFolder;
+use trainer::folder::records::Decision;
+use trainer::storage::read_json_lines;
 
 use crate::verdict::MeanEdit;
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use trainer::TrainError;
-use trainer::folder::{RunFolder, read_json_lines};
-use trainer::records::Decision;
+use trainer::folder::RunFolder;
+use trainer::folder::records::Decision;
+use trainer::storage::read_json_lines;
 
 /// A span in which what trains stayed the same.
 #[derive(Clone, Debug, PartialEq, Eq)]

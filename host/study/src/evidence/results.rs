@@ -5,8 +5,9 @@ use std::path::Path;
 
 use engine::Step;
 use plugin_host::api::GrowthReceipt;
-use trainer::folder::{RunFolder, read_json, read_json_lines};
-use trainer::records::EvaluationRecord;
+use trainer::folder::RunFolder;
+use trainer::folder::records::EvaluationRecord;
+use trainer::storage::{read_json, read_json_lines};
 use trainer::{RunSummary, TrainError, WallTime};
 
 use super::{edits, phases, suites};

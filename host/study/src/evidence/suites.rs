@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 use trainer::TrainError;
-use trainer::folder::{RunFolder, read_whole_lines};
-use trainer::records::SuiteRecord;
+use trainer::folder::RunFolder;
+use trainer::folder::records::SuiteRecord;
+use trainer::storage::read_whole_lines;
 
 use crate::summarize;
 

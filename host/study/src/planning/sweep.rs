@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use engine::Flops;
 use serde::{Deserialize, Serialize};
-use trainer::folder::{read_json, write_json};
+use trainer::storage::{read_json, write_json};
 use trainer::{ConfigError, TrainError};
 
 use crate::evidence::results::judged;

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use plugin_host::bounded;
-use trainer::folder::{LARGEST_JSON_BYTES, RunFolder, create_folder, write_whole};
+use trainer::folder::RunFolder;
+use trainer::storage::{LARGEST_JSON_BYTES, create_folder, write_whole};
 
 use super::{Page, csv, fairness, to_json, to_markdown, to_terminal};
 use crate::evidence::curve::furthest_budget;

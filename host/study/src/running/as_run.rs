@@ -4,7 +4,7 @@ use std::path::Path;
 
 use plugin_host::bounded;
 use trainer::TrainError;
-use trainer::folder::{LARGEST_JSON_BYTES, write_whole};
+use trainer::storage::{LARGEST_JSON_BYTES, write_whole};
 
 use crate::StudyError;
 use crate::lab::Lab;

@@ -21,7 +21,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use trainer::folder::{RunFolder, create_folder};
+use trainer::folder::RunFolder;
+use trainer::storage::create_folder;
 use trainer::{Owner, TrainError};
 
 use heartbeat::Heartbeat;

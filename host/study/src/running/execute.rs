@@ -15,7 +15,8 @@ use engine::Engine;
 use plugin_host::api::{RunEvent, SessionFacts};
 use plugin_host::{ReporterEnd, Reporters};
 use serde::{Deserialize, Serialize};
-use trainer::folder::{RunFolder, create_folder, write_json};
+use trainer::folder::RunFolder;
+use trainer::storage::{create_folder, write_json};
 use trainer::{ErrorClass, Owner, Parts, Prefix, RunConfig, RunFile, RunSummary, TrainError};
 
 use crate::StudyError;
@@ -215,7 +216,7 @@ fn missing(lab: &Lab<'_>, runs: &[RunConfig], study: &Path) -> Result<Vec<RunCon
             let data = lab.corpus()?.describe().map_err(TrainError::from)?;
             let initial = lab.initial_model(run)?;
             RunFile::new(run, &engine, &strategy, &initializers, &initial, &data, lab.suites()?)
-                .claim(&folder)?;
+                .bind(&folder)?;
         }
         if !folder.is_done() {
             missing.push(run.clone());

@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use plugin_host::bounded;
 use serde::{Deserialize, Serialize};
-use trainer::folder::{LARGEST_LOG_BYTES, RunFolder, read_json};
-use trainer::records::{EvaluationRecord, StepRecord};
+use trainer::folder::RunFolder;
+use trainer::folder::records::{EvaluationRecord, StepRecord};
+use trainer::storage::{LARGEST_LOG_BYTES, read_json};
 use trainer::{RunConfig, RunSummary};
 
 use crate::StudyError;

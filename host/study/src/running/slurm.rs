@@ -17,7 +17,7 @@ use std::process::{Command, Output};
 
 use serde::{Deserialize, Serialize};
 use trainer::TrainError;
-use trainer::folder::{create_folder, read_json, write_json, write_whole};
+use trainer::storage::{create_folder, read_json, write_json, write_whole};
 
 use crate::StudyError;
 

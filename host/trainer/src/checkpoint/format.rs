@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::state_file::StateFile;
 use crate::TrainError;
 use crate::course::Course;
-use crate::folder::{LARGEST_JSON_BYTES, storage};
+use crate::storage::{LARGEST_JSON_BYTES, failing};
 
 /// Version that is written. A field that comes, goes or changes raises it, and has its migration below.
 pub(super) const FORMAT_VERSION: u32 = 3;
@@ -38,7 +38,7 @@ pub(super) fn read_state(folder: &Path, shape: &ModelShape) -> Result<(StateFile
     let path = folder.join("state.json");
     let damaged = |reason: String| TrainError::Damaged { path: path.clone(), reason };
     let unread = |error: serde_json::Error| damaged(format!("cannot be read: {error}"));
-    let bytes = bounded::read(&path, LARGEST_JSON_BYTES).map_err(storage("read", &path))?;
+    let bytes = bounded::read(&path, LARGEST_JSON_BYTES).map_err(failing("read", &path))?;
     let Versioned { format_version } = serde_json::from_slice(&bytes).map_err(unread)?;
     let file: StateFile = match format_version {
         FORMAT_VERSION => serde_json::from_slice(&bytes).map_err(unread)?,

@@ -6,9 +6,9 @@ use engine::Step;
 use plugin_host::api::{Evaluation, LossPoint, Measured, Saved};
 use serde::{Deserialize, Serialize};
 
-use crate::audit::PhaseStart;
 use crate::costs::Costs;
 use crate::course::Course;
+use crate::growth::audit::PhaseStart;
 use crate::run::SharedPrefix;
 use crate::trail::Trail;
 

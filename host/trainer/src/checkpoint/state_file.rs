@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::format::FORMAT_VERSION;
 use super::{LogLengths, MOMENTS_FILE, RunState, Untold, WEIGHTS_FILE};
 use crate::TrainError;
-use crate::audit::PhaseStart;
 use crate::costs::Costs;
+use crate::course::schedule::RunningSchedule;
 use crate::course::{Course, PlacedBlock};
-use crate::folder::{LARGEST_LOG_BYTES, storage};
+use crate::growth::audit::PhaseStart;
 use crate::run::SharedPrefix;
-use crate::schedule::RunningSchedule;
+use crate::storage::{LARGEST_LOG_BYTES, failing};
 use crate::trail::Trail;
 
 /// `state.json`.
@@ -156,7 +156,7 @@ impl StateFile {
         let mut plugins = BTreeMap::new();
         for (name, version) in self.plugin_state_versions {
             let path = folder.join(plugin_file(&name));
-            let bytes = bounded::read(&path, LARGEST_LOG_BYTES).map_err(storage("read", &path))?;
+            let bytes = bounded::read(&path, LARGEST_LOG_BYTES).map_err(failing("read", &path))?;
             plugins.insert(name, Saved { version, bytes });
         }
         let loss = |(step, loss_nats_per_token)| LossPoint { step, loss_nats_per_token };
@@ -206,5 +206,32 @@ pub(crate) fn saved_entries(execution: &Execution) -> Option<Vec<Entry>> {
     match execution {
         Execution::WholeStack => None,
         Execution::Entries(entries) => Some(entries.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    /// Those that are left out where they are empty, too. One that comes, goes or changes raises the version.
+    #[test]
+    fn its_fields_belong_to_its_version() {
+        let error = serde_json::from_str::<StateFile>(r#"{"another": 0}"#).err().expect("no such field");
+        let named = error.to_string();
+        let fields: Vec<&str> = named.split('`').skip(3).step_by(2).collect();
+        let lines: Vec<String> = fields.chunks(4).map(|fields| fields.join(" ")).collect();
+        expect![[r#"
+            3: format_version step decided stopped
+            blocks next_layer trainable execution
+            gates rates batch widths
+            phase schedule costs phase_start
+            losses evaluations suites_asked evaluation_untold
+            measured_untold batches_sha256 trail skipped
+            shared logs updates plugin_state_versions
+            sha256
+        "#]]
+        .assert_eq(&format!("{FORMAT_VERSION}: {}\n", lines.join("\n")));
     }
 }

@@ -8,7 +8,7 @@ use engine::{
 
 use super::{MOMENTS_FILE, WEIGHTS_FILE};
 use crate::TrainError;
-use crate::tensor_file::read_tensors;
+use crate::storage::tensor_file::read_tensors;
 
 /// What the tensors of a checkpoint are read from.
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@ use engine::contract::tiny_shape;
 use plugin_host::api::{self, Gate, MomentsRule, Probe, ScheduleShape, WidenedMoments};
 
 use super::*;
-use crate::schedule::{Schedule, ScheduleKind};
+use crate::course::schedule::{Schedule, ScheduleKind};
 
 fn course() -> (Course, Rules) {
     let shape = tiny_shape();

@@ -7,7 +7,7 @@ use plugin_host::api::{self, Claim, GrowthReceipt};
 use super::Grown;
 use crate::TrainError;
 use crate::course::told_widths;
-use crate::looking::Seen;
+use crate::growth::looking::Seen;
 
 /// What is seen of the model, before and after.
 pub(crate) struct Looks {

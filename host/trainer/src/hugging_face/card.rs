@@ -9,8 +9,9 @@ use plugin_host::Provenance;
 use super::import::{Imported, SunkCost};
 use super::{Origin, StoredModel};
 use crate::checkpoint::RunState;
-use crate::folder::{RunFolder, read_json_lines};
-use crate::records::{Decision, EvaluationRecord};
+use crate::folder::RunFolder;
+use crate::folder::records::{Decision, EvaluationRecord};
+use crate::storage::read_json_lines;
 use crate::{RunFile, TrainError};
 
 /// Writing to a text cannot fail.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::CONFIG_FILE;
 use crate::TrainError;
-use crate::folder::storage;
+use crate::storage::failing;
 
 /// Largest such file that is read: a megabyte, a thousand times what one has.
 const LARGEST_BYTES: u64 = 1 << 20;
@@ -43,14 +43,14 @@ pub(crate) fn read(folder: &Path) -> Result<ModelConfig, TrainError> {
     let path = folder.join(CONFIG_FILE);
     let unfit =
         |reason: String, hint: &str| TrainError::Unfit { path: path.clone(), reason, hint: hint.into() };
-    let bytes = fs::metadata(&path).map_err(storage("read", &path))?.len();
+    let bytes = fs::metadata(&path).map_err(failing("read", &path))?.len();
     if bytes > LARGEST_BYTES {
         return Err(unfit(
             format!("has {bytes} bytes, too many for a model's configuration"),
             "name a model's folder",
         ));
     }
-    let text = bounded::read(&path, LARGEST_BYTES).map_err(storage("read", &path))?;
+    let text = bounded::read(&path, LARGEST_BYTES).map_err(failing("read", &path))?;
     let value: Value = serde_json::from_slice(&text)
         .map_err(|error| unfit(format!("is no JSON: {error}"), "download the file again"))?;
     let Value::Object(fields) = value else {

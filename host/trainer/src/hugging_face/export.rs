@@ -11,8 +11,8 @@ use super::config::{ModelConfig, written};
 use super::import::{copy_tokenizer, write_model};
 use super::{CONFIG_FILE, Origin, StoredModel, card};
 use crate::TrainError;
-use crate::binding::RunFile;
-use crate::folder::{write_folder, write_json, write_whole};
+use crate::folder::binding::RunFile;
+use crate::storage::{write_folder, write_json, write_whole};
 
 /// What an export has written.
 #[derive(Clone, Debug, PartialEq, Eq)]

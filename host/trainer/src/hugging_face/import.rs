@@ -11,8 +11,9 @@ use super::stored::in_order;
 use super::tensors::{Tensors, read};
 use super::{CONFIG_FILE, INDEX_FILE, MODEL_FILE, TOKENIZER_FILES, config, shards};
 use crate::TrainError;
-use crate::folder::{read_json, storage, write_folder, write_json};
-use crate::tensor_file::{Pending, hash_of_file, write_tensors};
+use crate::storage::hash_of_file;
+use crate::storage::tensor_file::{Pending, write_tensors};
+use crate::storage::{failing, read_json, write_folder, write_json};
 
 /// Where an import leaves its note.
 pub(crate) const IMPORT_FILE: &str = "import.json";
@@ -159,7 +160,7 @@ pub(crate) fn write_model(
 pub(crate) fn copy_tokenizer(from: &Path, to: &Path) -> Result<Vec<&'static str>, TrainError> {
     let there = TOKENIZER_FILES.into_iter().filter(|name| from.join(name).is_file());
     let copied = there.map(|name| {
-        fs::copy(from.join(name), to.join(name)).map_err(storage("copy", &from.join(name)))?;
+        fs::copy(from.join(name), to.join(name)).map_err(failing("copy", &from.join(name)))?;
         Ok(name)
     });
     copied.collect()

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{INDEX_FILE, MODEL_FILE};
 use crate::TrainError;
-use crate::folder::storage;
+use crate::storage::failing;
 
 /// Largest index that is read, 64 MiB: some hundred bytes a tensor, of half a million tensors.
 const LARGEST_INDEX_BYTES: u64 = 64 << 20;
@@ -49,11 +49,11 @@ pub(crate) fn find(folder: &Path) -> Result<Shards, TrainError> {
         reason,
         hint: "download the index again, or join its files into model.safetensors".into(),
     };
-    let bytes = fs::metadata(&index).map_err(storage("read", &index))?.len();
+    let bytes = fs::metadata(&index).map_err(failing("read", &index))?.len();
     if bytes > LARGEST_INDEX_BYTES {
         return Err(unfit(format!("has {bytes} bytes, too many for an index")));
     }
-    let text = bounded::read(&index, LARGEST_INDEX_BYTES).map_err(storage("read", &index))?;
+    let text = bounded::read(&index, LARGEST_INDEX_BYTES).map_err(failing("read", &index))?;
     let Index { weight_map } =
         serde_json::from_slice(&text).map_err(|error| unfit(format!("is no index: {error}")))?;
     let names: BTreeSet<&String> = weight_map.values().collect();

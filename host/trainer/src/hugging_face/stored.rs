@@ -78,7 +78,7 @@ fn no_model(path: &Path, reason: &str) -> TrainError {
 }
 
 fn of_checkpoint(path: &Path) -> Result<StoredModel, TrainError> {
-    let whole = fs::canonicalize(path).map_err(crate::folder::storage("read", path))?;
+    let whole = fs::canonicalize(path).map_err(crate::storage::failing("read", path))?;
     let folder = whole.parent().and_then(Path::parent);
     let folder = RunFolder::at(folder.ok_or_else(|| no_model(path, "lies in no run's folder"))?);
     let file = folder.bound_run()?;

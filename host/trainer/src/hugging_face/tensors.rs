@@ -10,8 +10,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::shards::Shards;
 use crate::TrainError;
-use crate::folder::storage;
-use crate::tensor_file::LARGEST_FILE_BYTES;
+use crate::storage::failing;
+use crate::storage::tensor_file::LARGEST_FILE_BYTES;
 
 /// Tensors by their whole names, `transformer.h.3.mlp.c_fc.weight`.
 pub type Tensors = HashMap<String, Vec<f32>>;
@@ -63,7 +63,7 @@ pub(crate) fn read(shards: &Shards, shape: &ModelShape) -> Result<Tensors, Train
 fn check_claim(shards: &Shards, shape: &ModelShape) -> Result<(), TrainError> {
     let mut bytes = 0_u64;
     for path in &shards.files {
-        bytes = bytes.saturating_add(std::fs::metadata(path).map_err(storage("read", path))?.len());
+        bytes = bytes.saturating_add(std::fs::metadata(path).map_err(failing("read", path))?.len());
     }
     let parameters = shape.parameters(shape.layers);
     match shards.files.first() {
@@ -83,11 +83,11 @@ fn read_file(
     wanted: &HashMap<String, TensorSpec>,
     found: &mut Tensors,
 ) -> Result<(), TrainError> {
-    let length = std::fs::metadata(path).map_err(storage("read", path))?.len();
+    let length = std::fs::metadata(path).map_err(failing("read", path))?.len();
     if length > LARGEST_FILE_BYTES {
         return Err(unfit(path, format!("has {length} bytes, more than any model here")));
     }
-    let bytes = bounded::read(path, LARGEST_FILE_BYTES).map_err(storage("read", path))?;
+    let bytes = bounded::read(path, LARGEST_FILE_BYTES).map_err(failing("read", path))?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|error| unfit(path, format!("is no safetensors file, or not all of one: {error}")))?;
     for (name, view) in file.iter() {

@@ -4,17 +4,17 @@ use engine::{Snapshot, Step, Wait};
 use plugin_host::api::{Action, Actions, Block, Event, Key, Measured, Probe, RunEvent, StepContext};
 
 use super::{BeforeAsking, Run};
-use crate::audit::PhaseStart;
-use crate::boundary::{Boundary, Judgement, Moment, probe_of};
-use crate::budget::{flops_left, progress};
 use crate::checkpoint::RunState;
+use crate::costs::budget::{flops_left, progress};
 use crate::costs::{StepCost, timed};
 use crate::course::Course;
-use crate::folder::JsonLines;
+use crate::course::boundary::{Boundary, Judgement, Moment, probe_of};
+use crate::course::shown::Shown;
+use crate::folder::records::Decision;
+use crate::growth::audit::PhaseStart;
+use crate::growth::looking::{seen, without_gradient};
 use crate::growth::{self, Gardener, Grown, Looks};
-use crate::looking::{seen, without_gradient};
-use crate::records::Decision;
-use crate::shown::Shown;
+use crate::storage::JsonLines;
 use crate::trail::StepKey;
 use crate::{RunConfig, TrainError};
 
@@ -162,12 +162,7 @@ impl Run<'_> {
             self.read_outcomes(Wait::ForAll)?;
         }
         self.log_requests(&requests)?;
-        let relabelled = requests.iter().any(|request| matches!(request, Action::Phase(_)));
-        let old = &self.state.course;
-        let new_phase = relabelled
-            || course.trainable != old.trainable
-            || course.blocks != old.blocks
-            || course.widths != old.widths;
+        let new_phase = course.begins_phase(&self.state.course, &requests);
         let phase_start = self.state.phase_start.clone();
         let within_phase = growth::changes_tensors(&requests) && !new_phase;
         if new_phase && self.state.step.0 > 0 {

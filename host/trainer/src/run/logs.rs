@@ -2,7 +2,8 @@
 
 use crate::TrainError;
 use crate::checkpoint::LogLengths;
-use crate::folder::{JsonLines, RunFolder, sync_folder_of};
+use crate::folder::RunFolder;
+use crate::storage::{JsonLines, sync_folder_of};
 
 /// The logs of a run.
 pub(super) struct Logs {

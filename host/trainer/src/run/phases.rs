@@ -5,11 +5,11 @@ use plugin_host::api::RunEvent;
 
 use super::Run;
 use crate::TrainError;
-use crate::audit::PhaseStart;
 use crate::checkpoint::RunState;
 use crate::costs::timed;
 use crate::course::Course;
-use crate::records::Decision;
+use crate::folder::records::Decision;
+use crate::growth::audit::PhaseStart;
 
 impl Run<'_> {
     /// A strategy that says nothing before step 0 still has a phase, and that is audited as any other.

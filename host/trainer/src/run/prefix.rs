@@ -5,18 +5,16 @@
 //! to be this run's: then all that the tensors have come from is the same, and so are they.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use engine::{Flops, Step};
-use plugin_host::bounded;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Run;
-use crate::budget::progress;
 use crate::checkpoint::{self, RunState};
-use crate::folder::{LARGEST_LOG_BYTES, RunFolder, storage};
-use crate::records::{EvaluationRecord, StepRecord, SuiteRecord};
+use crate::costs::budget::progress;
+use crate::folder::RunFolder;
+use crate::folder::records::{EvaluationRecord, StepRecord, SuiteRecord};
+use crate::storage::read_whole_lines;
 use crate::{ErrorClass, RunConfig, SuiteResult, TrainError};
 
 /// What a run begins as a copy of.
@@ -70,17 +68,19 @@ impl Ahead {
             reason: error.to_string(),
         };
         let mut evaluations = BTreeMap::new();
-        for record in records::<EvaluationRecord>(&prefix.folder.evaluations_file()).map_err(unreadable)? {
+        for record in
+            read_whole_lines::<EvaluationRecord>(&prefix.folder.evaluations_file()).map_err(unreadable)?
+        {
             // A second one before the same step was asked for, after what was decided there.
             evaluations.entry(record.step).or_insert(record);
         }
         let mut suites: BTreeMap<Step, BTreeMap<String, SuiteRecord>> = BTreeMap::new();
         if !config.evaluation.suites.is_empty() {
-            for record in records::<SuiteRecord>(&prefix.folder.suites_file()).map_err(unreadable)? {
+            for record in read_whole_lines::<SuiteRecord>(&prefix.folder.suites_file()).map_err(unreadable)? {
                 suites.entry(record.step).or_default().insert(record.suite.clone(), record);
             }
         }
-        let steps = records::<StepRecord>(&prefix.folder.metrics_file()).map_err(unreadable)?;
+        let steps = read_whole_lines::<StepRecord>(&prefix.folder.metrics_file()).map_err(unreadable)?;
         let steps = steps.into_iter().map(|record| (record.step, record)).collect();
         // The initial model is the engine's already.
         Ok(Some(Ahead { prefix, steps, evaluations, suites, tensors_before: Some(Step(0)) }))
@@ -89,17 +89,6 @@ impl Ahead {
     fn differs(&self, step: Step, reason: &str) -> TrainError {
         TrainError::OtherPrefix { run: self.prefix.run.clone(), step, reason: reason.into() }
     }
-}
-
-/// All of a log that the other run may be writing to at this moment, but for a line that is not whole yet.
-fn records<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, TrainError> {
-    let text = bounded::read_text(path, LARGEST_LOG_BYTES).map_err(storage("read", path))?;
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let parsed = whole.lines().map(serde_json::from_str).collect::<Result<_, _>>();
-    parsed.map_err(|error| TrainError::Damaged {
-        path: path.to_path_buf(),
-        reason: format!("cannot be read: {error}"),
-    })
 }
 
 impl Run<'_> {
@@ -196,22 +185,10 @@ impl Run<'_> {
         let progress = progress(self.parts.config, &state.costs);
         let learning_rate = state.course.schedule.rate(step.0, progress);
         state.trail.add_step(self.step_key, learning_rate);
-        state.costs.add_step(&self.step_cost);
-        let record = StepRecord {
-            step,
-            tokens: state.costs.tokens,
-            flops: state.costs.flops.total(),
-            loss_nats_per_token: theirs.loss_nats_per_token,
-            gradient_norm: theirs.gradient_norm,
-            learning_rate,
-            depth: state.course.depth(),
-            phase: state.course.phase.clone(),
-            skipped: theirs.skipped.clone(),
-        };
         ahead.tensors_before = None;
-        state.step = step.next();
-        state.decided = false;
-        self.enter_step(record)
+        let StepRecord { loss_nats_per_token, gradient_norm, skipped, .. } = theirs.clone();
+        let record = self.pass_step(learning_rate);
+        self.enter_step(StepRecord { loss_nats_per_token, gradient_norm, skipped, ..record })
     }
 }
 

@@ -9,9 +9,9 @@ use super::Run;
 use super::start::restore_initializers;
 use super::step::{Prepared, prepared};
 use crate::TrainError;
-use crate::budget::progress;
+use crate::costs::budget::progress;
 use crate::costs::{StepCost, timed};
-use crate::records::Decision;
+use crate::folder::records::Decision;
 
 impl Run<'_> {
     /// The training losses of every candidate.

@@ -1,77 +1,20 @@
-//! What is looked at and written down between steps: evaluations and checkpoints.
+//! Checkpoints: when they are due, and what is brought together for one. How it is written: `checkpoint.rs`; beside training:
+//! `writer.rs`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use engine::{Engine, Execution, Snapshot, TokenBatch, Wait};
-use plugin_host::api::{Evaluation, RunEvent};
+use engine::{Snapshot, Wait};
 use plugin_host::{Loaded, TimeSpent};
 
 use super::start::initializer_state;
 use super::{Parts, Run, SavedPlugins};
 use crate::checkpoint::{self, RunState, Tensors};
 use crate::costs::timed;
-use crate::folder::create_folder;
-use crate::records::EvaluationRecord;
-use crate::shown::push_recent;
-use crate::{TrainError, Writing, growth};
+use crate::storage::create_folder;
+use crate::{TrainError, Writing};
 
 impl Run<'_> {
-    pub(super) fn evaluation_is_due(&self) -> bool {
-        let (step, config) = (self.state.step.0, self.parts.config);
-        let at_token_budget = self.state.costs.tokens == config.reference_tokens();
-        let due = step % config.evaluation.every_steps == 0 || at_token_budget;
-        due && self.state.evaluations.last().is_none_or(|last| last.step != step)
-    }
-
-    pub(super) fn evaluate(&mut self) -> Result<(), TrainError> {
-        self.read_outcomes(Wait::ForAll)?;
-        let loss = match self.evaluated_ahead()? {
-            Some(loss) => loss,
-            None => self.validation_loss()?,
-        };
-        let RunState { step, costs, course, .. } = &self.state;
-        if !loss.is_finite() {
-            return Err(TrainError::NotFinite {
-                what: "validation loss",
-                step: *step,
-                value: loss,
-                skipped: self.state.skipped.len(),
-            });
-        }
-        self.logs.evaluations.add(&EvaluationRecord {
-            step: *step,
-            tokens: costs.tokens,
-            flops: costs.flops.total(),
-            flops_weight_matmul: costs.flops.weight_matmul(),
-            flops_li2024: costs.flops_li2024,
-            wall_seconds: costs.wall.training_seconds,
-            joules: costs.joules,
-            loss_nats_per_token: loss,
-            batches_sha256: self.state.batches_sha256.clone(),
-            depth: course.depth(),
-            phase: course.phase.clone(),
-        })?;
-        (self.parts.report)(RunEvent::Evaluated {
-            run: self.name.clone(),
-            step: step.0,
-            tokens: costs.tokens.0,
-            loss_nats_per_token: loss,
-        });
-        let evaluation = Evaluation { step: step.0, tokens: costs.tokens.0, loss_nats_per_token: loss };
-        push_recent(&mut self.state.evaluations, evaluation);
-        self.state.untold.evaluation = true;
-        Ok(())
-    }
-
-    fn validation_loss(&mut self) -> Result<f64, TrainError> {
-        let engine = &mut *self.parts.engine;
-        let (batches, execution) = (&self.validation, self.state.course.execution_of_model());
-        let seconds = &mut self.state.costs.wall.evaluation_seconds;
-        let losses = timed(seconds, || losses_of(engine, batches, &execution))?;
-        Ok(growth::mean(&losses))
-    }
-
     pub(super) fn checkpoint_is_due(&self) -> bool {
         let step = self.state.step.0;
         step > 0 && step.is_multiple_of(self.parts.config.checkpoints.every_steps) && !self.state.decided
@@ -228,17 +171,4 @@ impl Run<'_> {
 fn enter_time<P: ?Sized>(ledger: &mut BTreeMap<String, TimeSpent>, plugin: &mut Loaded<P>) {
     let spent = plugin.take_time_spent();
     *ledger.entry(plugin.provenance.id.clone()).or_default() += spent;
-}
-
-/// Every token's loss, batch after batch.
-pub(super) fn losses_of(
-    engine: &mut dyn Engine,
-    batches: &[TokenBatch],
-    execution: &Execution,
-) -> Result<Vec<f32>, TrainError> {
-    let mut losses = Vec::new();
-    for batch in batches {
-        losses.extend(engine.evaluate(batch, execution)?);
-    }
-    Ok(losses)
 }

@@ -11,12 +11,11 @@ use sha2::{Digest, Sha256};
 
 use super::SavedPlugins;
 use super::logs::Logs;
-use crate::audit::hexadecimal;
-use crate::boundary::Moment;
-use crate::boundary::probe_of;
 use crate::course::Course;
+use crate::course::boundary::Moment;
+use crate::course::boundary::probe_of;
+use crate::folder::records::{ShadowRecord, ShadowSaid};
 use crate::onlooker::{Asked, Onlooker, same_edits};
-use crate::records::{ShadowRecord, ShadowSaid};
 use crate::{RunConfig, TrainError};
 
 /// Digits of a hash that tell a shadow's state from another's.
@@ -278,7 +277,7 @@ fn named(id: &str, count: usize) -> String {
 }
 
 fn state_name(name: &str, config: &serde_json::Value) -> String {
-    let hash = hexadecimal(Sha256::new_with_prefix(format!("{name} {config}")));
+    let hash = format!("{:x}", Sha256::digest(format!("{name} {config}")));
     format!("shadow-{}", &hash[..DIGITS])
 }
 

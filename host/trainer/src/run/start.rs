@@ -12,17 +12,17 @@ use super::logs::Logs;
 use super::shadows::Shadows;
 use super::writer::Writer;
 use super::{Ahead, Parts, Run, SavedPlugins};
-use crate::audit::hexadecimal;
-use crate::binding::RunFile;
-use crate::budget::most_steps;
 use crate::checkpoint::{self, LogLengths, RunState, Untold};
+use crate::costs::budget::most_steps;
+use crate::costs::energy::EnergyCounter;
 use crate::costs::{Costs, Speedometer, StepCost};
+use crate::course::schedule::RunningSchedule;
 use crate::course::{Course, Rules};
-use crate::energy::EnergyCounter;
-use crate::folder::{RunFolder, create_folder};
+use crate::folder::RunFolder;
+use crate::folder::binding::RunFile;
+use crate::folder::records::Decision;
 use crate::growth::Initializers;
-use crate::records::Decision;
-use crate::schedule::RunningSchedule;
+use crate::storage::create_folder;
 use crate::trail::{StepKey, Trail};
 use crate::{RunConfig, TrainError};
 
@@ -34,7 +34,7 @@ impl<'a> Run<'a> {
         let data = parts.corpus.describe()?;
         let Parts { strategy, initializers, initial, .. } = &parts;
         RunFile::new(config, &info, strategy, initializers, initial, &data, parts.suites)
-            .claim(parts.folder)?;
+            .bind(parts.folder)?;
         let plan = plan(&mut parts.strategy, config, &info)?;
         let slots = parts.initializers.keys().cloned().collect();
         let rules = Rules::new(config, &plan, slots).map_err(|error| parts.strategy.fault("plan", &error))?;
@@ -192,7 +192,7 @@ fn fresh_state(config: &RunConfig, plan: &Plan, trail: Trail) -> RunState {
         evaluations: Vec::new(),
         suites_asked: BTreeMap::new(),
         untold: Untold::default(),
-        batches_sha256: hexadecimal(Sha256::new()),
+        batches_sha256: format!("{:x}", Sha256::digest(b"")),
         trail,
         skipped: Vec::new(),
         shared: None,

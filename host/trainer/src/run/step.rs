@@ -7,15 +7,14 @@ use engine::{AdamW, Step, StepPlan, TensorId, TokenBatch, Wait, Wanted};
 use plugin_host::api::{Batch, LossPoint, RunEvent};
 use sha2::{Digest, Sha256};
 
+use super::measured;
 use super::{Parts, Run};
-use crate::audit::hexadecimal;
-use crate::budget::progress;
+use crate::costs::budget::progress;
+use crate::costs::energy::EnergyCounter;
 use crate::costs::{Costs, timed};
 use crate::course::Course;
-use crate::energy::EnergyCounter;
-use crate::measured;
-use crate::records::StepRecord;
-use crate::shown::push_recent;
+use crate::course::shown::push_recent;
+use crate::folder::records::StepRecord;
 use crate::{OnNonFinite, RunConfig, TrainError, Training};
 
 /// A step, ready to be taken.
@@ -74,21 +73,30 @@ impl Run<'_> {
         })?;
         let used = before.and(self.energy.as_mut().and_then(EnergyCounter::joules_since));
         state.costs.joules = state.costs.joules.zip(used).map(|(sum, used)| sum + used);
+        let record = self.pass_step(update.rate);
+        self.unread.push_back(record);
+        self.read_outcomes(Wait::ForOlder)
+    }
+
+    /// The coming step is taken, here or by the run that this one is a copy of: it is charged, and the next one comes. Answers
+    /// what is to be written down of it, without its loss and norm.
+    pub(super) fn pass_step(&mut self, learning_rate: f64) -> StepRecord {
+        let state = &mut self.state;
         state.costs.add_step(&self.step_cost);
-        self.unread.push_back(StepRecord {
-            step: state.step,
+        let step = state.step;
+        state.step = step.next();
+        state.decided = false;
+        StepRecord {
+            step,
             tokens: state.costs.tokens,
             flops: state.costs.flops.total(),
             loss_nats_per_token: f64::NAN,
             gradient_norm: f64::NAN,
-            learning_rate: update.rate,
+            learning_rate,
             depth: state.course.depth(),
             phase: state.course.phase.clone(),
             skipped: None,
-        });
-        state.step = state.step.next();
-        state.decided = false;
-        self.read_outcomes(Wait::ForOlder)
+        }
     }
 
     /// Writes down every step whose loss is known by now.
@@ -189,7 +197,7 @@ fn chained(before: &str, batch: &TokenBatch) -> String {
     let mut hash = Sha256::new_with_prefix(before.as_bytes());
     let bytes: Vec<u8> = batch.rows().iter().flat_map(|id| id.to_le_bytes()).collect();
     hash.update(&bytes);
-    hexadecimal(hash)
+    format!("{:x}", hash.finalize())
 }
 
 #[cfg(test)]

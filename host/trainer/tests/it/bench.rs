@@ -12,8 +12,9 @@ use plugin_host::api::{
     RunEvent, RunFacts, Saved, StepContext, TensorMut,
 };
 use plugin_host::{Choice, Isolation, Loaded};
-use trainer::folder::{RunFolder, read_json_lines};
-use trainer::records::{Decision, EvaluationRecord, ShadowRecord, StepRecord};
+use trainer::folder::RunFolder;
+use trainer::folder::records::{Decision, EvaluationRecord, ShadowRecord, StepRecord};
+use trainer::storage::read_json_lines;
 use trainer::{
     Alone, Audit, Budget, Checkpoints, Evaluation, InitialModel, InitialModelConfig, OnNonFinite, Optimizer,
     Owner, Parts, Prefix, RunConfig, RunSummary, Schedule, ScheduleKind, Suite, TrainError, Training,

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use expect_test::expect;
 use plugin_host::api::RunEvent;
 use serde_json::Value;
-use trainer::folder::{read_json, write_json};
+use trainer::storage::{read_json, write_json};
 use trainer::{ErrorClass, TrainError, checkpoint};
 
 use crate::bench::Bench;

@@ -12,7 +12,7 @@ use plugin_host::api::{
     OptimizerChange, OptimizerRule, Pass, Probe, Random, RateFactor, Replace, ScheduleChange, ScheduleShape,
     StepContext, Train, Which,
 };
-use trainer::records::Decision;
+use trainer::folder::records::Decision;
 use trainer::{ErrorClass, RecordedRun, RunSummary, TrainError};
 
 use crate::bench::{Bench, Filling, Told};

@@ -10,7 +10,7 @@ use plugin_host::api::{
 };
 use trainer::WantedBlock;
 use trainer::checkpoint;
-use trainer::records::Decision;
+use trainer::folder::records::Decision;
 
 use crate::bench::{Bench, Filling, React, Told, grow};
 
@@ -318,7 +318,7 @@ fn blocks_made_anew_are_part_of_the_trail() {
     let trail = |bench: &Bench| {
         let newest = &trainer::checkpoint::list(&bench.folder().checkpoints()).expect("a folder")[0];
         let state: serde_json::Value =
-            trainer::folder::read_json(&newest.join("state.json")).expect("a good state");
+            trainer::storage::read_json(&newest.join("state.json")).expect("a good state");
         state["trail"].as_str().expect("a hash").to_owned()
     };
     let [one, other, again] = [|first| first + 1.0, |first| first + 2.0, |first: f32| first + 1.0]

@@ -41,7 +41,7 @@ fn a_skipped_step_is_charged_and_written_down_and_updates_nothing() {
         |summary: &RunSummary| (summary.costs.tokens, summary.costs.flops, summary.costs.flops_li2024);
     assert_eq!(costs(&summary), costs(&undisturbed), "each step is charged");
     let (steps, all) = (bench.steps(), whole.steps());
-    let facts = |step: &trainer::records::StepRecord| {
+    let facts = |step: &trainer::folder::records::StepRecord| {
         (step.step, step.tokens, step.flops, step.learning_rate.to_bits())
     };
     assert!(steps.iter().map(facts).eq(all.iter().map(facts)), "data and schedule go on");

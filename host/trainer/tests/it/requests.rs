@@ -8,7 +8,7 @@ use plugin_host::api::{
     Probe, Probed, RateFactor, Saved, ScheduleChange, ScheduleShape, TensorMut, Which,
 };
 use trainer::checkpoint;
-use trainer::records::Decision;
+use trainer::folder::records::Decision;
 use trainer::{RunSummary, TrainError};
 
 use crate::bench::{Bench, Filling, Told};
@@ -61,6 +61,35 @@ fn a_gate_is_part_of_the_model_and_at_zero_its_branch_neither_trains_nor_costs()
     let whole = good(&Bench::new(), asking(Action::Evaluate));
     assert!(summary.costs.flops.block_forward.0 < whole.costs.flops.block_forward.0);
     assert_eq!(closed.steps().len(), 20);
+}
+
+/// A dry run, a run of compute that reads more than the token budget, and an evaluation that is asked for.
+#[test]
+fn a_dry_run_tells_of_the_evaluations_that_the_run_tells_of() {
+    let mut bench = Bench::new();
+    bench.config.budget.reference_steps = 12;
+    let whole = good(&bench, asking(Action::Evaluate)).costs.flops.total();
+    bench = Bench::new();
+    bench.config.budget = trainer::Budget { reference_steps: 12, flops: Some(engine::Flops(whole.0 * 2)) };
+    let (telling, told) = std::sync::mpsc::channel();
+    let listening = || {
+        let telling = telling.clone();
+        let react: crate::bench::React = Box::new(move |event, _| {
+            if let Event::Evaluated { step, .. } = event {
+                telling.send(*step).expect("the test listens");
+            }
+            Ok(())
+        });
+        Told { react, ..asking(Action::Evaluate) }
+    };
+    good(&bench, listening());
+    let by_the_run: Vec<u64> = told.try_iter().collect();
+    assert_eq!(by_the_run, [0, 5, 10, 10, 12, 15, 20]);
+    let strategy: Box<dyn api::GrowthStrategy> = Box::new(listening());
+    let mut strategy = plugin_host::Loaded::built_in(api::Kind::Strategy, "test/told", strategy);
+    let slots = std::collections::BTreeSet::from(["new".to_owned()]);
+    trainer::rehearse(&bench.config, &mut strategy, &slots, &bench.scripted().info()).expect("a dry run");
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), by_the_run);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use plugin_host::api::{
     Actions, Claim, Error, Event, LayerId, Measure, MomentsRule, Pass, Replace, StepContext, Train,
 };
 use trainer::checkpoint;
-use trainer::records::Decision;
+use trainer::folder::records::Decision;
 use trainer::{Owner, TrainError, Writing};
 
 use crate::bench::{Bench, Filling, Told, grow};
@@ -190,7 +190,7 @@ fn a_checkpoint_names_its_own_files_and_all_of_them() {
     run(&bench, growing(None), &AtomicBool::new(false)).expect("a good run");
     let newest = checkpoint::list(&bench.folder().checkpoints()).expect("a folder")[0].clone();
     let path = newest.join("state.json");
-    let good: serde_json::Value = trainer::folder::read_json(&path).expect("a good state");
+    let good: serde_json::Value = trainer::storage::read_json(&path).expect("a good state");
     let refused = |change: &dyn Fn(&mut serde_json::Value)| {
         let mut state = good.clone();
         change(&mut state);

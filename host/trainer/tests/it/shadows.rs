@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use plugin_host::api::{self, Actions, Error, Event, LayerId, Measure, Probe, StepContext, Train};
 use trainer::checkpoint;
-use trainer::records::{ShadowRecord, ShadowSaid};
+use trainer::folder::records::{ShadowRecord, ShadowSaid};
 
 use crate::bench::{Bench, Told, grow};
 

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use engine::Step;
 use plugin_host::api::{Claim, RunEvent};
-use trainer::folder::{read_json, read_json_lines};
+use trainer::folder::records::SuiteRecord;
 use trainer::hugging_face::StoredModel;
-use trainer::records::SuiteRecord;
+use trainer::storage::{read_json, read_json_lines};
 use trainer::{
     Evaluation, PlainModel, Prefix, Questions, RunFile, Suite, SuiteConfig, SuiteFacts, SuiteKind,
     SuiteNumber, SuiteResult, TrainError,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::{TensorId, Widths};
 use plugin_host::api::{self, Claim, Event, InitContext, LayerInitializer, TensorMut, Widen, WidenedMoments};
-use trainer::records::Decision;
+use trainer::folder::records::Decision;
 use trainer::{TrainError, checkpoint};
 
 use crate::bench::{Bench, Told};

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 use study::speed::Workload;
 use trainer::ErrorClass;
-use trainer::folder::write_whole;
+use trainer::storage::write_whole;
 
 use super::internal;
 use super::peer::{device, engine_flags, last_result, shape_flags};

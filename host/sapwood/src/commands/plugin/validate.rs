@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use plugin_host::api::Kind;
 use plugin_host::conformance::{self, Certificate, Examiner, Fuzz, Outcome, Reply, Subject, examine};
 use trainer::ErrorClass;
-use trainer::folder::write_json;
+use trainer::storage::write_json;
 
 use crate::Outcome as CommandOutcome;
 use crate::args::{QuestionArgs, ValidateArgs};

@@ -10,11 +10,9 @@ use engine::EngineError;
 use plugin_host::bounded;
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors};
-use sha2::{Digest, Sha256};
 
 use crate::TrainError;
-use crate::audit::hexadecimal;
-use crate::folder::storage;
+use crate::storage::{failing, hash_of_file};
 
 /// Largest tensor file that is read, 64 GiB: a length beyond it is a damaged disk, not a model.
 pub(crate) const LARGEST_FILE_BYTES: u64 = 64 << 30;
@@ -25,11 +23,11 @@ pub(crate) const LARGEST_FILE_BYTES: u64 = 64 << 30;
 /// A file that is missing, no safetensors file, or holds other than f32.
 pub(crate) fn read_tensors(path: &Path) -> Result<HashMap<String, Vec<f32>>, TrainError> {
     let damaged = |reason: String| TrainError::Damaged { path: path.to_path_buf(), reason };
-    let length = std::fs::metadata(path).map_err(storage("read", path))?.len();
+    let length = std::fs::metadata(path).map_err(failing("read", path))?.len();
     if length > LARGEST_FILE_BYTES {
         return Err(damaged(format!("has {length} bytes, more than any model here")));
     }
-    let bytes = bounded::read(path, LARGEST_FILE_BYTES).map_err(storage("read", path))?;
+    let bytes = bounded::read(path, LARGEST_FILE_BYTES).map_err(failing("read", path))?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|error| damaged(format!("is no safetensors file: {error}")))?;
     let tensors = file.iter().map(|(name, tensor)| {
@@ -67,23 +65,12 @@ pub(crate) fn write_tensors(
         return Err(TrainError::Engine(error));
     }
     match written {
-        Err(SafeTensorError::IoError(error)) => return Err(storage("write", path)(error)),
+        Err(SafeTensorError::IoError(error)) => return Err(failing("write", path)(error)),
         Err(error) => return Err(TrainError::Internal(error.to_string())),
         Ok(()) => {}
     }
-    File::open(path).and_then(|file| file.sync_all()).map_err(storage("write", path))?;
+    File::open(path).and_then(|file| file.sync_all()).map_err(failing("write", path))?;
     hash_of_file(path)
-}
-
-/// The SHA-256 of a file, read in pieces.
-///
-/// # Errors
-/// What the system says.
-pub(crate) fn hash_of_file(path: &Path) -> Result<String, TrainError> {
-    let mut hash = Sha256::new();
-    let mut file = File::open(path).map_err(storage("read", path))?;
-    std::io::copy(&mut file, &mut hash).map_err(storage("read", path))?;
-    Ok(hexadecimal(hash))
 }
 
 struct Written<'a> {

@@ -12,11 +12,12 @@ use plugin_host::{Loaded, Provenance, bounded};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::folder::{LARGEST_JSON_BYTES, RunFolder, create_folder, read_json, write_json};
+use crate::folder::RunFolder;
 use crate::growth::Initializers;
 use crate::hugging_face::Imported;
 use crate::initial::InitialModel;
-use crate::tensor_file::hash_of_file;
+use crate::storage::hash_of_file;
+use crate::storage::{LARGEST_JSON_BYTES, create_folder, read_json, write_json};
 use crate::{RunConfig, Suite, SuiteFacts, TrainError};
 
 /// `run.json`.
@@ -131,7 +132,7 @@ impl RunFile {
     ///
     /// # Errors
     /// The folder holds another run, or cannot be written.
-    pub fn claim(&self, folder: &RunFolder) -> Result<(), TrainError> {
+    pub fn bind(&self, folder: &RunFolder) -> Result<(), TrainError> {
         let path = folder.run_file();
         if !path.exists() {
             create_folder(folder.path())?;

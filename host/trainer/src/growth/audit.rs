@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::course::Course;
-use crate::records::PhaseAudit;
+use crate::folder::records::PhaseAudit;
 
 /// The state of all tensors at the start of a phase.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,7 +90,7 @@ impl PhaseStart {
             let Fingerprint { weights, moments, .. } = fingerprint;
             hash.update([name.as_str(), weights, moments].join(" "));
         }
-        hexadecimal(hash)
+        format!("{:x}", hash.finalize())
     }
 }
 
@@ -120,7 +120,8 @@ impl Fingerprint {
         hash.update(moments.updates.to_le_bytes());
         let mut weights = Sha256::new();
         absorb(&mut weights, &engine.read(tensor, Part::Weights)?);
-        Ok(Fingerprint { weights: hexadecimal(weights), moments: hexadecimal(hash), trains })
+        let [weights, moments] = [weights, hash].map(|hash| format!("{:x}", hash.finalize()));
+        Ok(Fingerprint { weights, moments, trains })
     }
 }
 
@@ -132,9 +133,4 @@ fn absorb(hash: &mut Sha256, values: &[f32]) {
         bytes.extend(piece.iter().flat_map(|value| value.to_le_bytes()));
         hash.update(&bytes);
     }
-}
-
-/// A digest as text.
-pub(crate) fn hexadecimal(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

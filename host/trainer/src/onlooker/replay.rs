@@ -7,10 +7,10 @@ use plugin_host::{Loaded, PluginError, Provenance};
 use serde::Serialize;
 
 use crate::TrainError;
-use crate::boundary::probe_of;
+use crate::course::boundary::probe_of;
+use crate::folder::records::RefusedRequest;
+use crate::onlooker::recorded::{Decided, Playback, RecordedRun};
 use crate::onlooker::{Asked, Onlooker, same_deeds, same_edits};
-use crate::recorded::{Decided, Playback, RecordedRun};
-use crate::records::RefusedRequest;
 
 /// What a strategy would have asked for in a recorded run.
 #[derive(Clone, Debug, PartialEq, Serialize)]

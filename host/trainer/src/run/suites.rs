@@ -8,8 +8,8 @@ use plugin_host::api::RunEvent;
 
 use super::Run;
 use crate::costs::timed;
+use crate::folder::records::SuiteRecord;
 use crate::hugging_face::{Tensors, fold_gates};
-use crate::records::SuiteRecord;
 use crate::{PlainModel, SuiteConfig, SuiteResult, TrainError};
 
 /// Whether what was asked was answered.
@@ -26,7 +26,7 @@ impl Run<'_> {
     /// at the end of the token budget, by which runs are compared.
     pub(super) fn suites_due(&self) -> Vec<usize> {
         let (step, config) = (self.state.step.0, self.parts.config);
-        let at_token_budget = self.state.costs.tokens == config.reference_tokens();
+        let at_token_budget = config.is_token_budget(self.state.costs.tokens);
         let every_steps = config.evaluation.every_steps;
         self.unasked(|suite| at_token_budget || suite.is_due(step, every_steps))
     }

@@ -4,8 +4,8 @@ use engine::{Flops, Step};
 use plugin_host::api::{Block, Budget, Evaluation, Key, LossPoint, ModelFacts, RunFacts, StepContext};
 
 use crate::RunConfig;
-use crate::budget::progress;
 use crate::costs::Costs;
+use crate::costs::budget::progress;
 use crate::course::Course;
 
 /// Most training losses and evaluations that a strategy is shown.

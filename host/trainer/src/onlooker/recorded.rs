@@ -11,16 +11,17 @@ use plugin_host::api::{
     Action, Block, Evaluation, Event, GrowthReceipt, LossPoint, Plan, Probe, Probed, StepContext,
 };
 
-use crate::binding::RunFile;
-use crate::boundary::Moment;
-use crate::boundary::probe_of;
-use crate::budget::{flops_left, progress, step_fits};
+use crate::costs::budget::{flops_left, progress, step_fits};
 use crate::costs::{Costs, StepCost};
+use crate::course::boundary::Moment;
+use crate::course::boundary::probe_of;
+use crate::course::schedule::RunningSchedule;
+use crate::course::shown::Shown;
 use crate::course::{Course, Rules};
-use crate::folder::{RunFolder, read_whole_lines};
-use crate::records::{Decision, EvaluationRecord, StepRecord};
-use crate::schedule::RunningSchedule;
-use crate::shown::Shown;
+use crate::folder::RunFolder;
+use crate::folder::binding::RunFile;
+use crate::folder::records::{Decision, EvaluationRecord, StepRecord};
+use crate::storage::read_whole_lines;
 use crate::{RunConfig, TrainError};
 
 /// A run as its folder has it, finished or not.
@@ -277,9 +278,7 @@ impl<'a> Playback<'a> {
     }
 
     fn evaluation_is_due(&self) -> bool {
-        let config = self.run.config();
-        let at_token_budget = self.costs.tokens == config.reference_tokens();
-        let due = self.step.0.is_multiple_of(config.evaluation.every_steps) || at_token_budget;
+        let due = self.run.config().evaluation_is_due(self.step, self.costs.tokens);
         due && self.evaluations.last().is_none_or(|last| last.step != self.step.0)
     }
 

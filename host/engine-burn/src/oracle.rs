@@ -5,8 +5,8 @@
 use std::{collections::VecDeque, mem};
 
 use engine::{
-    AdamW, Edit, Engine, EngineError, EngineInfo, Execution, LayerId, ModelShape, Moments, Part, StepMemory,
-    StepOutcome, StepPlan, TensorId, TokenBatch, Wait, Widths,
+    AdamW, Edit, Engine, EngineError, EngineInfo, Execution, LayerId, Model, ModelShape, Moments, Part,
+    StepMemory, StepOutcome, StepPlan, TensorId, TokenBatch, Wait, Widths,
 };
 
 use crate::{NAME, adamw, evaluate, operation::Compute, param, stack::Stack, step};
@@ -27,6 +27,40 @@ impl<B: Compute<Plain = B>> Oracle<B> {
     }
 }
 
+impl<B: Compute<Plain = B>> Model for Oracle<B> {
+    fn layers(&self) -> Vec<LayerId> {
+        self.stack.layers.clone()
+    }
+
+    fn widths(&self) -> Widths {
+        self.stack.shape.widths()
+    }
+
+    fn edit(&mut self, edit: Edit) -> Result<(), EngineError> {
+        self.stack.edit(edit)
+    }
+
+    fn read(&self, tensor: TensorId, part: Part) -> Result<Vec<f32>, EngineError> {
+        let held = self.stack.get(tensor)?;
+        match part {
+            Part::Weights => param::to_host(&held.weights),
+            Part::Gradient => held.gradient(),
+        }
+    }
+
+    fn write(&mut self, tensor: TensorId, weights: &[f32]) -> Result<(), EngineError> {
+        self.stack.get_mut(tensor)?.set_weights(tensor, weights)
+    }
+
+    fn moments(&self, tensor: TensorId) -> Result<Moments, EngineError> {
+        self.stack.get(tensor)?.moments()
+    }
+
+    fn set_moments(&mut self, tensor: TensorId, moments: &Moments) -> Result<(), EngineError> {
+        self.stack.get_mut(tensor)?.set_moments(tensor, moments)
+    }
+}
+
 impl<B: Compute<Plain = B>> Engine for Oracle<B> {
     fn info(&self) -> EngineInfo {
         EngineInfo {
@@ -35,14 +69,6 @@ impl<B: Compute<Plain = B>> Engine for Oracle<B> {
             device_memory_peak_bytes: None,
             plain_steps_only: true,
         }
-    }
-
-    fn layers(&self) -> Vec<LayerId> {
-        self.stack.layers.clone()
-    }
-
-    fn widths(&self) -> Widths {
-        self.stack.shape.widths()
     }
 
     fn memory(&self, _: &ModelShape, _: &[LayerId], _: &StepPlan, _: usize, _: usize) -> Option<StepMemory> {
@@ -93,29 +119,5 @@ impl<B: Compute<Plain = B>> Engine for Oracle<B> {
         execution.check_whole(NAME)?;
         self.stack.shape.check_tokens(tokens)?;
         evaluate::logits(&self.stack, tokens)
-    }
-
-    fn edit(&mut self, edit: Edit) -> Result<(), EngineError> {
-        self.stack.edit(edit)
-    }
-
-    fn read(&self, tensor: TensorId, part: Part) -> Result<Vec<f32>, EngineError> {
-        let held = self.stack.get(tensor)?;
-        match part {
-            Part::Weights => param::to_host(&held.weights),
-            Part::Gradient => held.gradient(),
-        }
-    }
-
-    fn write(&mut self, tensor: TensorId, weights: &[f32]) -> Result<(), EngineError> {
-        self.stack.get_mut(tensor)?.set_weights(tensor, weights)
-    }
-
-    fn moments(&self, tensor: TensorId) -> Result<Moments, EngineError> {
-        self.stack.get(tensor)?.moments()
-    }
-
-    fn set_moments(&mut self, tensor: TensorId, moments: &Moments) -> Result<(), EngineError> {
-        self.stack.get_mut(tensor)?.set_moments(tensor, moments)
     }
 }

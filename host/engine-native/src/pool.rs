@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use engine::{
-    AdamW, Edit, Engine, EngineError, EngineInfo, Execution, LayerId, ModelShape, Moments, Part, StepMemory,
-    StepOutcome, StepPlan, TensorId, TokenBatch, Wait, Widths,
+    AdamW, Edit, Engine, EngineError, EngineInfo, Execution, LayerId, Model, ModelShape, Moments, Part,
+    StepMemory, StepOutcome, StepPlan, TensorId, TokenBatch, Wait, Widths,
 };
 use rayon::ThreadPool;
 
@@ -25,17 +25,39 @@ impl<E: Engine + 'static> InPool<E> {
     }
 }
 
-impl<E: Engine> Engine for InPool<E> {
-    fn info(&self) -> EngineInfo {
-        self.engine.info()
-    }
-
+impl<E: Engine> Model for InPool<E> {
     fn layers(&self) -> Vec<LayerId> {
         self.engine.layers()
     }
 
     fn widths(&self) -> Widths {
         self.engine.widths()
+    }
+
+    fn edit(&mut self, edit: Edit) -> Result<(), EngineError> {
+        self.engine.edit(edit)
+    }
+
+    fn read(&self, tensor: TensorId, part: Part) -> Result<Vec<f32>, EngineError> {
+        self.engine.read(tensor, part)
+    }
+
+    fn write(&mut self, tensor: TensorId, weights: &[f32]) -> Result<(), EngineError> {
+        self.engine.write(tensor, weights)
+    }
+
+    fn moments(&self, tensor: TensorId) -> Result<Moments, EngineError> {
+        self.engine.moments(tensor)
+    }
+
+    fn set_moments(&mut self, tensor: TensorId, moments: &Moments) -> Result<(), EngineError> {
+        self.engine.set_moments(tensor, moments)
+    }
+}
+
+impl<E: Engine> Engine for InPool<E> {
+    fn info(&self) -> EngineInfo {
+        self.engine.info()
     }
 
     fn memory(
@@ -67,25 +89,5 @@ impl<E: Engine> Engine for InPool<E> {
 
     fn logits(&mut self, tokens: &[u32], execution: &Execution) -> Result<Vec<f32>, EngineError> {
         self.pool.install(|| self.engine.logits(tokens, execution))
-    }
-
-    fn edit(&mut self, edit: Edit) -> Result<(), EngineError> {
-        self.engine.edit(edit)
-    }
-
-    fn read(&self, tensor: TensorId, part: Part) -> Result<Vec<f32>, EngineError> {
-        self.engine.read(tensor, part)
-    }
-
-    fn write(&mut self, tensor: TensorId, weights: &[f32]) -> Result<(), EngineError> {
-        self.engine.write(tensor, weights)
-    }
-
-    fn moments(&self, tensor: TensorId) -> Result<Moments, EngineError> {
-        self.engine.moments(tensor)
-    }
-
-    fn set_moments(&mut self, tensor: TensorId, moments: &Moments) -> Result<(), EngineError> {
-        self.engine.set_moments(tensor, moments)
     }
 }

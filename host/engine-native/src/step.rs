@@ -5,9 +5,9 @@
 use std::collections::VecDeque;
 
 use engine::{
-    AdamW, Edit, Engine, EngineError, EngineInfo, Execution, FlopTerms, LayerId, LayerIndex, ModelShape,
-    Moments, Part, Statistics, StepMemory, StepOutcome, StepPlan, TensorId, TensorStatistics, TokenBatch,
-    Wait, Wanted, Widths,
+    AdamW, Edit, Engine, EngineError, EngineInfo, Execution, FlopTerms, LayerId, LayerIndex, Model,
+    ModelShape, Moments, Part, Statistics, StepMemory, StepOutcome, StepPlan, TensorId, TensorStatistics,
+    TokenBatch, Wait, Wanted, Widths,
 };
 
 use crate::{
@@ -174,6 +174,49 @@ impl<K: Kernels> Step<K> {
     }
 }
 
+impl<K: Kernels> Model for Step<K> {
+    fn layers(&self) -> Vec<LayerId> {
+        self.stack.layers()
+    }
+
+    fn widths(&self) -> Widths {
+        self.stack.shape.widths()
+    }
+
+    fn edit(&mut self, edit: Edit) -> Result<(), EngineError> {
+        // A block that left and came back has no gradient buffers, though the scope reads the same.
+        self.phase = None;
+        self.stack.edit(edit, &self.kernels)?;
+        self.kernels.health()
+    }
+
+    fn read(&self, tensor: TensorId, part: Part) -> Result<Vec<f32>, EngineError> {
+        let held = self.stack.get(tensor)?;
+        let len = held.spec.len();
+        self.healthy(match part {
+            Part::Weights => self.kernels.download(&held.weights, len),
+            Part::Gradient => match held.last_gradient() {
+                Some(gradient) => self.kernels.download(gradient, len),
+                None => vec![0.0; len],
+            },
+        })
+    }
+
+    fn write(&mut self, tensor: TensorId, weights: &[f32]) -> Result<(), EngineError> {
+        self.stack.get_mut(tensor)?.set_weights(tensor, weights, &self.kernels)?;
+        self.kernels.health()
+    }
+
+    fn moments(&self, tensor: TensorId) -> Result<Moments, EngineError> {
+        self.healthy(self.stack.get(tensor)?.moments(&self.kernels))
+    }
+
+    fn set_moments(&mut self, tensor: TensorId, moments: &Moments) -> Result<(), EngineError> {
+        self.stack.get_mut(tensor)?.set_moments(tensor, moments, &self.kernels)?;
+        self.kernels.health()
+    }
+}
+
 impl<K: Kernels> Engine for Step<K> {
     fn info(&self) -> EngineInfo {
         EngineInfo {
@@ -182,14 +225,6 @@ impl<K: Kernels> Engine for Step<K> {
             device_memory_peak_bytes: self.kernels.memory_peak_bytes(),
             plain_steps_only: false,
         }
-    }
-
-    fn layers(&self) -> Vec<LayerId> {
-        self.stack.layers()
-    }
-
-    fn widths(&self) -> Widths {
-        self.stack.shape.widths()
     }
 
     fn memory(
@@ -266,38 +301,5 @@ impl<K: Kernels> Engine for Step<K> {
         let form = self.form(1, tokens.len());
         let plan = Plan::forward_only(&self.stack.shape, &self.stack.layers(), execution);
         self.healthy(evaluate::logits(&self.kernels, &self.stack, &plan, tokens, form))
-    }
-
-    fn edit(&mut self, edit: Edit) -> Result<(), EngineError> {
-        // A block that left and came back has no gradient buffers, though the scope reads the same.
-        self.phase = None;
-        self.stack.edit(edit, &self.kernels)?;
-        self.kernels.health()
-    }
-
-    fn read(&self, tensor: TensorId, part: Part) -> Result<Vec<f32>, EngineError> {
-        let held = self.stack.get(tensor)?;
-        let len = held.spec.len();
-        self.healthy(match part {
-            Part::Weights => self.kernels.download(&held.weights, len),
-            Part::Gradient => match held.last_gradient() {
-                Some(gradient) => self.kernels.download(gradient, len),
-                None => vec![0.0; len],
-            },
-        })
-    }
-
-    fn write(&mut self, tensor: TensorId, weights: &[f32]) -> Result<(), EngineError> {
-        self.stack.get_mut(tensor)?.set_weights(tensor, weights, &self.kernels)?;
-        self.kernels.health()
-    }
-
-    fn moments(&self, tensor: TensorId) -> Result<Moments, EngineError> {
-        self.healthy(self.stack.get(tensor)?.moments(&self.kernels))
-    }
-
-    fn set_moments(&mut self, tensor: TensorId, moments: &Moments) -> Result<(), EngineError> {
-        self.stack.get_mut(tensor)?.set_moments(tensor, moments, &self.kernels)?;
-        self.kernels.health()
     }
 }

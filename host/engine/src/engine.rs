@@ -1,4 +1,4 @@
-//! The seam: everything above an engine sees this trait, named tensors and plain values.
+//! The seam: everything above an engine sees these two traits, named tensors and plain values.
 
 use std::collections::BTreeMap;
 
@@ -7,23 +7,59 @@ use crate::{
     TokenBatch, Widths,
 };
 
-/// A model in training: a stack of blocks with weights, AdamW moments and gradients.
+/// A model: a stack of blocks, each tensor with its weights, its last gradient and its AdamW state. It is looked at and changed
+/// between steps; whoever gets no more than this can train nothing.
 ///
-/// The engine owns all of these; what crosses is row-major f32 in host memory. It is built with the
-/// shared tensors at zero and no block at all, is used by one thread at a time, opens no file and
-/// reads no clock. Same calls, same bits.
-///
-/// One optimizer step is [`step`](Engine::step), then [`optimize`](Engine::optimize); its loss and
-/// gradient norm come from [`outcome`](Engine::outcome), at the latest one step later.
-pub trait Engine: Send {
-    /// [any time] Who computes, where, and how much memory that took.
-    fn info(&self) -> EngineInfo;
-
+/// What crosses is row-major f32 in host memory.
+pub trait Model {
     /// [any time] The blocks of the stack, from the embeddings up.
     fn layers(&self) -> Vec<LayerId>;
 
     /// [any time] How wide the model is.
     fn widths(&self) -> Widths;
+
+    /// [between steps] Changes the stack; touches no tensor of any other block.
+    ///
+    /// # Errors
+    /// A layer that is there already, or not there, or weights of another shape.
+    fn edit(&mut self, edit: Edit) -> Result<(), EngineError>;
+
+    /// [between steps] A tensor's weights, or its gradient as the last `step` left it (before
+    /// clipping; zeros where it did not train).
+    ///
+    /// # Errors
+    /// A tensor that the stack does not have.
+    fn read(&self, tensor: TensorId, part: Part) -> Result<Vec<f32>, EngineError>;
+
+    /// [between steps] Replaces a tensor's weights; its moments stay.
+    ///
+    /// # Errors
+    /// A tensor that the stack does not have, or another number of elements.
+    fn write(&mut self, tensor: TensorId, weights: &[f32]) -> Result<(), EngineError>;
+
+    /// [between steps] A tensor's AdamW state.
+    ///
+    /// # Errors
+    /// A tensor that the stack does not have.
+    fn moments(&self, tensor: TensorId) -> Result<Moments, EngineError>;
+
+    /// [between steps] Replaces a tensor's AdamW state.
+    ///
+    /// # Errors
+    /// As for `write`.
+    fn set_moments(&mut self, tensor: TensorId, moments: &Moments) -> Result<(), EngineError>;
+}
+
+/// A model in training.
+///
+/// The engine owns weights, gradients and AdamW state. It is built with the shared tensors at zero and no block at all, is used by
+/// one thread at a time, opens no file and reads no clock. Same calls, same bits.
+///
+/// One optimizer step is [`step`](Engine::step), then [`optimize`](Engine::optimize); its loss and
+/// gradient norm come from [`outcome`](Engine::outcome), at the latest one step later.
+pub trait Engine: Model + Send {
+    /// [any time] Who computes, where, and how much memory that took.
+    fn info(&self) -> EngineInfo;
 
     /// [any time] What a step by that plan would hold in memory, on a stack of these blocks of a model of that `shape`, which
     /// need not be as wide as this one, and a batch of `sequences` rows of `length` targets, an evaluation of as many rows
@@ -77,37 +113,6 @@ pub trait Engine: Send {
     /// # Errors
     /// As for `step`.
     fn logits(&mut self, tokens: &[u32], execution: &Execution) -> Result<Vec<f32>, EngineError>;
-
-    /// [between steps] Changes the stack; touches no tensor of any other block.
-    ///
-    /// # Errors
-    /// A layer that is there already, or not there, or weights of another shape.
-    fn edit(&mut self, edit: Edit) -> Result<(), EngineError>;
-
-    /// [between steps] A tensor's weights, or its gradient as the last `step` left it (before
-    /// clipping; zeros where it did not train).
-    ///
-    /// # Errors
-    /// A tensor that the stack does not have.
-    fn read(&self, tensor: TensorId, part: Part) -> Result<Vec<f32>, EngineError>;
-
-    /// [between steps] Replaces a tensor's weights; its moments stay.
-    ///
-    /// # Errors
-    /// A tensor that the stack does not have, or another number of elements.
-    fn write(&mut self, tensor: TensorId, weights: &[f32]) -> Result<(), EngineError>;
-
-    /// [between steps] A tensor's AdamW state.
-    ///
-    /// # Errors
-    /// A tensor that the stack does not have.
-    fn moments(&self, tensor: TensorId) -> Result<Moments, EngineError>;
-
-    /// [between steps] Replaces a tensor's AdamW state.
-    ///
-    /// # Errors
-    /// As for `write`.
-    fn set_moments(&mut self, tensor: TensorId, moments: &Moments) -> Result<(), EngineError>;
 }
 
 /// Who computes, where, and how much memory that took.

@@ -1,4 +1,4 @@
-//! What a model can be asked to do: the [`Engine`] trait, the shapes and names of its tensors, and
+//! What a model can be asked to do: the traits [`Model`] and [`Engine`], the shapes and names of its tensors, and
 //! what a step costs in FLOPs.
 //!
 //! Not here: files, clocks, plugins, and any particular backend. [`ScriptedEngine`] answers with
@@ -20,7 +20,7 @@ mod units;
 
 pub use batch::TokenBatch;
 pub use engine::{
-    AdamW, BlockTensors, Edit, Engine, EngineError, EngineInfo, Moments, Part, StepOutcome, Wait,
+    AdamW, BlockTensors, Edit, Engine, EngineError, EngineInfo, Model, Moments, Part, StepOutcome, Wait,
 };
 pub use flops::{FlopTerms, plan_flops, step_flops, step_flops_li2024};
 pub use model::{BlockKind, Mlp, ModelError, ModelShape, Norm, Position, Widths};

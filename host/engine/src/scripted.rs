@@ -15,8 +15,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    AdamW, BlockStatistics, Edit, Engine, EngineError, EngineInfo, Entry, Execution, LayerId, ModelShape,
-    Moments, Part, Statistics, Step, StepMemory, StepOutcome, StepPlan, TensorId, TensorSpec,
+    AdamW, BlockStatistics, Edit, Engine, EngineError, EngineInfo, Entry, Execution, LayerId, Model,
+    ModelShape, Moments, Part, Statistics, Step, StepMemory, StepOutcome, StepPlan, TensorId, TensorSpec,
     TensorStatistics, TokenBatch, Wait, Wanted, Widths, check_order, check_resized,
 };
 
@@ -183,83 +183,13 @@ impl ScriptedEngine {
     }
 }
 
-impl Engine for ScriptedEngine {
-    fn info(&self) -> EngineInfo {
-        EngineInfo {
-            engine: NAME,
-            device: "none".into(),
-            device_memory_peak_bytes: None,
-            plain_steps_only: false,
-        }
-    }
-
+impl Model for ScriptedEngine {
     fn layers(&self) -> Vec<LayerId> {
         self.layers.clone()
     }
 
     fn widths(&self) -> Widths {
         self.shape.widths()
-    }
-
-    fn memory(&self, _: &ModelShape, _: &[LayerId], _: &StepPlan, _: usize, _: usize) -> Option<StepMemory> {
-        None
-    }
-
-    fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError> {
-        let followed =
-            StepPlan { execution: Execution::WholeStack, statistics: Wanted::default(), ..plan.clone() };
-        followed.check_plain(NAME)?;
-        self.shape.check_batch(batch)?;
-        plan.execution.check(&self.layers, batch.sequences())?;
-        for tensor in plan.trainable.iter() {
-            self.get(tensor)?;
-        }
-        let loss = if self.strike()? { f64::NAN } else { self.loss(batch.rows(), &plan.execution) };
-        let gradient_norm = loss * self.share_that_trains(plan);
-        let statistics = (plan.statistics != Wanted::default()).then(|| Box::new(self.statistics(plan)));
-        let outcome = StepOutcome { loss_nats_per_token: loss, gradient_norm, statistics };
-        self.in_flight = Some((plan.clone(), outcome));
-        self.steps += 1;
-        Ok(())
-    }
-
-    fn optimize(&mut self, update: &AdamW) -> Result<(), EngineError> {
-        let Some((plan, outcome)) = self.in_flight.take() else { return Ok(()) };
-        let is_finite = StepOutcome::is_finite(outcome.loss_nats_per_token, outcome.gradient_norm);
-        self.outcomes.push_back(outcome);
-        if !is_finite {
-            return Ok(());
-        }
-        for id in plan.trained(&self.shape, &self.layers).iter() {
-            let kept = self.weights == Weights::Kept;
-            let tensor = self.get_mut(id)?;
-            tensor.moments.updates += 1;
-            if kept {
-                tensor.adamw(id, update);
-            }
-        }
-        Ok(())
-    }
-
-    fn outcome(&mut self, wait: Wait) -> Result<Option<StepOutcome>, EngineError> {
-        // Holds the newest back, as a device may: the trainer has to live with that.
-        let held_back = usize::from(wait == Wait::ForOlder);
-        Ok(if self.outcomes.len() > held_back { self.outcomes.pop_front() } else { None })
-    }
-
-    fn evaluate(&mut self, batch: &TokenBatch, execution: &Execution) -> Result<Vec<f32>, EngineError> {
-        self.shape.check_batch(batch)?;
-        execution.check(&self.layers, batch.sequences())?;
-        let rows = batch.rows().chunks_exact(batch.length() + 1);
-        Ok(rows.flat_map(|row| vec![self.loss(row, execution) as f32; batch.length()]).collect())
-    }
-
-    fn logits(&mut self, tokens: &[u32], execution: &Execution) -> Result<Vec<f32>, EngineError> {
-        execution.check(&self.layers, 1)?;
-        // The next id is always expected to be the present one plus 1.
-        let expected = |token: u32| (token as usize + 1) % self.shape.vocabulary;
-        let row = |token| (0..self.shape.vocabulary).map(move |id| f32::from(id == expected(token)));
-        Ok(tokens.iter().flat_map(|&token| row(token)).collect())
     }
 
     fn edit(&mut self, edit: Edit) -> Result<(), EngineError> {
@@ -340,6 +270,78 @@ impl Engine for ScriptedEngine {
         held.moments =
             if kept { moments.clone() } else { Moments { updates: moments.updates, ..Moments::zero(0) } };
         Ok(())
+    }
+}
+
+impl Engine for ScriptedEngine {
+    fn info(&self) -> EngineInfo {
+        EngineInfo {
+            engine: NAME,
+            device: "none".into(),
+            device_memory_peak_bytes: None,
+            plain_steps_only: false,
+        }
+    }
+
+    fn memory(&self, _: &ModelShape, _: &[LayerId], _: &StepPlan, _: usize, _: usize) -> Option<StepMemory> {
+        None
+    }
+
+    fn step(&mut self, batch: &TokenBatch, plan: &StepPlan) -> Result<(), EngineError> {
+        let followed =
+            StepPlan { execution: Execution::WholeStack, statistics: Wanted::default(), ..plan.clone() };
+        followed.check_plain(NAME)?;
+        self.shape.check_batch(batch)?;
+        plan.execution.check(&self.layers, batch.sequences())?;
+        for tensor in plan.trainable.iter() {
+            self.get(tensor)?;
+        }
+        let loss = if self.strike()? { f64::NAN } else { self.loss(batch.rows(), &plan.execution) };
+        let gradient_norm = loss * self.share_that_trains(plan);
+        let statistics = (plan.statistics != Wanted::default()).then(|| Box::new(self.statistics(plan)));
+        let outcome = StepOutcome { loss_nats_per_token: loss, gradient_norm, statistics };
+        self.in_flight = Some((plan.clone(), outcome));
+        self.steps += 1;
+        Ok(())
+    }
+
+    fn optimize(&mut self, update: &AdamW) -> Result<(), EngineError> {
+        let Some((plan, outcome)) = self.in_flight.take() else { return Ok(()) };
+        let is_finite = StepOutcome::is_finite(outcome.loss_nats_per_token, outcome.gradient_norm);
+        self.outcomes.push_back(outcome);
+        if !is_finite {
+            return Ok(());
+        }
+        for id in plan.trained(&self.shape, &self.layers).iter() {
+            let kept = self.weights == Weights::Kept;
+            let tensor = self.get_mut(id)?;
+            tensor.moments.updates += 1;
+            if kept {
+                tensor.adamw(id, update);
+            }
+        }
+        Ok(())
+    }
+
+    fn outcome(&mut self, wait: Wait) -> Result<Option<StepOutcome>, EngineError> {
+        // Holds the newest back, as a device may: the trainer has to live with that.
+        let held_back = usize::from(wait == Wait::ForOlder);
+        Ok(if self.outcomes.len() > held_back { self.outcomes.pop_front() } else { None })
+    }
+
+    fn evaluate(&mut self, batch: &TokenBatch, execution: &Execution) -> Result<Vec<f32>, EngineError> {
+        self.shape.check_batch(batch)?;
+        execution.check(&self.layers, batch.sequences())?;
+        let rows = batch.rows().chunks_exact(batch.length() + 1);
+        Ok(rows.flat_map(|row| vec![self.loss(row, execution) as f32; batch.length()]).collect())
+    }
+
+    fn logits(&mut self, tokens: &[u32], execution: &Execution) -> Result<Vec<f32>, EngineError> {
+        execution.check(&self.layers, 1)?;
+        // The next id is always expected to be the present one plus 1.
+        let expected = |token: u32| (token as usize + 1) % self.shape.vocabulary;
+        let row = |token| (0..self.shape.vocabulary).map(move |id| f32::from(id == expected(token)));
+        Ok(tokens.iter().flat_map(|&token| row(token)).collect())
     }
 }
 

@@ -1,6 +1,6 @@
 //! A model's whole state in host memory: what a checkpoint stores and what a rejected edit goes back to.
 
-use crate::{Edit, Engine, EngineError, LayerId, LayerIndex, ModelShape, Moments, Part, TensorId, Widths};
+use crate::{Edit, EngineError, LayerId, LayerIndex, Model, ModelShape, Moments, Part, TensorId, Widths};
 
 /// One tensor's weights and AdamW state.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,35 +23,35 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Reads everything out of the engine, however wide the model is now.
+    /// Reads everything out of the model, however wide it is now.
     ///
     /// # Errors
     /// What the engine answers.
-    pub fn take(engine: &dyn Engine, shape: &ModelShape) -> Result<Snapshot, EngineError> {
-        let (layers, widths) = (engine.layers(), engine.widths());
+    pub fn take(model: &dyn Model, shape: &ModelShape) -> Result<Snapshot, EngineError> {
+        let (layers, widths) = (model.layers(), model.widths());
         let tensors = shape
             .with_widths(widths)
             .tensors(&layers)
             .into_iter()
             .map(|(tensor, _)| {
-                let weights = engine.read(tensor, Part::Weights)?;
-                Ok((tensor, TensorState { weights, moments: engine.moments(tensor)? }))
+                let weights = model.read(tensor, Part::Weights)?;
+                Ok((tensor, TensorState { weights, moments: model.moments(tensor)? }))
             })
             .collect::<Result<_, EngineError>>()?;
         Ok(Snapshot { layers, widths, tensors })
     }
 
-    /// Makes the engine's stack and all its tensors equal to this snapshot.
+    /// Makes the model's stack and all its tensors equal to this snapshot.
     ///
     /// # Errors
     /// What the engine answers; it is then in no defined state.
-    pub fn restore(&self, engine: &mut dyn Engine) -> Result<(), EngineError> {
-        for layer in engine.layers() {
-            engine.edit(Edit::Remove { layer })?;
+    pub fn restore(&self, model: &mut dyn Model) -> Result<(), EngineError> {
+        for layer in model.layers() {
+            model.edit(Edit::Remove { layer })?;
         }
         let shared = self.tensors.iter().filter(|(tensor, _)| tensor.layer.is_none());
         let weights = shared.map(|(tensor, state)| (*tensor, state.weights.clone())).collect();
-        engine.edit(Edit::Resize { widths: self.widths, weights })?;
+        model.edit(Edit::Resize { widths: self.widths, weights })?;
         for (position, &layer) in self.layers.iter().enumerate() {
             let weights = self
                 .tensors
@@ -59,10 +59,10 @@ impl Snapshot {
                 .filter(|(tensor, _)| tensor.layer == Some(layer))
                 .map(|(tensor, state)| (tensor.class, state.weights.clone()))
                 .collect();
-            engine.edit(Edit::Insert { at: LayerIndex(position), layer, weights })?;
+            model.edit(Edit::Insert { at: LayerIndex(position), layer, weights })?;
         }
         for (tensor, state) in &self.tensors {
-            engine.set_moments(*tensor, &state.moments)?;
+            model.set_moments(*tensor, &state.moments)?;
         }
         Ok(())
     }

@@ -196,7 +196,7 @@ impl Course {
                     "the rate would be far from the study's if multiplied by {factor}"
                 )));
             }
-            Action::Schedule(change) => self.schedule.change(change, step.0, progress),
+            Action::Schedule(change) => self.schedule.change(change, step, progress),
             Action::Permute(layers) => self.permute(layers)?,
             Action::Gate(gates) => self.gate(gates, rules)?,
             Action::Rates(factors) => self.set_rates(factors, &rules.shape)?,

@@ -1,4 +1,4 @@
-//! Carries out what was requested on the engine: new blocks through their initializers (`values.rs`), AdamW states by
+//! Carries out what was requested on the model: new blocks through their initializers (`values.rs`), AdamW states by
 //! rule, and the receipt of it all (`receipt.rs`).
 
 pub(crate) mod audit;
@@ -9,7 +9,7 @@ mod values;
 use std::collections::BTreeMap;
 
 use engine::{
-    Edit, Engine, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, TensorClass, TensorId, TensorSpec,
+    Edit, LayerId, LayerIndex, Model, ModelShape, Moments, Part, Snapshot, TensorClass, TensorId, TensorSpec,
 };
 use plugin_host::Loaded;
 use plugin_host::api::{
@@ -88,7 +88,7 @@ impl Gardener<'_> {
     /// An initializer or the engine fails; the caller restores `before`.
     pub(crate) fn carry_out(
         &mut self,
-        engine: &mut dyn Engine,
+        model: &mut dyn Model,
         requests: &[Action],
         course: &Course,
         before: &Snapshot,
@@ -100,25 +100,25 @@ impl Gardener<'_> {
             match request {
                 Action::Insert(insert) => {
                     let place = Place { first: next, depth_after };
-                    self.insert(engine, insert, place, before, &mut grown)?;
+                    self.insert(model, insert, place, before, &mut grown)?;
                     next.0 += insert.count as u64;
                 }
                 Action::Remove(layers) => {
                     for layer in layers {
                         let layer = LayerId(layer.0);
-                        engine.edit(Edit::Remove { layer })?;
+                        model.edit(Edit::Remove { layer })?;
                         grown.removed_layers.push(layer);
                     }
                 }
                 Action::Permute(layers) => {
                     let layers = layers.iter().map(|layer| LayerId(layer.0)).collect();
-                    engine.edit(Edit::Reorder { layers })?;
+                    model.edit(Edit::Reorder { layers })?;
                 }
-                Action::Replace(replace) => self.replace(engine, replace, depth_after, before, &mut grown)?,
-                Action::Widen(widen) => self.widen(engine, widen, depth_after, before, &mut grown)?,
+                Action::Replace(replace) => self.replace(model, replace, depth_after, before, &mut grown)?,
+                Action::Widen(widen) => self.widen(model, widen, depth_after, before, &mut grown)?,
                 Action::Optimizer(rule) => {
-                    let shape = self.whole.with_widths(engine.widths());
-                    change_optimizer(engine, &shape, rule)?;
+                    let shape = self.whole.with_widths(model.widths());
+                    change_optimizer(model, &shape, rule)?;
                 }
                 _ => {}
             }
@@ -128,7 +128,7 @@ impl Gardener<'_> {
 
     fn insert(
         &mut self,
-        engine: &mut dyn Engine,
+        model: &mut dyn Model,
         insert: &Insert,
         place: Place,
         before: &Snapshot,
@@ -136,17 +136,17 @@ impl Gardener<'_> {
     ) -> Result<(), TrainError> {
         let position = match insert.above {
             Above::Embedding => 0,
-            Above::Layer(below) => 1 + position_of(engine, LayerId(below.0))?,
+            Above::Layer(below) => 1 + position_of(model, LayerId(below.0))?,
         };
         for index in 0..insert.count {
             let layer = LayerId(place.first.0 + index as u64);
             let source = insert.sources.get(index).map(|source| LayerId(source.0));
             let birth = Birth { layer, position: position + index, source, depth_after: place.depth_after };
-            let (weights, claim) = self.values(&insert.slot, birth, engine.widths(), before)?;
+            let (weights, claim) = self.values(&insert.slot, birth, model.widths(), before)?;
             let edit = Edit::Insert { at: LayerIndex(birth.position), layer, weights };
-            engine.edit(edit)?;
+            model.edit(edit)?;
             let rule = self.settle(&insert.slot, insert.moments, claim, grown)?;
-            grown.moments.extend(self.give_moments(engine, rule, birth, before)?);
+            grown.moments.extend(self.give_moments(model, rule, birth, before)?);
             grown.new_layers.push(layer);
         }
         Ok(())
@@ -178,7 +178,7 @@ impl Gardener<'_> {
 
     fn replace(
         &mut self,
-        engine: &mut dyn Engine,
+        model: &mut dyn Model,
         replace: &Replace,
         depth_after: usize,
         before: &Snapshot,
@@ -187,17 +187,17 @@ impl Gardener<'_> {
         for (index, layer) in replace.layers.iter().enumerate() {
             let layer = LayerId(layer.0);
             let source = replace.sources.get(index).map(|source| LayerId(source.0));
-            let birth = Birth { layer, position: position_of(engine, layer)?, source, depth_after };
-            let (weights, claim) = self.values(&replace.slot, birth, engine.widths(), before)?;
+            let birth = Birth { layer, position: position_of(model, layer)?, source, depth_after };
+            let (weights, claim) = self.values(&replace.slot, birth, model.widths(), before)?;
             for (class, values) in weights {
                 let tensor = TensorId::block(layer, class);
-                engine.write(tensor, &values)?;
-                engine.set_moments(tensor, &Moments::zero(values.len()))?;
+                model.write(tensor, &values)?;
+                model.set_moments(tensor, &Moments::zero(values.len()))?;
             }
             // What an initializer claims of a new block is not said of one that was there.
             let claim = if claim == Claim::Exact { Claim::None } else { claim };
             let rule = self.settle(&replace.slot, replace.moments, claim, grown)?;
-            grown.moments.extend(self.give_moments(engine, rule, birth, before)?);
+            grown.moments.extend(self.give_moments(model, rule, birth, before)?);
             grown.replaced_layers.push(layer);
         }
         Ok(())
@@ -207,14 +207,14 @@ impl Gardener<'_> {
     /// whose shape has changed.
     fn widen(
         &mut self,
-        engine: &mut dyn Engine,
+        model: &mut dyn Model,
         widen: &Widen,
         depth_after: usize,
         before: &Snapshot,
         grown: &mut Grown,
     ) -> Result<(), TrainError> {
-        let (layers, widths) = (engine.layers(), engine_widths(widen.widths));
-        let shapes = [engine.widths(), widths].map(|widths| self.whole.with_widths(widths));
+        let (layers, widths) = (model.layers(), engine_widths(widen.widths));
+        let shapes = [model.widths(), widths].map(|widths| self.whole.with_widths(widths));
         let pairs = shapes[0].tensors(&layers).into_iter().zip(shapes[1].tensors(&layers));
         let resized: BTreeMap<TensorId, [TensorSpec; 2]> = pairs
             .filter(|((_, from), (_, to))| from.shape != to.shape)
@@ -231,10 +231,10 @@ impl Gardener<'_> {
             let values = values.into_iter().map(|(class, values)| (tensor_of(layer, class), values));
             weights.extend(values.filter(|(tensor, _)| resized.contains_key(tensor)));
         }
-        let moments = widened_moments(engine, &resized, widen.moments)?;
-        engine.edit(Edit::Resize { widths, weights })?;
+        let moments = widened_moments(model, &resized, widen.moments)?;
+        model.edit(Edit::Resize { widths, weights })?;
         for (tensor, moments) in moments {
-            engine.set_moments(tensor, &moments)?;
+            model.set_moments(tensor, &moments)?;
             grown.moments.push((tensor.to_string(), format!("kept after {} updates", moments.updates)));
         }
         grown.widened_layers.extend(layers);
@@ -250,7 +250,7 @@ impl Gardener<'_> {
     /// A moment is never copied into a tensor that was zeroed: it would move it at once.
     fn give_moments(
         &self,
-        engine: &mut dyn Engine,
+        model: &mut dyn Model,
         rule: MomentsRule,
         birth: Birth,
         before: &Snapshot,
@@ -262,10 +262,10 @@ impl Gardener<'_> {
             let source = source.map(|layer| TensorId::block(layer, spec.class));
             let copied = source.and_then(|source| before.tensors.iter().find(|(other, _)| *other == source));
             let zeroed = copied.is_some_and(|(_, state)| state.weights.iter().any(|&w| w != 0.0))
-                && engine.read(tensor, Part::Weights)?.iter().all(|&w| w == 0.0);
+                && model.read(tensor, Part::Weights)?.iter().all(|&w| w == 0.0);
             let outcome = match copied {
                 Some((_, state)) if !zeroed => {
-                    engine.set_moments(tensor, &state.moments)?;
+                    model.set_moments(tensor, &state.moments)?;
                     format!("copied after {} updates", state.moments.updates)
                 }
                 _ => "zero".into(),
@@ -278,7 +278,7 @@ impl Gardener<'_> {
 
 /// The AdamW states of tensors that become larger, by the rule.
 fn widened_moments(
-    engine: &dyn Engine,
+    model: &dyn Model,
     resized: &BTreeMap<TensorId, [TensorSpec; 2]>,
     rule: WidenedMoments,
 ) -> Result<Vec<(TensorId, Moments)>, TrainError> {
@@ -288,7 +288,7 @@ fn widened_moments(
     };
     let mut all = Vec::new();
     for (&tensor, [from, to]) in resized.iter().filter(|_| rule != WidenedMoments::Zero) {
-        let Moments { first, second, updates } = engine.moments(tensor)?;
+        let Moments { first, second, updates } = model.moments(tensor)?;
         let [first, second] = [first, second].map(|values| larger(values, from, to));
         all.push((tensor, Moments { first, second, updates }));
     }
@@ -310,29 +310,29 @@ struct Place {
 /// # Errors
 /// What the engine answers.
 pub fn change_optimizer(
-    engine: &mut dyn Engine,
+    model: &mut dyn Model,
     shape: &ModelShape,
     rule: &OptimizerRule,
 ) -> Result<(), TrainError> {
-    let layers = engine.layers();
+    let layers = model.layers();
     for (tensor, spec) in shape.tensors(&layers) {
         if !is_selected(tensor, &rule.which) {
             continue;
         }
         let moments = match rule.change {
             OptimizerChange::Reset => Moments::zero(spec.len()),
-            OptimizerChange::SetUpdates(updates) => Moments { updates, ..engine.moments(tensor)? },
+            OptimizerChange::SetUpdates(updates) => Moments { updates, ..model.moments(tensor)? },
             OptimizerChange::CopyFrom(source) => {
-                engine.moments(TensorId::block(LayerId(source.0), spec.class))?
+                model.moments(TensorId::block(LayerId(source.0), spec.class))?
             }
             OptimizerChange::Scale { first, second } => {
-                let mut moments = engine.moments(tensor)?;
+                let mut moments = model.moments(tensor)?;
                 scale(&mut moments.first, first);
                 scale(&mut moments.second, second);
                 moments
             }
         };
-        engine.set_moments(tensor, &moments)?;
+        model.set_moments(tensor, &moments)?;
     }
     Ok(())
 }
@@ -351,7 +351,7 @@ fn depth_after(depth: usize, requests: &[Action]) -> usize {
     })
 }
 
-fn position_of(engine: &dyn Engine, layer: LayerId) -> Result<usize, TrainError> {
-    let position = engine.layers().iter().position(|&other| other == layer);
+fn position_of(model: &dyn Model, layer: LayerId) -> Result<usize, TrainError> {
+    let position = model.layers().iter().position(|&other| other == layer);
     position.ok_or_else(|| TrainError::Internal(format!("block {layer} passed the rules, but is not there")))
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use engine::{
-    BlockTensors, Edit, Engine, LayerId, LayerIndex, ModelShape, TensorId, TensorRole, TensorSpec, Widths,
+    BlockTensors, Edit, LayerId, LayerIndex, Model, ModelShape, TensorId, TensorRole, TensorSpec, Widths,
 };
 use plugin_host::api::{Key, Random};
 
@@ -67,14 +67,14 @@ impl InitialModel {
         }
     }
 
-    /// Gives an engine without blocks the shared tensors and the lowest `depth` blocks, all cut to that width.
+    /// Gives a model without blocks the shared tensors and the lowest `depth` blocks, all cut to that width.
     ///
     /// # Errors
     /// A folder with fewer blocks, or a failing engine.
-    pub fn fill_in(&self, engine: &mut dyn Engine, depth: usize, widths: Widths) -> Result<(), TrainError> {
+    pub fn fill_in(&self, model: &mut dyn Model, depth: usize, widths: Widths) -> Result<(), TrainError> {
         let shared = self.shared(widths)?.into_iter();
         let weights = shared.map(|(class, values)| (TensorId::shared(class), values)).collect();
-        engine.edit(Edit::Resize { widths, weights })?;
+        model.edit(Edit::Resize { widths, weights })?;
         for position in 0..depth {
             let layer = LayerId(position as u64);
             let weights = self.block(layer, widths)?.ok_or_else(|| {
@@ -84,7 +84,7 @@ impl InitialModel {
                     "start from a deeper model, or leave `initial_model` out",
                 )
             })?;
-            engine.edit(Edit::Insert { at: LayerIndex(position), layer, weights })?;
+            model.edit(Edit::Insert { at: LayerIndex(position), layer, weights })?;
         }
         Ok(())
     }

@@ -7,8 +7,8 @@ pub(crate) mod turns;
 use std::collections::BTreeSet;
 
 use engine::{
-    AdamW, Edit, Engine, EngineInfo, Execution, Flops, LayerId, LayerIndex, ScriptedEngine, Step, StepPlan,
-    TokenBatch, Trainable, Wait, Weights, Widths,
+    AdamW, Edit, Engine, EngineInfo, Execution, Flops, LayerId, LayerIndex, Model, ScriptedEngine, Step,
+    StepPlan, TokenBatch, Trainable, Wait, Weights, Widths,
 };
 use plugin_host::Loaded;
 use plugin_host::api::{
@@ -417,7 +417,7 @@ impl<'a> Rehearsing<'a> {
             let message = format!("the budget is not spent after {MOST_STEPS} steps");
             return Err(ConfigError::new("budget", message, "choose a smaller budget").into());
         }
-        let rate = self.course.schedule.rate(self.step.0, progress(self.config, &self.costs));
+        let rate = self.course.schedule.rate(self.step, progress(self.config, &self.costs));
         self.turns.step(self.step, self.step_key.after(&rate.to_bits()));
         let plan = StepPlan::new(self.course.trainable.clone(), 1);
         self.engine.step(&self.batch, &plan)?;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use engine::ModelShape;
+use engine::{ModelShape, Step};
 use serde::{Deserialize, Serialize};
 
 use crate::hugging_face::Tensors;
@@ -122,8 +122,8 @@ impl Suite {
 
 impl SuiteConfig {
     /// Whether it is asked at a run's regular evaluations before that step.
-    pub fn is_due(&self, step: u64, steps_between_evaluations: u64) -> bool {
-        step.is_multiple_of(steps_between_evaluations.saturating_mul(self.every_evaluations))
+    pub fn is_due(&self, step: Step, steps_between_evaluations: u64) -> bool {
+        step.0.is_multiple_of(steps_between_evaluations.saturating_mul(self.every_evaluations))
     }
 
     /// Refuses what makes no sense.
@@ -175,10 +175,10 @@ mod tests {
 
     #[test]
     fn a_suite_is_asked_at_every_so_manieth_evaluation() {
-        let due: Vec<u64> = (0..100).filter(|&step| suite("a").is_due(step, 5)).collect();
+        let due: Vec<u64> = (0..100).filter(|&step| suite("a").is_due(Step(step), 5)).collect();
         assert_eq!(due, [0, 20, 40, 60, 80]);
         let never_again = SuiteConfig { every_evaluations: u64::MAX, ..suite("a") };
-        assert!(never_again.is_due(0, 5) && !never_again.is_due(5, 5));
+        assert!(never_again.is_due(Step(0), 5) && !never_again.is_due(Step(5), 5));
     }
 
     #[test]

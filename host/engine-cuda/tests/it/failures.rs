@@ -4,7 +4,8 @@
 use std::sync::Mutex;
 
 use engine::{
-    Edit, Engine, EngineError, Execution, LayerId, LayerIndex, Part, StepPlan, TensorId, Trainable, contract,
+    Edit, Engine, EngineError, Execution, LayerId, LayerIndex, Model, Part, StepPlan, TensorId, Trainable,
+    contract,
 };
 use engine_cuda::Cuda;
 use engine_native::Step;

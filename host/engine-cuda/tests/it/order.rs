@@ -2,7 +2,7 @@
 //! less. `UPDATE_EXPECT=1` writes the records anew.
 
 use engine::{
-    AdamW, Edit, Engine, Execution, LayerId, LayerIndex, ModelShape, StepPlan, TensorClass, TensorId,
+    AdamW, Edit, Engine, Execution, LayerId, LayerIndex, Model, ModelShape, StepPlan, TensorClass, TensorId,
     Trainable, contract,
 };
 use engine_cuda::Cuda;

@@ -1,8 +1,8 @@
 //! The gradient against the slope of the loss on the reference device, tensor by tensor.
 
 use engine::{
-    Engine, Entry, Execution, LayerId, ModelShape, Part, StepPlan, TokenBatch, Trainable, Wait, Widths,
-    contract,
+    Engine, Entry, Execution, LayerId, Model, ModelShape, Part, StepPlan, TokenBatch, Trainable, Wait,
+    Widths, contract,
 };
 
 use super::Agreement;

@@ -2,8 +2,8 @@
 //! some sequences only; and what is computed again instead of being kept.
 
 use engine::{
-    Edit, Engine, Entry, Execution, LayerId, LayerIndex, Part, Recompute, Snapshot, StepOutcome, StepPlan,
-    TensorId, TokenBatch, Trainable, Wait, plan_flops,
+    Edit, Engine, Entry, Execution, LayerId, LayerIndex, Model, Part, Recompute, Snapshot, StepOutcome,
+    StepPlan, TensorId, TokenBatch, Trainable, Wait, plan_flops,
 };
 use engine_native::{ALLOCATION, Cpu, Kernels, Reference as Device, Step, Timed};
 

@@ -1,7 +1,7 @@
 //! The golden runs on the reference device, against the record's own f64 series: what separates a wrong
 //! formula from rounding.
 
-use engine::{Engine, LayerId, LayerIndex, Moments, Trainable};
+use engine::{LayerId, LayerIndex, Model, Moments, Trainable};
 use engine_native::{Reference as Device, Step};
 
 use crate::of_every_engine::reference::{Reference, adamw, train};

@@ -1,6 +1,6 @@
 //! The step's own count against the analytic table that the cost accounting uses: equal to the last FLOP.
 
-use engine::{Edit, Engine, LayerId, StepPlan, Trainable, Widths, step_flops};
+use engine::{Edit, Engine, LayerId, Model, StepPlan, Trainable, Widths, step_flops};
 use engine_native::{Cpu, Step};
 
 use crate::of_every_engine::reference::{Reference, adamw};

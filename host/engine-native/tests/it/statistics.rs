@@ -1,7 +1,7 @@
 //! What is measured when somebody subscribed: against the same figures formed from tensors read back, and that
 //! measuring changes no bit.
 
-use engine::{Engine, Part, Snapshot, Statistics, StepPlan, Trainable, Wait, Wanted};
+use engine::{Engine, Model, Part, Snapshot, Statistics, StepPlan, Trainable, Wait, Wanted};
 use engine_native::{Cpu, Step};
 
 use crate::of_every_engine::reference::{Reference, adamw, l2};

@@ -1,6 +1,6 @@
 //! Same bits whatever the number of threads, and close ones with fewer vector instructions.
 
-use engine::{Engine, Snapshot, StepOutcome, Trainable};
+use engine::{Model, Snapshot, StepOutcome, Trainable};
 use engine_native::{Cpu, Level, Step};
 
 use crate::of_every_engine::reference::{Reference, adamw, train};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use engine::{
-    Engine, EngineError, LayerId, LayerIndex, ModelShape, Moments, Part, Snapshot, TensorId, TensorState,
+    EngineError, LayerId, LayerIndex, Model, ModelShape, Moments, Part, Snapshot, TensorId, TensorState,
 };
 
 use super::{MOMENTS_FILE, WEIGHTS_FILE};
@@ -13,8 +13,8 @@ use crate::storage::tensor_file::read_tensors;
 /// What the tensors of a checkpoint are read from.
 #[derive(Clone, Copy)]
 pub enum Tensors<'a> {
-    /// The engine, one tensor after the other: no second model is held in memory.
-    Engine(&'a dyn Engine),
+    /// The model, one tensor after the other: no second one is held in memory.
+    Model(&'a dyn Model),
     /// A copy of what it held.
     Copied(&'a Snapshot),
 }
@@ -30,16 +30,16 @@ pub(super) enum Values {
 impl Tensors<'_> {
     pub(super) fn layers(&self) -> Vec<LayerId> {
         match self {
-            Tensors::Engine(engine) => engine.layers(),
+            Tensors::Model(model) => model.layers(),
             Tensors::Copied(copy) => copy.layers.clone(),
         }
     }
 
     pub(super) fn read(&self, tensor: TensorId, values: Values) -> Result<Vec<f32>, EngineError> {
         match (self, values) {
-            (Tensors::Engine(engine), Values::Weights) => engine.read(tensor, Part::Weights),
-            (Tensors::Engine(engine), Values::FirstMoment) => Ok(engine.moments(tensor)?.first),
-            (Tensors::Engine(engine), Values::SecondMoment) => Ok(engine.moments(tensor)?.second),
+            (Tensors::Model(model), Values::Weights) => model.read(tensor, Part::Weights),
+            (Tensors::Model(model), Values::FirstMoment) => Ok(model.moments(tensor)?.first),
+            (Tensors::Model(model), Values::SecondMoment) => Ok(model.moments(tensor)?.second),
             (Tensors::Copied(copy), Values::Weights) => Ok(of(copy, tensor)?.weights.clone()),
             (Tensors::Copied(copy), Values::FirstMoment) => Ok(of(copy, tensor)?.moments.first.clone()),
             (Tensors::Copied(copy), Values::SecondMoment) => Ok(of(copy, tensor)?.moments.second.clone()),
@@ -48,7 +48,7 @@ impl Tensors<'_> {
 
     pub(super) fn updates(&self, tensor: TensorId) -> Result<u64, EngineError> {
         match self {
-            Tensors::Engine(engine) => Ok(engine.moments(tensor)?.updates),
+            Tensors::Model(model) => Ok(model.moments(tensor)?.updates),
             Tensors::Copied(copy) => Ok(of(copy, tensor)?.moments.updates),
         }
     }

@@ -3,6 +3,7 @@
 
 use std::f64::consts::PI;
 
+use engine::Step;
 use plugin_host::api::{ScheduleChange, ScheduleShape};
 use serde::{Deserialize, Serialize};
 
@@ -154,7 +155,8 @@ impl RunningSchedule {
 
     /// The rate of that step; `progress` is the share of the budget spent before it. To be asked for every
     /// step in turn, since it notes where the warm-up ends.
-    pub fn rate(&mut self, step: u64, progress: f64) -> f64 {
+    pub fn rate(&mut self, step: Step, progress: f64) -> f64 {
+        let Step(step) = step;
         let since = step - self.began.step;
         if since >= self.present().warmup_steps && self.warm_since.is_none() {
             self.warm_since = Some(progress);
@@ -178,7 +180,8 @@ impl RunningSchedule {
     }
 
     /// Changes the schedule from that step on.
-    pub fn change(&mut self, change: &ScheduleChange, step: u64, progress: f64) {
+    pub fn change(&mut self, change: &ScheduleChange, step: Step, progress: f64) {
+        let Step(step) = step;
         match *change {
             ScheduleChange::Shift(share) => self.shift += share,
             ScheduleChange::Rewarm(steps) => self.rewarm = Some(Rewarm { from_step: step, steps }),
@@ -259,9 +262,9 @@ mod tests {
             .map(|step| {
                 let progress = step as f64 / 40.0;
                 for (_, change) in changes.iter().filter(|(at, _)| *at == step) {
-                    running.change(change, step, progress);
+                    running.change(change, Step(step), progress);
                 }
-                running.rate(step, progress)
+                running.rate(Step(step), progress)
             })
             .collect()
     }

@@ -34,7 +34,7 @@ impl<'a> Shown<'a> {
             step: step.0,
             tokens: costs.tokens.0,
             flops: costs.flops.total().as_f64(),
-            learning_rate: course.schedule.clone().rate(step.0, progress),
+            learning_rate: course.schedule.clone().rate(step, progress),
             progress,
             phase: &course.phase,
             blocks,

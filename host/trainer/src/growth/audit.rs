@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Engine, EngineError, ModelShape, Part, Step, TensorId};
+use engine::{EngineError, Model, ModelShape, Part, Step, TensorId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -33,7 +33,7 @@ impl PhaseStart {
     /// # Errors
     /// What the engine answers.
     pub fn take(
-        engine: &dyn Engine,
+        model: &dyn Model,
         shape: &ModelShape,
         course: &Course,
         first_step: Step,
@@ -42,7 +42,7 @@ impl PhaseStart {
         let fingerprints = tensors
             .map(|(tensor, _)| {
                 let trains = course.trainable.contains(tensor);
-                Ok((tensor.to_string(), Fingerprint::take(engine, tensor, trains)?))
+                Ok((tensor.to_string(), Fingerprint::take(model, tensor, trains)?))
             })
             .collect::<Result<_, EngineError>>()?;
         Ok(PhaseStart { label: course.phase.clone(), first_step, fingerprints })
@@ -54,7 +54,7 @@ impl PhaseStart {
     /// What the engine answers.
     pub fn audit(
         &self,
-        engine: &dyn Engine,
+        model: &dyn Model,
         shape: &ModelShape,
         end_step: Step,
     ) -> Result<PhaseAudit, EngineError> {
@@ -67,10 +67,10 @@ impl PhaseStart {
             frozen: 0,
             frozen_bit_identical: true,
         };
-        for (tensor, _) in shape.tensors(&engine.layers()) {
+        for (tensor, _) in shape.tensors(&model.layers()) {
             let name = tensor.to_string();
             let Some(before) = self.fingerprints.get(&name) else { continue };
-            let now = Fingerprint::take(engine, tensor, before.trains)?;
+            let now = Fingerprint::take(model, tensor, before.trains)?;
             if !before.trains {
                 audit.frozen += 1;
                 audit.frozen_bit_identical &= now == *before;
@@ -99,12 +99,12 @@ impl PhaseStart {
     ///
     /// # Errors
     /// What the engine answers.
-    pub fn look_again(&mut self, engine: &dyn Engine, shape: &ModelShape) -> Result<(), EngineError> {
-        for (tensor, _) in shape.tensors(&engine.layers()) {
+    pub fn look_again(&mut self, model: &dyn Model, shape: &ModelShape) -> Result<(), EngineError> {
+        for (tensor, _) in shape.tensors(&model.layers()) {
             if let Some(before) =
                 self.fingerprints.get_mut(&tensor.to_string()).filter(|before| !before.trains)
             {
-                *before = Fingerprint::take(engine, tensor, false)?;
+                *before = Fingerprint::take(model, tensor, false)?;
             }
         }
         Ok(())
@@ -112,14 +112,14 @@ impl PhaseStart {
 }
 
 impl Fingerprint {
-    fn take(engine: &dyn Engine, tensor: TensorId, trains: bool) -> Result<Fingerprint, EngineError> {
-        let moments = engine.moments(tensor)?;
+    fn take(model: &dyn Model, tensor: TensorId, trains: bool) -> Result<Fingerprint, EngineError> {
+        let moments = model.moments(tensor)?;
         let mut hash = Sha256::new();
         absorb(&mut hash, &moments.first);
         absorb(&mut hash, &moments.second);
         hash.update(moments.updates.to_le_bytes());
         let mut weights = Sha256::new();
-        absorb(&mut weights, &engine.read(tensor, Part::Weights)?);
+        absorb(&mut weights, &model.read(tensor, Part::Weights)?);
         let [weights, moments] = [weights, hash].map(|hash| format!("{:x}", hash.finalize()));
         Ok(Fingerprint { weights, moments, trains })
     }

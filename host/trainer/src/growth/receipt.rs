@@ -1,6 +1,6 @@
 //! The receipt of a growth: what it did to the model right away, and whether that is what was claimed.
 
-use engine::{Engine, LayerId, Part, Snapshot, Step, TensorId};
+use engine::{LayerId, Model, Part, Snapshot, Step, TensorId};
 use plugin_host::PluginError;
 use plugin_host::api::{self, Claim, GrowthReceipt};
 
@@ -27,7 +27,7 @@ pub(crate) fn receipt(
     step: Step,
     grown: &Grown,
     before: &Snapshot,
-    engine: &dyn Engine,
+    model: &dyn Model,
     looks: &Looks,
 ) -> Result<GrowthReceipt, TrainError> {
     let Looks { before: seen_before, after: seen_after, without_gradient } = looks;
@@ -51,7 +51,7 @@ pub(crate) fn receipt(
     Ok(GrowthReceipt {
         step: step.0,
         depth_before: before.layers.len(),
-        depth_after: engine.layers().len(),
+        depth_after: model.layers().len(),
         new_layers: layers(&grown.new_layers),
         removed_layers: layers(&grown.removed_layers),
         replaced_layers: layers(&grown.replaced_layers),
@@ -60,12 +60,12 @@ pub(crate) fn receipt(
         largest_token_loss_change: largest,
         largest_logit_change: Some(largest_logit_change),
         claim: grown.claim.as_ref().map(|(claim, _)| *claim),
-        widths: (before.widths != engine.widths()).then(|| [before.widths, engine.widths()].map(told_widths)),
+        widths: (before.widths != model.widths()).then(|| [before.widths, model.widths()].map(told_widths)),
         activation_rms_before: by_layer(&seen_before.activation_rms),
         activation_rms_after: by_layer(&seen_after.activation_rms),
         without_gradient: without_gradient.iter().map(TensorId::to_string).collect(),
         moments: grown.moments.clone(),
-        others_bit_identical: others_bit_identical(before, engine, &grown.replaced_layers)?,
+        others_bit_identical: others_bit_identical(before, model, &grown.replaced_layers)?,
     })
 }
 
@@ -96,15 +96,15 @@ pub(crate) fn mean(losses: &[f32]) -> f64 {
 
 fn others_bit_identical(
     before: &Snapshot,
-    engine: &dyn Engine,
+    model: &dyn Model,
     replaced: &[LayerId],
 ) -> Result<bool, TrainError> {
-    let layers = engine.layers();
+    let layers = model.layers();
     for (tensor, state) in &before.tensors {
         if tensor.layer.is_some_and(|layer| !layers.contains(&layer) || replaced.contains(&layer)) {
             continue;
         }
-        let now = engine.read(*tensor, Part::Weights)?;
+        let now = model.read(*tensor, Part::Weights)?;
         if now.len() != state.weights.len() {
             continue; // It was resized.
         }

@@ -264,7 +264,7 @@ impl<'a> Playback<'a> {
         let record = self.run.steps.get(self.step.0 as usize);
         let record = record.ok_or_else(|| self.run.damaged_metrics(self.step))?;
         let progress = progress(self.run.config(), &self.costs);
-        let rate = self.course.schedule.rate(self.step.0, progress);
+        let rate = self.course.schedule.rate(self.step, progress);
         self.costs.add_step(&self.step_cost);
         let same = record.step == self.step
             && record.learning_rate.to_bits() == rate.to_bits()

@@ -183,7 +183,7 @@ impl Run<'_> {
         let Some(ahead) = &mut self.ahead else { return Ok(()) };
         let theirs = ahead.steps.get(&step).ok_or_else(|| ahead.differs(step, "it takes this step"))?;
         let progress = progress(self.parts.config, &state.costs);
-        let learning_rate = state.course.schedule.rate(step.0, progress);
+        let learning_rate = state.course.schedule.rate(step, progress);
         state.trail.add_step(self.step_key, learning_rate);
         ahead.tensors_before = None;
         let StepRecord { loss_nats_per_token, gradient_norm, skipped, .. } = theirs.clone();

@@ -116,7 +116,7 @@ impl Run<'_> {
             keep.map_or(Ok(()), |keep| checkpoint::prune(&folder, keep))
         };
         match writing {
-            Writing::AtOnce => save(&self.state, Tensors::Engine(&*self.parts.engine)),
+            Writing::AtOnce => save(&self.state, Tensors::Model(&*self.parts.engine)),
             Writing::Background => {
                 let copy = Snapshot::take(&*self.parts.engine, &self.parts.config.model)?;
                 let state = self.state.clone();

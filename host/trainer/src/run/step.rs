@@ -37,7 +37,7 @@ pub(super) fn prepared(
 ) -> Result<Prepared, TrainError> {
     let config = parts.config;
     let progress = progress(config, costs);
-    let rate = course.schedule.rate(step.0, progress);
+    let rate = course.schedule.rate(step, progress);
     let (context, Batch { length, .. }) = (config.model.context, course.batch);
     let whole_rows = course.batch.tokens() as usize / context;
     let cursor = costs.tokens;

@@ -25,7 +25,7 @@ impl Run<'_> {
     /// Suites that are due before the coming step, by their places: at those of the regular evaluations that are theirs, and
     /// at the end of the token budget, by which runs are compared.
     pub(super) fn suites_due(&self) -> Vec<usize> {
-        let (step, config) = (self.state.step.0, self.parts.config);
+        let (step, config) = (self.state.step, self.parts.config);
         let at_token_budget = config.is_token_budget(self.state.costs.tokens);
         let every_steps = config.evaluation.every_steps;
         self.unasked(|suite| at_token_budget || suite.is_due(step, every_steps))

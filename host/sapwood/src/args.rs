@@ -1,8 +1,9 @@
 //! The command line, and its help: what the commands are, and what several of them take. What one takes stands below.
 
+mod bench;
 mod data;
-mod engines;
 mod models;
+mod parity;
 mod plugins;
 mod results;
 mod shell;
@@ -13,12 +14,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::device::DeviceName;
+pub(crate) use bench::{BenchArgs, SuiteArgs};
 pub(crate) use data::{
     CutName, DataCommand, KindOfInput, LookArgs, RawFormat, SampleDataArgs, TokenizeArgs, VerifyDataArgs,
 };
-pub(crate) use engines::{BenchArgs, ParityArgs, SuiteArgs};
 use models::{EVAL_HELP, EXPORT_HELP, IMPORT_HELP, SAMPLE_HELP};
 pub(crate) use models::{EvalArgs, ExportArgs, ImportArgs, SampleArgs, SuiteKind};
+pub(crate) use parity::ParityArgs;
 pub(crate) use plugins::{
     BuildArgs, InspectArgs, InstallArgs, KindName, ListArgs, LockArgs, NewArgs, PackArgs, PluginCommand,
     QuestionArgs, SignArgs, ValidateArgs, VerifyArgs,

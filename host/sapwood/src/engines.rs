@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use clap::ValueEnum;
 use engine::{Engine, EngineError, ModelShape};
 use engine_cuda::Cuda;
 use engine_cuda::nvidia::Machine;
@@ -111,15 +112,21 @@ pub(crate) fn prove_gpu(ordinal: u32) -> Result<Vec<Agreement>, EngineError> {
     device.health().map(|()| agreements)
 }
 
-/// What each engine says of each device: what it is, or why it is not there.
-pub(crate) fn devices() -> Vec<(&'static str, &'static str, Result<String, EngineError>)> {
+/// What each engine says of each kind of place where it can compute: the device, or why it is not there.
+pub(crate) fn devices() -> Vec<(String, &'static str, Result<String, EngineError>)> {
     let (shape, gpu) = (engine::contract::tiny_shape(), Gpu::new());
+    let all = EngineName::value_variants().iter().flat_map(|&engine| {
+        let name = engine.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        places(engine).iter().map(move |&(kind, place)| (engine, name.clone(), kind, place))
+    });
     let ask = |engine, place| build(&shape, engine, place, &gpu).map(|engine| engine.info().device);
-    vec![
-        ("native", "cpu", ask(EngineName::Native, Place::Cpu)),
-        ("native", "cuda", ask(EngineName::Native, Place::Cuda(0))),
-        ("reference", "cpu", ask(EngineName::Reference, Place::Cpu)),
-        ("burn", "cpu", ask(EngineName::Burn, Place::Cpu)),
-        ("burn", "cuda", ask(EngineName::Burn, Place::Cuda(0))),
-    ]
+    all.map(|(engine, name, kind, place)| (name, kind, ask(engine, place))).collect()
+}
+
+/// Where an engine can compute, by the first of each kind.
+fn places(engine: EngineName) -> &'static [(&'static str, Place)] {
+    match engine {
+        EngineName::Native | EngineName::Burn => &[("cpu", Place::Cpu), ("cuda", Place::Cuda(0))],
+        EngineName::Reference => &[("cpu", Place::Cpu)],
+    }
 }

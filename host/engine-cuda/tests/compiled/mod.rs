@@ -26,15 +26,18 @@ pub(crate) fn library(name: &str, more: &str) -> Result<libloading::Library, Str
     Ok(library.expect("what g++ has just linked can be loaded"))
 }
 
-/// All sources in one program, with an entry point for each kernel.
+/// All sources in one program, with an entry point for each kernel. What one of them defines is not seen by another, as on a
+/// GPU, for which each is compiled by itself.
 fn program() -> String {
     let mut text = format!("#include \"emulated/shim.h\"\n{PRELUDE}\n");
     for source in SOURCES {
-        text += &format!("namespace {{\n{}\n}}\n", source.text.replace("extern \"C\"", ""));
+        let file = source.file.trim_end_matches(".cu");
+        let text_of_file = source.text.replace("extern \"C\"", "");
+        text += &format!("namespace of_{file} {{ namespace {{\n{text_of_file}\n}} }}\n");
         for kernel in source.kernels {
             text += &format!(
                 "extern \"C\" int run_{kernel}(const unsigned* grid, const char* kinds, void** values, bool reverse) \
-                 {{ return emulator::launch({kernel}, grid, kinds, values, reverse); }}\n"
+                 {{ return emulator::launch(of_{file}::{kernel}, grid, kinds, values, reverse); }}\n"
             );
         }
     }

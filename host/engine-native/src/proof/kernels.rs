@@ -7,7 +7,8 @@ use super::Agreement;
 use crate::{
     Kernels, Reference,
     kernels::{
-        Attended, ClassifierGradients, Epilogue, Form, Linear, Norm, NormGradients, Sink, Update, Write,
+        Attended, ClassifierGradients, Comparison, Epilogue, Form, Linear, Norm, NormGradients, Sink, Update,
+        Write,
     },
 };
 
@@ -300,14 +301,19 @@ impl Case for Elements {
         let form = form([3, self.0, 8, 1, 7]);
         let len = form.rows() * form.width;
         let (a, b) = (bench.random(len), bench.random(len));
-        let mut outs: Vec<K::Buffer> = (0..3).map(|_| bench.random(len)).collect();
-        let [scaled, gathered, scattered] = &mut outs[..] else { unreachable!("three") };
-        bench.kernels.scale(len - 1, 0.3, &a, scaled);
-        bench.kernels.gather(&form, &[0, 2], &a, gathered);
-        bench.kernels.scatter(&form, &[1, 2], &b, scattered);
-        let sums = bench.kernels.compare(&a, &b, len - 1);
+        let mut outs: Vec<K::Buffer> = (0..5).map(|_| bench.random(len)).collect();
+        let [scaled, gathered, scattered, copied, begun] = &mut outs[..] else { unreachable!("five") };
+        let kernels = &bench.kernels;
+        kernels.scale(len - 1, 0.3, &a, scaled);
+        kernels.gather(&form, &[0, 2], &a, gathered);
+        kernels.scatter(&form, &[1, 2], &b, scattered);
+        kernels.copy(&a, copied);
+        kernels.copy_some(&a, begun, len - 1);
+        let Comparison { squares_a, squares_b, product, squares_of_difference } =
+            kernels.compare(&a, &b, len - 1);
+        let sum = kernels.sum(&a, len - 1);
         let mut all = bench.read(&outs.iter().map(|buffer| (buffer, len)).collect::<Vec<_>>());
-        for sum in [sums.squares_a, sums.squares_b, sums.product, sums.squares_of_difference] {
+        for sum in [squares_a, squares_b, product, squares_of_difference, sum] {
             all.push(vec![sum as f32]);
         }
         all

@@ -1,5 +1,7 @@
 //! Each kernel of the CPU against its twin in f64, at every level of vector instructions that there is.
 
+use std::collections::BTreeSet;
+
 use engine_native::{Cpu, Level, proof};
 
 const TOLERANCE: f64 = 1e-5;
@@ -16,4 +18,31 @@ fn every_kernel_does_what_its_twin_does() {
     for proof::Agreement { what, place, deviation } in &agreements {
         assert!(*deviation <= TOLERANCE, "{what}, {place}: off by {deviation:e}");
     }
+}
+
+/// What is asked of a device beside kernels: what it is, and its buffers, without which no case could be run.
+const NO_KERNELS: [&str; 9] = [
+    "bytes",
+    "download",
+    "engine_name",
+    "health",
+    "memory_peak_bytes",
+    "scratch_bytes",
+    "upload",
+    "words",
+    "zeros",
+];
+
+/// One that comes to the trait gets a case of the proof with it, by which every device is tried.
+#[test]
+fn every_kernel_of_the_trait_has_a_case() {
+    let (_, declared) =
+        include_str!("../../src/kernels.rs").split_once("pub trait Kernels").expect("it stands there");
+    let names = declared.split("    fn ").skip(1).filter_map(|method| method.split('(').next());
+    let kernels: BTreeSet<&str> = names.filter(|name| !NO_KERNELS.contains(name)).collect();
+    assert!(kernels.contains("adamw") && kernels.len() > 20, "{kernels:?}");
+    let cases = include_str!("../../src/proof/kernels.rs");
+    let missing: Vec<&&str> =
+        kernels.iter().filter(|kernel| !cases.contains(&format!("kernels.{kernel}("))).collect();
+    assert!(missing.is_empty(), "proof/kernels.rs runs no {missing:?}");
 }

@@ -1,24 +1,10 @@
-//! What engines are compared and timed with.
+//! What a step, or a suite of them, is timed with.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{EngineArgs, PluginPath, at_least_one};
-
-#[derive(Debug, Args)]
-pub(crate) struct ParityArgs {
-    #[command(flatten)]
-    pub(crate) engine: EngineArgs,
-    /// A folder with recorded runs, in the format of tests/golden/torch_reference
-    #[arg(long, value_name = "DIR")]
-    pub(crate) reference: PathBuf,
-    /// Keep what was trained in this folder
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) plugins: PluginPath,
-}
+use super::{EngineArgs, at_least_one};
 
 /// A workload; the flags that a peer has too are named as there.
 #[derive(Debug, Args)]

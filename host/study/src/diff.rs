@@ -1,5 +1,13 @@
 //! Two runs compared, of one study or of two: what they are made of, where their logs part, what they came to. Whatever a
-//! clock says is told, and never a difference. What is printed of it stands in `sapwood`.
+//! clock says is told, and never a difference. What is printed of it stands in `host/sapwood/src/commands/diff.rs`, how a reader goes on from
+//! there in `docs/studies.md`, and whether a run differs from itself when it is stopped in `resumption.rs`.
+//!
+//! | part | what is read | compared |
+//! | --- | --- | --- |
+//! | configuration, bound to, made by | `run.json` ([`RunFile`](trainer::RunFile)) | `diff/made_of.rs`, key by key: a new key is compared by itself |
+//! | steps, evaluations, suites, decisions | the logs ([`trainer::records`]) | `diff/logs.rs`, by the parts that it lists: a record's new field is one, as a test sees to |
+//! | checkpoints | of the newest that both have weights, moments, AdamW's step counters | `diff/tensors.rs`, bit by bit |
+//! | ends | `DONE` ([`RunSummary`]) | not compared |
 
 mod logs;
 mod made_of;

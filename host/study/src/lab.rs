@@ -1,51 +1,28 @@
-//! A study ready to run: its file checked, its plugins found, every arm rehearsed, its data opened. What
-//! cannot work is refused here, before the first step of the first run.
+//! A study ready to run: its file checked, its plugins found, its data opened; it gives each run what it is made of. What
+//! cannot work is refused here, before the first step of the first run. Arms are rehearsed in `lab/planned.rs`.
 
-use std::collections::BTreeSet;
+mod planned;
+mod suites;
+
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use data::{Corpus, Needs, TokenizerIdentity};
-use engine::{Engine, EngineError, EngineInfo, Flops, ModelShape, Tokens};
+use data::{Corpus, Needs};
+use engine::{Engine, EngineError, ModelShape, Tokens};
 use plugin_host::api::{GrowthStrategy, Kind, MetricReporter};
 use plugin_host::signature::TrustedKey;
 use plugin_host::{Choice, Isolation, Loaded, PluginError, PluginLock, Registry, SearchPath};
-use trainer::{
-    ConfigError, ErrorClass, InitialModel, Initializers, Questions, Rehearsal, RehearsedPhase, RunConfig,
-    Suite, SuiteConfig, TrainError, check_shadow, rehearse,
-};
+use trainer::{ConfigError, InitialModel, Initializers, RunConfig, Suite, TrainError};
 
 use crate::StudyError;
 use crate::file::{StudyFile, from_folder, in_arm};
-use crate::planning::foresight::{RunDisk, StagedPart};
-use crate::planning::memory::{PhaseMemory, begun_with, fitting};
 use crate::source::Source;
+
+pub use planned::PlannedArm;
+pub use suites::{OpenSuite, OpenedSuite, ReadingModel};
 
 /// Builds an engine with no block yet.
 pub type BuildEngine<'a> = &'a (dyn Fn(&ModelShape) -> Result<Box<dyn Engine>, EngineError> + Sync);
-
-/// Opens a suite whose paths are seen from where the program runs; whatever is wrong with it is a [`TrainError::Suite`] that
-/// names the key.
-pub type OpenSuite = fn(&SuiteConfig, &ReadingModel) -> Result<OpenedSuite, TrainError>;
-
-/// What the models of a study can read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadingModel {
-    /// Most tokens at once.
-    pub context: usize,
-    /// Ids are below it.
-    pub vocabulary: usize,
-    /// What makes them, where the data tells.
-    pub tokenizer: Option<TokenizerIdentity>,
-}
-
-/// A suite's questions, and what made tokens of them.
-pub struct OpenedSuite {
-    /// Its questions.
-    pub questions: Box<dyn Questions>,
-    /// Hash of the tokenizer's vocabulary, where one was named.
-    pub tokenizer_sha256: Option<String>,
-}
 
 /// A study ready to run.
 pub struct Lab<'a> {
@@ -57,25 +34,6 @@ pub struct Lab<'a> {
     registry: Registry,
     build_engine: BuildEngine<'a>,
     open_suite: OpenSuite,
-}
-
-/// An arm as a dry run foresees it.
-#[derive(Clone, Debug)]
-pub struct PlannedArm {
-    /// Its name.
-    pub arm: String,
-    /// What a run of it with the longest budget will do.
-    pub rehearsal: Rehearsal,
-    /// What those with shorter budgets will do, in the order of the runs.
-    pub shorter: Vec<Rehearsal>,
-    /// What its phases before the last cost against the baseline; `None` where there are none.
-    pub staged: Option<StagedPart>,
-    /// What a run of it takes on disk.
-    pub disk: RunDisk,
-    /// What each of its phases holds in memory; `None` where the engine cannot tell.
-    pub memory: Option<Vec<PhaseMemory>>,
-    /// The runs, one a seed and budget.
-    pub runs: Vec<RunConfig>,
 }
 
 impl<'a> Lab<'a> {
@@ -120,64 +78,6 @@ impl<'a> Lab<'a> {
         Ok(self.corpus.get_or_init(|| corpus))
     }
 
-    /// The suites that runs are put to, of the file as it is now; opened when they are first asked for.
-    ///
-    /// # Errors
-    /// A file that is missing or makes no sense, at its key.
-    pub fn suites(&self) -> Result<&[Suite], TrainError> {
-        if self.file.evaluation.suites.is_empty() {
-            return Ok(&[]);
-        }
-        if let Some(suites) = self.suites.get() {
-            return Ok(suites);
-        }
-        let opened: Result<Vec<Suite>, TrainError> = (0..)
-            .zip(&self.file.evaluation.suites)
-            .map(|(index, suite)| {
-                self.opened(suite).map_err(|error| match error {
-                    TrainError::Suite { key, reason, hint } => {
-                        TrainError::Suite { key: format!("evaluation.suites[{index}].{key}"), reason, hint }
-                    }
-                    error => error,
-                })
-            })
-            .collect();
-        let opened = opened?;
-        Ok(self.suites.get_or_init(|| opened))
-    }
-
-    fn opened(&self, suite: &SuiteConfig) -> Result<Suite, TrainError> {
-        let model = &self.file.model;
-        let reading = ReadingModel {
-            context: model.context,
-            vocabulary: model.vocabulary,
-            tokenizer: self.corpus()?.tokenizer().cloned(),
-        };
-        let folder = self.source.folder();
-        let tokenizer = suite.tokenizer.as_ref().map(|name| match name.ends_with(".json") {
-            true => from_folder(folder, Path::new(name)).display().to_string(),
-            false => name.clone(),
-        });
-        let path = from_folder(folder, &suite.path);
-        let from_here = SuiteConfig { path: path.clone(), tokenizer, ..suite.clone() };
-        let OpenedSuite { questions, tokenizer_sha256 } = (self.open_suite)(&from_here, &reading)?;
-        Suite::of_file(suite.clone(), &path, tokenizer_sha256, questions)
-    }
-
-    /// Opens the suites, and makes sure that they can be asked.
-    ///
-    /// # Errors
-    /// As for [`suites`](Lab::suites), with the place in the file.
-    pub fn check_suites(&self) -> Result<(), StudyError> {
-        self.suites().map(|_| ()).map_err(|error| match error {
-            TrainError::Suite { key, reason, hint } => {
-                let source = self.source.locate(ConfigError { key, message: reason, hint });
-                StudyError::Located { source, class: ErrorClass::Data }
-            }
-            error => error.into(),
-        })
-    }
-
     /// Opens the data, and makes sure that a step and an evaluation can be cut from them.
     ///
     /// # Errors
@@ -191,128 +91,6 @@ impl<'a> Lab<'a> {
         };
         let checked = self.corpus().and_then(|corpus| Ok(check(corpus)?));
         checked.map(|_| ()).map_err(|error| self.at_choice("data", error))
-    }
-
-    /// Rehearses every arm, the baseline first, and lays out the runs.
-    ///
-    /// # Errors
-    /// An arm that cannot run.
-    pub fn plan(&self) -> Result<Vec<PlannedArm>, StudyError> {
-        self.plan_beside(None, &[])
-    }
-
-    /// The same of the baseline and these arms; of all where none is named. What is wrong with others is not found.
-    ///
-    /// # Errors
-    /// One of them that cannot run.
-    pub fn plan_arms(&self, arms: &[String]) -> Result<Vec<PlannedArm>, StudyError> {
-        self.plan_beside(None, arms)
-    }
-
-    /// The same for runs in that folder: a micro-batch that was found when they were begun is kept.
-    ///
-    /// # Errors
-    /// An arm that cannot run, or a micro-batch that does not fit below the limit as it is now.
-    pub fn plan_for(&self, folder: &Path) -> Result<Vec<PlannedArm>, StudyError> {
-        self.plan_beside(Some(folder), &[])
-    }
-
-    fn plan_beside(&self, folder: Option<&Path>, only: &[String]) -> Result<Vec<PlannedArm>, StudyError> {
-        let baseline = &self.file.study.baseline;
-        let engine = (self.build_engine)(&self.file.model).map_err(TrainError::from)?;
-        let alone = self.plan_arm(baseline, None, &*engine)?;
-        let flops = alone.rehearsal.costs.flops.total();
-        let mut planned = vec![alone];
-        let is_wanted = |arm: &String| only.is_empty() || only.contains(arm);
-        for arm in self.file.arms.keys().filter(|arm| *arm != baseline && is_wanted(arm)) {
-            planned.push(self.plan_arm(arm, Some(flops), &*engine)?);
-        }
-        let whole = planned[0].rehearsal.clone();
-        for arm in &mut planned {
-            arm.staged = StagedPart::of(&arm.rehearsal, &whole);
-        }
-        self.tell_memory(&mut planned, &*engine, folder)?;
-        Ok(planned)
-    }
-
-    /// What each phase will hold, after the micro-batch was found where the file leaves that to us.
-    fn tell_memory(
-        &self,
-        planned: &mut [PlannedArm],
-        engine: &dyn Engine,
-        folder: Option<&Path>,
-    ) -> Result<(), StudyError> {
-        if let Some(limit) = self.file.training.memory_limit_mib {
-            let runs: Vec<(&RunConfig, &[RehearsedPhase])> =
-                planned.iter().map(|arm| (&arm.runs[0], arm.rehearsal.phases.as_slice())).collect();
-            let begun_with = folder.and_then(begun_with);
-            let sequences = fitting(engine, &runs, limit << 20, begun_with);
-            let sequences = sequences.map_err(|error| self.source.locate(error))?;
-            let runs = planned.iter_mut().flat_map(|arm| &mut arm.runs);
-            runs.for_each(|run| run.training.micro_batch_sequences = sequences);
-        }
-        for PlannedArm { rehearsal, memory, runs, .. } in planned {
-            let run = &runs[0];
-            let sequences = run.training.micro_batch_sequences;
-            *memory = PhaseMemory::of_phases(engine, run, &rehearsal.phases, sequences);
-        }
-        Ok(())
-    }
-
-    fn plan_arm(
-        &self,
-        arm: &str,
-        baseline_flops: Option<Flops>,
-        engine: &dyn Engine,
-    ) -> Result<PlannedArm, StudyError> {
-        let seeds = &self.file.study.seeds;
-        let (mut runs, budgets) = (Vec::new(), self.file.budgets(arm));
-        for budget in &budgets {
-            let flops = baseline_flops.filter(|_| *budget == "compute");
-            for &seed in seeds {
-                runs.push(self.file.run(arm, seed, flops).map_err(|error| self.source.locate(error))?);
-            }
-        }
-        // Budgets are in order of length.
-        let longest = &runs[runs.len() - 1];
-        let mut initializers = Initializers::new();
-        for (slot, choice) in &longest.initializers {
-            let loaded = self.registry.initializer(&self.at_home(choice)).map_err(TrainError::from);
-            let at_slot = |error| self.at_choice(&format!("arms.{arm}.initializers.{slot}"), error);
-            initializers.insert(slot.clone(), loaded.map_err(at_slot)?);
-        }
-        let mut shorter = Vec::new();
-        for of_budget in runs.chunks(seeds.len()).take(budgets.len() - 1) {
-            shorter.push(self.rehearse(arm, &of_budget[0], engine)?);
-        }
-        let rehearsal = self.rehearse(arm, longest, engine)?;
-        for wanted in &rehearsal.wanted {
-            if let Some(initializer) = initializers.get_mut(&wanted.slot) {
-                let tried = wanted.try_out(initializer, self.file.model.width);
-                tried.map_err(|error| self.in_arm(arm, error))?;
-            }
-        }
-        self.check_shadows(arm, longest, &engine.info())?;
-        let disk = RunDisk::of(&rehearsal, &self.file.model, &self.file.checkpoints);
-        Ok(PlannedArm { arm: arm.to_owned(), rehearsal, shorter, staged: None, disk, memory: None, runs })
-    }
-
-    fn rehearse(&self, arm: &str, run: &RunConfig, engine: &dyn Engine) -> Result<Rehearsal, StudyError> {
-        let slots: BTreeSet<String> = run.initializers.keys().cloned().collect();
-        let strategy = self.strategy(run);
-        let mut strategy =
-            strategy.map_err(|error| self.at_choice(&format!("arms.{arm}.strategy"), error))?;
-        rehearse(run, &mut strategy, &slots, &engine.info()).map_err(|error| self.in_arm(arm, error))
-    }
-
-    /// A shadow that cannot ride along is told of before anything is trained, as all that a study names is.
-    fn check_shadows(&self, arm: &str, run: &RunConfig, engine: &EngineInfo) -> Result<(), StudyError> {
-        for (index, choice) in run.shadows.iter().enumerate() {
-            let loaded = self.shadow(choice);
-            let checked = loaded.and_then(|shadow| check_shadow(shadow, run, engine));
-            checked.map_err(|error| self.at_choice(&format!("arms.{arm}.shadows[{index}]"), error))?;
-        }
-        Ok(())
     }
 
     /// Every plugin that the study names, as it is found now.

@@ -21,8 +21,11 @@ pub use diff::{
     Changed, CheckpointsDiff, DecisionsDiff, FirstDifference, LogDiff, OtherTensor, RunDiff, diff,
 };
 pub use error::StudyError;
+pub use evidence::beside::{ArmBeside, Beside, SkippedSteps};
 pub use evidence::curve::{Cost, EvaluationPoint, RunCurve};
+pub use evidence::edits::MeanEdit;
 pub use evidence::findings::{ArmFinding, Findings, findings};
+pub use evidence::shared::{Shared, SharedByArm};
 pub use evidence::suites::SuiteMean;
 pub use file::{Arm, BudgetSection, Comparison, StudyFile, StudySection, TrainingSection};
 pub use lab::{BuildEngine, Lab, OpenSuite, OpenedSuite, PlannedArm, ReadingModel};
@@ -40,8 +43,8 @@ pub use running::slurm;
 pub use source::{Place, Source, SourceError};
 pub use verdict::statistics::{Interval, PairedStatistics, SignFlip, Summary, holm, paired, summarize};
 pub use verdict::{
-    Ahead, ArmJudgement, ArmPlan, ArmRole, ArmRuns, ArmVerdict, Continual, CostToReach, Crossover, Evidence,
+    Ahead, ArmJudgement, ArmPlan, ArmRole, ArmRuns, ArmVerdict, Case, Continual, CostToReach, Crossover,
     FailedRun, FinalPoint, Headline, JudgeError, Judgement, LedgerCosts, LedgerRatios, LedgerSteps, LeftOut,
-    LossDifference, LossPair, MeanEdit, Outcome, Reach, RunStatus, SeedContinual, SeedCrossover, SeedLedger,
-    SeedReach, Shared, SharedByArm, SkippedSteps, judge,
+    LossDifference, LossPair, Outcome, Reach, RunStatus, SeedContinual, SeedCrossover, SeedLedger, SeedReach,
+    judge,
 };

@@ -8,7 +8,7 @@
 //! | key | content |
 //! | --- | --- |
 //! | `study` | `format` (1), `name`, `baseline`, `seeds` |
-//! | `arms` | an [`ArmRuns`](crate::ArmRuns) each, the baseline first: what became of its runs and where they ended |
+//! | `arms` | an [`ArmRuns`](crate::ArmRuns) each, the baseline first: what became of its runs and where they ended; with it an [`ArmBeside`](crate::ArmBeside): what the finished ones tell |
 //! | `verdict` | `overall` and, in `arms`, an [`ArmVerdict`](crate::ArmVerdict) with its `arm` for each |
 //! | `comparisons` | for each arm `arm`, `token_matched` and `compute_matched` ([`LossDifference`](crate::LossDifference)), `cost_to_reach` ([`CostToReach`](crate::CostToReach)), `crossover` ([`Crossover`](crate::Crossover)), `continual` ([`Continual`](crate::Continual)); `null` where not planned |
 //! | `failed_runs` | every [`FailedRun`](crate::FailedRun): diverged, failed, missing |
@@ -20,7 +20,6 @@
 //! | `skipped` | every [`SkippedSteps`](crate::SkippedSteps): finished runs that have skipped steps; left out where there are none |
 
 mod csv;
-mod fairness;
 mod folder;
 mod json;
 mod markdown;

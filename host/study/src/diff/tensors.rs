@@ -44,7 +44,8 @@ impl CheckpointsDiff {
     }
 }
 
-/// What of `state.json` is looked at.
+/// What of `state.json` is looked at. It is read as it stands: the trainer's own reader ([`checkpoint::load`]) takes all tensors into
+/// memory at once, and its [`RunState`](checkpoint::RunState) has neither of these. Every version that is read writes both alike.
 #[derive(Deserialize)]
 struct Hashes {
     sha256: HashMap<String, String>,

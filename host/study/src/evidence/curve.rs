@@ -75,6 +75,11 @@ pub(crate) fn furthest_budget<'a>(runs_of_an_arm: impl Iterator<Item = &'a RunCu
 }
 
 impl RunCurve {
+    /// Its folder below `runs/`.
+    pub(crate) fn name(&self) -> String {
+        format!("{}/{}/seed-{}", self.arm, self.budget, self.seed)
+    }
+
     /// Whether that cost was measured, and is the run's own.
     pub fn knows(&self, cost: Cost) -> bool {
         match cost {

@@ -1,12 +1,39 @@
 //! Receipts of a study's runs, summed up arm by arm: what each change of the stack did to the model right away.
 
-use plugin_host::api::{GrowthReceipt, LayerId};
+use plugin_host::api::{Claim, GrowthReceipt, LayerId, Widths};
+use serde::Serialize;
 use trainer::TrainError;
 use trainer::folder::RunFolder;
 use trainer::folder::records::Decision;
 use trainer::storage::read_json_lines;
 
-use crate::verdict::MeanEdit;
+/// A change of the stack, as the mean of what the receipts of an arm's finished runs say of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MeanEdit {
+    /// Runs that have had so many changes.
+    pub runs: usize,
+    /// The steps before which it came.
+    pub step: f64,
+    /// Blocks before.
+    pub depth_before: f64,
+    /// Blocks after.
+    pub depth_after: f64,
+    /// How wide the model was before and is after, where that has changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub widths: Option<[Widths; 2]>,
+    /// Mean loss on the probe batch right before, in nats per token.
+    pub loss_before: f64,
+    /// The same right after.
+    pub loss_after: f64,
+    /// Largest change of a logit; `None` where a run was made by a host that did not look.
+    pub largest_logit_change: Option<f64>,
+    /// The largest RMS of what a block leaves in the residual stream, after over before; `None` where it was not measured.
+    pub activation_growth: Option<f64>,
+    /// Tensors of new blocks that the first step leaves as they are, for want of a gradient.
+    pub without_gradient: f64,
+    /// What the initializers claimed, the weakest of all; `None` where nothing was inserted.
+    pub claim: Option<Claim>,
+}
 
 /// Those of a run's changes of the stack that were kept, in order.
 ///
@@ -69,8 +96,6 @@ fn activation_growth(receipts: &[&GrowthReceipt]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use plugin_host::api::Claim;
-
     use super::*;
 
     fn receipt(step: u64, loss_after: f64, claim: Claim) -> GrowthReceipt {

@@ -46,7 +46,7 @@ impl ArmFinding {
 /// A folder that is no study's, a log that cannot be read, or a study that is not finished.
 pub fn findings(folder: &Path) -> Result<Findings, StudyError> {
     let file = study_of(folder)?;
-    let judgement = judged(&file, &folder.join("runs"))?;
+    let judgement = judged(&file, folder)?;
     let unfinished = judgement.runs.iter().map(|runs| runs.planned - runs.finished - runs.diverged).sum();
     if unfinished > 0 {
         return Err(StudyError::NotFinished { folder: folder.to_path_buf(), runs: unfinished });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use engine::Step;
 use trainer::TrainError;
 use trainer::folder::RunFolder;
 use trainer::folder::records::Decision;
@@ -22,11 +23,11 @@ pub(crate) struct PhaseSpan {
     pub(crate) trainable_blocks: usize,
 }
 
-/// Of a run that took so many steps.
+/// Of a run that ended before that step.
 ///
 /// # Errors
 /// A log that cannot be read.
-pub(crate) fn of(folder: &RunFolder, steps: u64) -> Result<Vec<PhaseSpan>, TrainError> {
+pub(crate) fn of(folder: &RunFolder, end: Step) -> Result<Vec<PhaseSpan>, TrainError> {
     let mut spans: Vec<PhaseSpan> = Vec::new();
     for decision in read_json_lines(&folder.decisions_file())? {
         let Decision::PhaseStarted { step, label, layers, trainable, .. } = decision else { continue };
@@ -37,7 +38,7 @@ pub(crate) fn of(folder: &RunFolder, steps: u64) -> Result<Vec<PhaseSpan>, Train
         let blocks: BTreeSet<&str> =
             trainable.iter().filter_map(|tensor| Some(tensor.split_once(": ")?.0)).collect();
         let (depth, trainable_blocks) = (layers.len(), blocks.len());
-        spans.push(PhaseSpan { label, first_step: step.0, end_step: steps, depth, trainable_blocks });
+        spans.push(PhaseSpan { label, first_step: step.0, end_step: end.0, depth, trainable_blocks });
     }
     spans.retain(|span| span.end_step > span.first_step);
     Ok(spans)

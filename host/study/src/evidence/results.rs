@@ -1,23 +1,24 @@
-//! A study's folder read back: the runs' curves and failures, and the verdict on them. What is written of it: `report/folder.rs`.
+//! A study's folder read back and judged: every finished run is read once, by the readers beside this file, and whatever a report says
+//! is put together here. What is written of it: `report/folder.rs`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use engine::Step;
-use plugin_host::api::GrowthReceipt;
 use trainer::folder::RunFolder;
 use trainer::folder::records::EvaluationRecord;
 use trainer::storage::{read_json, read_json_lines};
 use trainer::{RunSummary, TrainError, WallTime};
 
-use super::{edits, phases, suites};
-use crate::file::{Comparison, StudyFile};
+use super::beside::{ArmBeside, Beside, SkippedSteps};
+use super::shared::Shared;
+use super::suites::{self, SuiteMean};
+use super::{edits, fairness, phases, sunk};
+use crate::file::StudyFile;
+use crate::planning::comparisons::{BASELINE_BUDGET, plans, runs_by_arm};
+use crate::planning::sweep;
 use crate::running::execute::Failure;
 use crate::source::Source;
-use crate::verdict::{Shared, SkippedSteps};
-use crate::{
-    ArmPlan, EvaluationPoint, Evidence, FailedRun, Judgement, RunCurve, RunStatus, StudyError, judge,
-};
+use crate::{Case, EvaluationPoint, FailedRun, Judgement, RunCurve, RunStatus, StudyError, judge};
 
 /// The study that a folder holds.
 ///
@@ -34,9 +35,9 @@ pub(crate) fn study_of(folder: &Path) -> Result<StudyFile, StudyError> {
 /// The verdict on what its runs came to.
 ///
 /// # Errors
-/// A log that cannot be read.
-pub(crate) fn judged(file: &StudyFile, runs: &Path) -> Result<Judgement, StudyError> {
-    judged_with_curves(file, runs).map(|(judgement, _)| judgement)
+/// A run's file or log that cannot be read, or what came of the study's sweep.
+pub(crate) fn judged(file: &StudyFile, folder: &Path) -> Result<Judgement, StudyError> {
+    judged_with_curves(file, folder).map(|(judgement, _)| judgement)
 }
 
 /// The same, with the curves of the runs that finished.
@@ -45,86 +46,67 @@ pub(crate) fn judged(file: &StudyFile, runs: &Path) -> Result<Judgement, StudyEr
 /// As for `judged`.
 pub(crate) fn judged_with_curves(
     file: &StudyFile,
-    runs: &Path,
+    folder: &Path,
 ) -> Result<(Judgement, Vec<RunCurve>), StudyError> {
-    let baseline = &file.study.baseline;
-    let others = file.arms.keys().filter(|arm| *arm != baseline);
-    let arms: Vec<ArmPlan> = others.map(|arm| plan_of(file, arm)).collect();
-    let (mut curves, mut failed) = (Vec::new(), Vec::new());
-    let (mut shared, mut skipped) = (Shared::default(), Vec::new());
-    let mut walls: BTreeMap<&str, Vec<WallTime>> = BTreeMap::new();
-    let mut receipts: BTreeMap<&str, Vec<Vec<GrowthReceipt>>> = BTreeMap::new();
-    let mut figures = Vec::new();
-    let budgets = std::iter::once((baseline.as_str(), "tokens")).chain(arms.iter().flat_map(budgets_of));
-    for (arm, budget) in budgets {
-        let mut asked = Vec::new();
-        for &seed in &file.study.seeds {
-            let folder = RunFolder::at(runs.join(arm).join(budget).join(format!("seed-{seed}")));
-            if folder.is_done() {
-                let summary: RunSummary = read_json(&folder.done_file())?;
-                curves.push(curve(&folder, arm, budget, seed, summary.costs.alone)?);
-                shared.add(summary.costs.flops.total(), summary.costs.wall.training_seconds);
-                summary.shared.iter().for_each(|copied| shared.add_copy(arm, budget, copied));
-                if !summary.skipped_steps.is_empty() {
-                    skipped.push(SkippedSteps { run: summary.run, steps: summary.skipped_steps });
-                }
-                walls.entry(arm).or_default().push(summary.costs.wall);
-                receipts.entry(arm).or_default().push(edits::receipts(&folder)?);
-                asked.push(suites::last_of(&folder)?);
-            } else {
-                failed.push(failure(&folder, arm, budget, seed)?);
-            }
-        }
-        figures.extend(suites::figures(arm, budget, &asked));
-    }
-    let evidence = Evidence {
-        equal_within_nats: file.study.equal_within_nats,
+    let runs = folder.join("runs");
+    let Read { curves, failed, arms, shared, skipped, suites } = read(file, &runs)?;
+    let sweep = sweep::found(folder)?;
+    let mut fairness = fairness::of(file, sweep.as_ref());
+    fairness.extend(sunk::told(&curves, &runs)?);
+    let beside = Beside { arms, sweep, fairness, shared, skipped, suites };
+    let case = Case {
         study: &file.study.name,
-        baseline,
-        baseline_budget: "tokens",
+        baseline: &file.study.baseline,
+        baseline_budget: BASELINE_BUDGET,
         seeds: &file.study.seeds,
-        arms: &arms,
+        equal_within_nats: file.study.equal_within_nats,
+        arms: &plans(file),
         runs: &curves,
         failed: &failed,
     };
-    let mut judgement = judge(&evidence).map_err(|error| TrainError::Internal(error.to_string()))?;
-    for runs in &mut judgement.runs {
-        runs.mean_wall = walls.get(runs.arm.as_str()).and_then(|walls| WallTime::mean(walls));
-        runs.edits = receipts.get(runs.arm.as_str()).map(|runs| edits::means(runs)).unwrap_or_default();
-    }
-    (judgement.shared, judgement.skipped) = (shared, skipped);
-    judgement.suites = figures;
+    let judgement = judge(&case, beside).map_err(|error| TrainError::Internal(error.to_string()))?;
     Ok((judgement, curves))
 }
 
-/// Arm and budget of every run that a study plans, seeds aside, the baseline's first.
-pub(crate) fn planned_runs(file: &StudyFile) -> Vec<(String, String)> {
-    let baseline = &file.study.baseline;
-    let others = file.arms.keys().filter(|arm| *arm != baseline);
-    let plans: Vec<ArmPlan> = others.map(|arm| plan_of(file, arm)).collect();
-    let others = plans.iter().flat_map(budgets_of);
-    let all = std::iter::once((baseline.as_str(), "tokens")).chain(others);
-    all.map(|(arm, budget)| (arm.to_owned(), budget.to_owned())).collect()
+/// What all runs' folders say.
+#[derive(Default)]
+struct Read {
+    curves: Vec<RunCurve>,
+    failed: Vec<FailedRun>,
+    arms: Vec<ArmBeside>,
+    shared: Shared,
+    skipped: Vec<SkippedSteps>,
+    suites: Vec<SuiteMean>,
 }
 
-/// Which of an arm's runs serve which comparison.
-fn plan_of(file: &StudyFile, arm: &str) -> ArmPlan {
-    let budgets = file.budgets(arm);
-    let longest = budgets.last().copied();
-    let compare = |comparison| file.study.compare.contains(&comparison);
-    ArmPlan {
-        arm: arm.to_owned(),
-        token_matched: budgets.first().filter(|_| compare(Comparison::Tokens)).map(|&budget| budget.into()),
-        compute_matched: longest.filter(|_| compare(Comparison::Compute)).map(Into::into),
-        cost_to_reach: longest.map(Into::into),
+fn read(file: &StudyFile, runs: &Path) -> Result<Read, StudyError> {
+    let mut read = Read::default();
+    for (arm, budgets) in runs_by_arm(file) {
+        let (mut walls, mut receipts) = (Vec::new(), Vec::new());
+        for budget in &budgets {
+            let mut asked = Vec::new();
+            for &seed in &file.study.seeds {
+                let folder = RunFolder::at(runs.join(&arm).join(budget).join(format!("seed-{seed}")));
+                if !folder.is_done() {
+                    read.failed.push(failure(&folder, &arm, budget, seed)?);
+                    continue;
+                }
+                let RunSummary { run, costs, shared, skipped_steps, .. } = read_json(&folder.done_file())?;
+                read.curves.push(curve(&folder, &arm, budget, seed, costs.alone)?);
+                read.shared.add(costs.flops.total(), costs.wall.training_seconds);
+                shared.iter().for_each(|copied| read.shared.add_copy(&arm, budget, copied));
+                if !skipped_steps.is_empty() {
+                    read.skipped.push(SkippedSteps { run, steps: skipped_steps });
+                }
+                walls.push(costs.wall);
+                receipts.push(edits::receipts(&folder)?);
+                asked.push(suites::last_of(&folder)?);
+            }
+            read.suites.extend(suites::figures(&arm, budget, &asked));
+        }
+        read.arms.push(ArmBeside { arm, mean_wall: WallTime::mean(&walls), edits: edits::means(&receipts) });
     }
-}
-
-fn budgets_of(plan: &ArmPlan) -> impl Iterator<Item = (&str, &str)> {
-    let mut budgets: Vec<&str> =
-        [&plan.token_matched, &plan.cost_to_reach].into_iter().flatten().map(String::as_str).collect();
-    budgets.dedup();
-    budgets.into_iter().map(|budget| (plan.arm.as_str(), budget))
+    Ok(read)
 }
 
 fn curve(
@@ -143,8 +125,8 @@ fn curve(
         }
         points.push(point(record));
     }
-    let steps = points.last().map_or(0, |point| point.step.0);
-    let phases = phases::of(folder, steps)?;
+    let end = points.last().map_or(Step(0), |point| point.step);
+    let phases = phases::of(folder, end)?;
     let last_phase_at = phases.split_last().filter(|(_, before)| !before.is_empty());
     Ok(RunCurve {
         arm: arm.into(),

@@ -7,16 +7,16 @@ use engine::Flops;
 use trainer::TrainError;
 use trainer::folder::RunFolder;
 
-use crate::verdict::{ArmRuns, Judgement};
+use crate::RunCurve;
+use crate::evidence::curve::furthest_budget;
 
-/// Sentences for the report; none where the study starts from no imported model.
+/// Sentences for the report, made of the runs that finished; none where the study starts from no imported model.
 ///
 /// # Errors
 /// A run's file that cannot be read.
-pub(crate) fn told(judgement: &Judgement, runs: &Path) -> Result<Vec<String>, TrainError> {
-    let finished = judgement.runs.iter().find_map(|arm| Some((&arm.arm, arm.final_points.first()?)));
-    let Some((arm, point)) = finished else { return Ok(Vec::new()) };
-    let folder = RunFolder::at(runs.join(format!("{arm}/{}/seed-{}", point.budget, point.seed)));
+pub(crate) fn told(curves: &[RunCurve], runs: &Path) -> Result<Vec<String>, TrainError> {
+    let Some(first) = curves.iter().find(|curve| curve.last().is_some()) else { return Ok(Vec::new()) };
+    let folder = RunFolder::at(runs.join(first.name()));
     let Some(imported) = folder.bound_run()?.initial_model else { return Ok(Vec::new()) };
     let tokens = imported.sunk_cost.tokens.map(|tokens| format!(" and {tokens} tokens")).unwrap_or_default();
     let Some(sunk) = imported.sunk_cost.flops else {
@@ -29,20 +29,19 @@ pub(crate) fn told(judgement: &Judgement, runs: &Path) -> Result<Vec<String>, Tr
             }
         )]);
     };
-    let first = format!(
+    let whole = format!(
         "Every run starts from an imported model that had cost {sunk} FLOPs{tokens}, as its importer says; no comparison \
          includes that."
     );
-    Ok(std::iter::once(first)
-        .chain(judgement.runs.iter().filter_map(|arm| with_and_without(arm, sunk)))
-        .collect())
+    let arms = curves.chunk_by(|one, other| one.arm == other.arm);
+    Ok(std::iter::once(whole).chain(arms.filter_map(|curves| with_and_without(curves, sunk))).collect())
 }
 
 /// The mean of an arm's runs of the budget that goes furthest.
-fn with_and_without(arm: &ArmRuns, sunk: Flops) -> Option<String> {
-    let furthest = arm.final_points.iter().max_by_key(|point| point.flops)?;
-    let of_budget = arm.final_points.iter().filter(|point| point.budget == furthest.budget);
-    let flops: Vec<u128> = of_budget.map(|point| point.flops.0).collect();
-    let own = Flops(flops.iter().sum::<u128>() / flops.len() as u128);
-    Some(format!("{}: {own} FLOPs without that, {} with it.", arm.arm, own + sunk))
+fn with_and_without(curves: &[RunCurve], sunk: Flops) -> Option<String> {
+    let furthest = furthest_budget(curves.iter())?;
+    let of_budget = curves.iter().filter(|curve| curve.budget == furthest);
+    let flops: Vec<u128> = of_budget.filter_map(|curve| Some(curve.last()?.flops.0)).collect();
+    let own = Flops(flops.iter().sum::<u128>().checked_div(flops.len() as u128)?);
+    Some(format!("{}: {own} FLOPs without that, {} with it.", curves[0].arm, own + sunk))
 }

@@ -155,7 +155,7 @@ pub fn choose(file: &StudyFile, study: &Path) -> Result<Option<SweepFinding>, St
     let (mut reference_steps, mut judgements) = (0, Vec::new());
     for ((folder, trial), &rate) in trials(file).map_err(TrainError::from)?.iter().zip(&sweep.rates) {
         let folder = study.join(folder);
-        let judgement = judged(trial, &folder.join("runs"))?;
+        let judgement = judged(trial, &folder)?;
         let open: usize = judgement.runs.iter().map(|runs| runs.failed + runs.missing).sum();
         if open > 0 {
             return Err(StudyError::NotFinished { folder, runs: open });
@@ -164,7 +164,7 @@ pub fn choose(file: &StudyFile, study: &Path) -> Result<Option<SweepFinding>, St
         judgements.push((rate, judgement));
     }
     let arms = file.arms.keys().map(|arm| of_arm(file, arm, &judgements)).collect::<Result<_, _>>()?;
-    let flops = judgements.iter().fold(Flops(0), |sum, (_, judgement)| sum + judgement.shared.flops);
+    let flops = judgements.iter().fold(Flops(0), |sum, (_, judgement)| sum + judgement.beside.shared.flops);
     let finding = SweepFinding { seeds: sweep.seeds.clone(), reference_steps, flops, arms };
     write_json(&file_of(study), &finding)?;
     Ok(Some(finding))

@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
+use engine::Step;
 use plugin_host::bounded;
 use trainer::folder::RunFolder;
 use trainer::storage::{LARGEST_JSON_BYTES, create_folder, write_whole};
 
-use super::{Page, csv, fairness, to_json, to_markdown, to_terminal};
+use super::{Page, csv, to_json, to_markdown, to_terminal};
 use crate::evidence::curve::furthest_budget;
 use crate::evidence::phases::{self, PhaseSpan};
 use crate::evidence::results::{judged_with_curves, study_of};
-use crate::evidence::sunk;
-use crate::planning::sweep;
 use crate::{Judgement, RunCurve, StudyError};
 
 /// A report in its forms; the same stand in the study's folder.
@@ -33,16 +32,13 @@ pub struct Report {
 /// # Errors
 /// A folder that is no study's, a log that cannot be read, or a disk that cannot be written.
 pub fn report_folder(folder: &Path) -> Result<Report, StudyError> {
-    let (file, runs) = (study_of(folder)?, folder.join("runs"));
-    let (mut judgement, curves) = judged_with_curves(&file, &runs)?;
-    judgement.sweep = sweep::found(folder)?;
-    judgement.fairness = fairness::of(&file, judgement.sweep.as_ref());
-    judgement.fairness.extend(sunk::told(&judgement, &runs)?);
+    let (judgement, curves) = judged_with_curves(&study_of(folder)?, folder)?;
     let (terminal, markdown, json) = (to_terminal(&judgement), to_markdown(&judgement), to_json(&judgement));
     let out = folder.join("report");
     create_folder(&out)?;
     let configuration =
         bounded::read_text(&folder.join("study.toml"), LARGEST_JSON_BYTES).unwrap_or_default();
+    let runs = folder.join("runs");
     let provenance = provenance(&curves, &runs);
     let phases = phases_of(&curves, &runs)?;
     let (judged, configuration) = (&judgement, configuration.as_str());
@@ -67,26 +63,20 @@ fn first_runs(curves: &[RunCurve]) -> Vec<&RunCurve> {
     arms.into_iter().filter_map(of_arm).collect()
 }
 
-fn folder_of(curve: &RunCurve, runs: &Path) -> (String, RunFolder) {
-    let name = format!("{}/{}/seed-{}", curve.arm, curve.budget, curve.seed);
-    let folder = RunFolder::at(runs.join(&name));
-    (name, folder)
-}
-
 /// Each arm's first run's `run.json`, by the run's name.
 fn provenance(curves: &[RunCurve], runs: &Path) -> Vec<(String, String)> {
     let told = first_runs(curves).into_iter().filter_map(|curve| {
-        let (name, folder) = folder_of(curve, runs);
+        let path = RunFolder::at(runs.join(curve.name())).run_file();
         // One that cannot be read now was read a moment ago; the report is no worse without it.
-        Some((name, bounded::read_text(&folder.run_file(), LARGEST_JSON_BYTES).ok()?))
+        Some((curve.name(), bounded::read_text(&path, LARGEST_JSON_BYTES).ok()?))
     });
     told.collect()
 }
 
 fn phases_of(curves: &[RunCurve], runs: &Path) -> Result<Vec<(String, Vec<PhaseSpan>)>, StudyError> {
     let of = |curve: &RunCurve| {
-        let steps = curve.last().map_or(0, |point| point.step.0);
-        Ok((curve.arm.clone(), phases::of(&folder_of(curve, runs).1, steps)?))
+        let end = curve.last().map_or(Step(0), |point| point.step);
+        Ok((curve.arm.clone(), phases::of(&RunFolder::at(runs.join(curve.name())), end)?))
     };
     first_runs(curves).into_iter().map(of).collect()
 }

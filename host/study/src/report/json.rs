@@ -3,15 +3,14 @@
 use serde::Serialize;
 
 use crate::verdict::{
-    ArmRuns, ArmVerdict, Continual, CostToReach, Crossover, FailedRun, Judgement, LedgerCosts,
-    LossDifference, Shared, SkippedSteps,
+    ArmRuns, ArmVerdict, Continual, CostToReach, Crossover, FailedRun, Judgement, LedgerCosts, LossDifference,
 };
-use crate::{SuiteMean, SweepFinding};
+use crate::{ArmBeside, Shared, SkippedSteps, SuiteMean, SweepFinding};
 
 #[derive(Serialize)]
 struct Report<'a> {
     study: Study<'a>,
-    arms: &'a [ArmRuns],
+    arms: Vec<Arm<'a>>,
     verdict: Verdict<'a>,
     comparisons: Vec<Comparisons<'a>>,
     failed_runs: &'a [FailedRun],
@@ -31,6 +30,14 @@ struct Study<'a> {
     name: &'a str,
     baseline: &'a str,
     seeds: &'a [u64],
+}
+
+#[derive(Serialize)]
+struct Arm<'a> {
+    #[serde(flatten)]
+    runs: &'a ArmRuns,
+    #[serde(flatten)]
+    beside: Option<&'a ArmBeside>,
 }
 
 #[derive(Serialize)]
@@ -71,7 +78,11 @@ pub(super) fn render(judgement: &Judgement) -> String {
             baseline: &judgement.baseline,
             seeds: &judgement.seeds,
         },
-        arms: &judgement.runs,
+        arms: judgement
+            .runs
+            .iter()
+            .map(|runs| Arm { runs, beside: judgement.beside.of_arm(&runs.arm) })
+            .collect(),
         verdict: Verdict {
             overall: &judgement.verdict,
             arms: judgement.arms.iter().map(|arm| OfArm { arm: &arm.arm, verdict: &arm.verdict }).collect(),
@@ -94,11 +105,11 @@ pub(super) fn render(judgement: &Judgement) -> String {
             .iter()
             .filter_map(|arm| Some(Costs { arm: &arm.arm, costs: arm.costs.as_ref()? }))
             .collect(),
-        sweep: judgement.sweep.as_ref(),
-        fairness: &judgement.fairness,
-        shared: &judgement.shared,
-        skipped: &judgement.skipped,
-        suites: &judgement.suites,
+        sweep: judgement.beside.sweep.as_ref(),
+        fairness: &judgement.beside.fairness,
+        shared: &judgement.beside.shared,
+        skipped: &judgement.beside.skipped,
+        suites: &judgement.beside.suites,
     };
     let mut text = serde_json::to_string_pretty(&report).expect("structs of numbers, texts and lists");
     text.push('\n');

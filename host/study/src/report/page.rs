@@ -3,6 +3,11 @@
 //!
 //! Axes and ticks are plotters' (a kept crate that writes SVG; a page of JavaScript's libraries would be larger than all the rest).
 //! Each arm is a layer of its own on one plot, so that it can be put out and lit by a class; a short script points.
+//!
+//! A picture is a file like `timeline.rs`, called in [`Page::render`]; its looks are in `page/style.css`, axes in `page/chart.rs`. What it
+//! shows and neither the judgement nor the curves have is a field of [`Page`], which `report/folder.rs` fills from the runs' folders.
+//! Tables are no pictures: `report/sections.rs` makes them for the terminal and Markdown, too. Tests: `page/tests.rs`; in a browser
+//! `tests/page.rs` of the workspace.
 
 mod chart;
 mod colour;

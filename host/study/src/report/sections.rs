@@ -57,7 +57,7 @@ pub(super) fn sections(judgement: &Judgement) -> Vec<Section> {
         costs::ledgers(judgement),
         by_arm(judgement),
         runs::rates(judgement),
-        Section::of("Fairness", "", Content::List(judgement.fairness.clone())),
+        Section::of("Fairness", "", Content::List(judgement.beside.fairness.clone())),
         runs::runs(judgement),
         suites::suites(judgement),
         growth::growth(judgement),
@@ -78,13 +78,9 @@ fn by_arm(judgement: &Judgement) -> Section {
 
 /// A comparison's outcome in a cell.
 pub(super) fn outcome(difference: &LossDifference) -> String {
+    let words = difference.outcome.words().cell;
     match difference.outcome {
-        Outcome::Better => "better".into(),
-        Outcome::Worse => "worse".into(),
-        Outcome::Equal => "equal".into(),
-        Outcome::Inconclusive => "inconclusive".into(),
-        Outcome::TooFewSeeds => "few seeds".into(),
-        Outcome::Diverged => format!("{} diverged", difference.diverged_seeds.len()),
-        Outcome::NotCompared => "not compared".into(),
+        Outcome::Diverged => format!("{} {words}", difference.diverged_seeds.len()),
+        _ => words.into(),
     }
 }

@@ -12,7 +12,8 @@ use trainer::storage::{LARGEST_LOG_BYTES, read_json};
 use trainer::{RunConfig, RunSummary};
 
 use crate::StudyError;
-use crate::evidence::results::{planned_runs, study_of};
+use crate::evidence::results::study_of;
+use crate::planning::comparisons::runs_by_arm;
 use crate::running::claim::{Holder, holder};
 use crate::running::execute::Failure;
 
@@ -101,7 +102,9 @@ impl StudyProgress {
 pub fn progress(folder: &Path) -> Result<StudyProgress, StudyError> {
     let file = study_of(folder)?;
     let (mut runs, mut is_at_work) = (Vec::new(), false);
-    for (arm, budget) in planned_runs(&file) {
+    let budgets_of =
+        |(arm, budgets): (String, Vec<String>)| budgets.into_iter().map(move |budget| (arm.clone(), budget));
+    for (arm, budget) in runs_by_arm(&file).into_iter().flat_map(budgets_of) {
         for &seed in &file.study.seeds {
             let run =
                 RunFolder::at(folder.join("runs").join(&arm).join(&budget).join(format!("seed-{seed}")));

@@ -4,6 +4,9 @@
 use engine::Step;
 use serde::Serialize;
 
+use super::ArmPlan;
+use super::pair::pair;
+use super::runs::Runs;
 use crate::evidence::curve::{Cost, EvaluationPoint, RunCurve};
 use crate::verdict::statistics::{Summary, summarize};
 
@@ -46,8 +49,19 @@ pub struct LedgerSteps {
     pub exact: f64,
 }
 
+/// By the runs that go furthest.
+pub(super) fn of_arm(runs: &Runs<'_>, plan: &ArmPlan) -> Option<Continual> {
+    let budget = plan.cost_to_reach.as_ref()?;
+    let of_seed = |&seed: &u64| {
+        let pair = pair(runs, plan, budget, seed).ok()?;
+        pair.same_batches().ok()?;
+        of_seed(seed, pair.baseline, pair.arm)
+    };
+    of(runs.seeds().iter().filter_map(of_seed).collect())
+}
+
 /// Of one seed; `None` where the arm never changed, or is not evaluated after its last change.
-pub(super) fn of_seed(seed: u64, baseline: &RunCurve, arm: &RunCurve) -> Option<SeedContinual> {
+fn of_seed(seed: u64, baseline: &RunCurve, arm: &RunCurve) -> Option<SeedContinual> {
     let (goal, at) = (baseline.last()?, arm.last_phase_at?);
     let tokens_per_step = goal.tokens.0 as f64 / goal.step.0 as f64;
     let steps = |tokens: f64| tokens / tokens_per_step;
@@ -84,7 +98,7 @@ fn paid_before(arm: &RunCurve, at: Step, of: impl Fn(&EvaluationPoint) -> f64) -
 }
 
 /// All seeds together.
-pub(super) fn of(seeds: Vec<SeedContinual>) -> Option<Continual> {
+fn of(seeds: Vec<SeedContinual>) -> Option<Continual> {
     let n = seeds.len() as f64;
     let mean = |of: fn(&LedgerSteps) -> f64| seeds.iter().map(|seed| of(&seed.predicted)).sum::<f64>() / n;
     let predicted = LedgerSteps {

@@ -1,12 +1,75 @@
 //! Where an arm stops being ahead of the baseline at the same cost: growing pays early by its nature, and the question is
 //! until when.
 
-use super::judgement::{Ahead, Crossover, SeedCrossover};
+use serde::Serialize;
+
+use super::ArmPlan;
+use super::pair::{LEAST_SHARE_OF_BUDGET, pair};
+use super::runs::Runs;
 use crate::evidence::curve::{Cost, RunCurve};
-use crate::verdict::statistics::summarize;
+use crate::verdict::statistics::{Summary, summarize};
+
+/// Until when an arm is ahead of the baseline after the same exact FLOPs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Crossover {
+    /// Every compared seed.
+    pub seeds: Vec<SeedCrossover>,
+    /// Where it falls behind for good, as a share of what the baseline spends, if it does so in all seeds.
+    pub share_of_baseline: Option<Summary>,
+}
+
+/// One seed's.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SeedCrossover {
+    /// The seed.
+    pub seed: u64,
+    /// Until when it is ahead.
+    pub ahead: Ahead,
+}
+
+/// Until when a run is ahead of another.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ahead {
+    /// At no evaluation.
+    Never,
+    /// Until it falls behind for good.
+    Until {
+        /// As a share of what the baseline spends in all.
+        share_of_baseline: f64,
+    },
+    /// At the last point that both have.
+    ToTheEnd,
+}
+
+impl Ahead {
+    /// Where it falls behind for good.
+    pub(crate) fn share(self) -> Option<f64> {
+        match self {
+            Ahead::Until { share_of_baseline } => Some(share_of_baseline),
+            Ahead::Never | Ahead::ToTheEnd => None,
+        }
+    }
+}
+
+/// After the same exact FLOPs, by the runs that the comparison at equal compute rests on, or else the longest there are.
+pub(super) fn of_arm(runs: &Runs<'_>, plan: &ArmPlan) -> Option<Crossover> {
+    let budgets = [&plan.compute_matched, &plan.cost_to_reach, &plan.token_matched];
+    let budget = budgets.into_iter().flatten().next()?;
+    let of_seed = |&seed: &u64| {
+        let pair = pair(runs, plan, budget, seed).ok()?;
+        // Who ends before the baseline does is not known to be ahead to the end.
+        let spent = pair.arm.last().map_or(0.0, |end| pair.share(end.flops));
+        if spent.is_nan() || spent < LEAST_SHARE_OF_BUDGET {
+            return None;
+        }
+        of_seed(seed, pair.baseline, pair.arm, Cost::ExactFlops)
+    };
+    of(runs.seeds().iter().filter_map(of_seed).collect())
+}
 
 /// Of one seed; `None` where the two curves have no stretch of that cost in common.
-pub(super) fn of_seed(seed: u64, baseline: &RunCurve, arm: &RunCurve, cost: Cost) -> Option<SeedCrossover> {
+fn of_seed(seed: u64, baseline: &RunCurve, arm: &RunCurve, cost: Cost) -> Option<SeedCrossover> {
     let end = baseline.last()?.cost(cost);
     // Where both are evaluated or can be read between two evaluations, nothing trained yet left out.
     let compared = costs_of_both(baseline, arm, cost);
@@ -25,7 +88,7 @@ pub(super) fn of_seed(seed: u64, baseline: &RunCurve, arm: &RunCurve, cost: Cost
 }
 
 /// All seeds together.
-pub(super) fn of(seeds: Vec<SeedCrossover>) -> Option<Crossover> {
+fn of(seeds: Vec<SeedCrossover>) -> Option<Crossover> {
     if seeds.is_empty() {
         return None;
     }

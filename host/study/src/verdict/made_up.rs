@@ -2,9 +2,9 @@
 
 use engine::{Flops, Step, Tokens};
 
-use crate::{ArmPlan, EvaluationPoint, Evidence, FailedRun, Judgement, RunCurve, RunStatus, judge};
+use crate::{ArmPlan, Beside, Case, EvaluationPoint, FailedRun, Judgement, RunCurve, RunStatus, judge};
 
-/// A study that owns its evidence.
+/// A study that owns what a case borrows.
 pub(crate) struct Study {
     pub(crate) seeds: Vec<u64>,
     pub(crate) arms: Vec<ArmPlan>,
@@ -78,8 +78,8 @@ impl Study {
         found.expect("a run that the test has added")
     }
 
-    pub(crate) fn evidence(&self) -> Evidence<'_> {
-        Evidence {
+    pub(crate) fn case(&self) -> Case<'_> {
+        Case {
             study: "made-up",
             baseline: "whole",
             baseline_budget: "main",
@@ -92,7 +92,7 @@ impl Study {
     }
 
     pub(crate) fn judged(&self) -> Judgement {
-        judge(&self.evidence()).expect("evidence that does not contradict itself")
+        judge(&self.case(), Beside::default()).expect("a case that does not contradict itself")
     }
 }
 

@@ -3,13 +3,72 @@
 
 use std::collections::BTreeSet;
 
-use super::judgement::{ArmRole, ArmRuns, FinalPoint};
-use super::{ArmPlan, Evidence, FailedRun, JudgeError, RunStatus};
+use engine::{Flops, Step, Tokens};
+use serde::{Serialize, Serializer};
+
+use super::{Case, FailedRun, JudgeError, RunStatus};
 use crate::RunCurve;
 
-/// Checked evidence.
+/// What became of an arm's runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ArmRuns {
+    /// The arm.
+    pub arm: String,
+    /// Its part in the study.
+    pub role: ArmRole,
+    /// Runs that it was to have: budgets × seeds.
+    pub planned: usize,
+    /// Runs that ended with a finite loss.
+    pub finished: usize,
+    /// Runs that diverged.
+    pub diverged: usize,
+    /// Runs that ended with another error.
+    pub failed: usize,
+    /// Runs that were not run.
+    pub missing: usize,
+    /// Where the finished ones ended.
+    pub final_points: Vec<FinalPoint>,
+}
+
+/// An arm's part in the study.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ArmRole {
+    /// All others are compared with it.
+    Baseline,
+    /// Compared with the baseline.
+    Compared,
+}
+
+/// Where a run ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FinalPoint {
+    /// Its budget.
+    pub budget: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Steps taken.
+    pub step: Step,
+    /// Tokens trained on.
+    pub tokens: Tokens,
+    /// Exact FLOPs spent.
+    pub flops: Flops,
+    /// Validation loss.
+    #[serde(serialize_with = "loss_or_null")]
+    pub loss_nats_per_token: f64,
+}
+
+impl ArmRuns {
+    /// Mean over the runs that ended, in nats per token; `None` where none did.
+    pub fn mean_final_loss(&self) -> Option<f64> {
+        let sum: f64 = self.final_points.iter().map(|point| point.loss_nats_per_token).sum();
+        (!self.final_points.is_empty()).then(|| sum / self.final_points.len() as f64)
+    }
+}
+
+/// A case, checked.
 pub(super) struct Runs<'a> {
-    evidence: &'a Evidence<'a>,
+    case: &'a Case<'a>,
 }
 
 /// What is known of a planned run.
@@ -22,32 +81,18 @@ pub(super) enum Run<'a> {
     Absent(String),
 }
 
-impl ArmPlan {
-    /// The budgets that it has runs for, each once.
-    pub(super) fn budgets(&self) -> Vec<&str> {
-        let mut budgets: Vec<&str> = Vec::new();
-        for budget in [&self.token_matched, &self.compute_matched, &self.cost_to_reach].into_iter().flatten()
-        {
-            if !budgets.contains(&budget.as_str()) {
-                budgets.push(budget);
-            }
-        }
-        budgets
-    }
-}
-
 impl<'a> Runs<'a> {
-    pub(super) fn checked(evidence: &'a Evidence<'a>) -> Result<Runs<'a>, JudgeError> {
-        let runs = Runs { evidence };
-        let mut names = BTreeSet::from([evidence.baseline]);
-        if let Some(plan) = evidence.arms.iter().find(|plan| !names.insert(&plan.arm)) {
+    pub(super) fn checked(case: &'a Case<'a>) -> Result<Runs<'a>, JudgeError> {
+        let runs = Runs { case };
+        let mut names = BTreeSet::from([case.baseline]);
+        if let Some(plan) = case.arms.iter().find(|plan| !names.insert(&plan.arm)) {
             return Err(JudgeError::TwoArms { arm: plan.arm.clone() });
         }
-        let curves = evidence.runs.iter().map(|run| (run.arm.as_str(), run.budget.as_str(), run.seed));
-        let failed = evidence.failed.iter().map(|run| (run.arm.as_str(), run.budget.as_str(), run.seed));
+        let curves = case.runs.iter().map(|run| (run.arm.as_str(), run.budget.as_str(), run.seed));
+        let failed = case.failed.iter().map(|run| (run.arm.as_str(), run.budget.as_str(), run.seed));
         runs.check_names(curves)?;
         runs.check_names(failed)?;
-        evidence.runs.iter().try_for_each(check_order)?;
+        case.runs.iter().try_for_each(check_order)?;
         Ok(runs)
     }
 
@@ -67,27 +112,28 @@ impl<'a> Runs<'a> {
     }
 
     pub(super) fn seeds(&self) -> &'a [u64] {
-        self.evidence.seeds
+        self.case.seeds
+    }
+
+    pub(super) fn equal_within_nats(&self) -> Option<f64> {
+        self.case.equal_within_nats
     }
 
     pub(super) fn baseline(&self, seed: u64) -> Run<'a> {
-        self.run(self.evidence.baseline, self.evidence.baseline_budget, seed)
+        self.run(self.case.baseline, self.case.baseline_budget, seed)
     }
 
     pub(super) fn run(&self, arm: &str, budget: &str, seed: u64) -> Run<'a> {
         // A run that failed is not compared, whatever it had measured until then.
-        let failed = self
-            .evidence
-            .failed
-            .iter()
-            .find(|run| (&*run.arm, &*run.budget, run.seed) == (arm, budget, seed));
+        let failed =
+            self.case.failed.iter().find(|run| (&*run.arm, &*run.budget, run.seed) == (arm, budget, seed));
         match failed {
             Some(FailedRun { status: RunStatus::Diverged, .. }) => return Run::Diverged,
             Some(run) => return Run::Absent(run.reason.clone()),
             None => {}
         }
         let found =
-            self.evidence.runs.iter().find(|run| (&*run.arm, &*run.budget, run.seed) == (arm, budget, seed));
+            self.case.runs.iter().find(|run| (&*run.arm, &*run.budget, run.seed) == (arm, budget, seed));
         match found {
             None => Run::Absent("it has not been run".into()),
             Some(curve) if curve.points.is_empty() => Run::Absent("it has no evaluation".into()),
@@ -124,23 +170,20 @@ impl<'a> Runs<'a> {
 
     /// Every run that the study plans, the baseline's first.
     fn planned(&self) -> impl Iterator<Item = (ArmRole, (&'a str, &'a str, u64))> {
-        let evidence = self.evidence;
-        let baseline = (ArmRole::Baseline, evidence.baseline, evidence.baseline_budget);
-        let others = evidence.arms.iter().flat_map(|plan| {
+        let case = self.case;
+        let baseline = (ArmRole::Baseline, case.baseline, case.baseline_budget);
+        let others = case.arms.iter().flat_map(|plan| {
             plan.budgets().into_iter().map(|budget| (ArmRole::Compared, plan.arm.as_str(), budget))
         });
         std::iter::once(baseline).chain(others).flat_map(move |(role, arm, budget)| {
-            evidence.seeds.iter().map(move |&seed| (role, (arm, budget, seed)))
+            case.seeds.iter().map(move |&seed| (role, (arm, budget, seed)))
         })
     }
 
     /// Why a run has no result, if it has none.
     fn fault(&self, arm: &str, budget: &str, seed: u64) -> Option<FailedRun> {
-        let given = self
-            .evidence
-            .failed
-            .iter()
-            .find(|run| (&*run.arm, &*run.budget, run.seed) == (arm, budget, seed));
+        let given =
+            self.case.failed.iter().find(|run| (&*run.arm, &*run.budget, run.seed) == (arm, budget, seed));
         let (status, reason) = match (given, self.run(arm, budget, seed)) {
             (Some(given), _) => return Some(given.clone()),
             (None, Run::Curve(curve)) => {
@@ -164,8 +207,6 @@ fn no_runs(arm: &str, role: ArmRole) -> ArmRuns {
         failed: 0,
         missing: 0,
         final_points: Vec::new(),
-        mean_wall: None,
-        edits: Vec::new(),
     }
 }
 
@@ -193,4 +234,10 @@ fn check_order(curve: &RunCurve) -> Result<(), JudgeError> {
             step: pair[1].step.0,
         }),
     }
+}
+
+/// A loss as a number, or `null` where it is none: JSON has no NaN, and divergence is a result.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn loss_or_null<S: Serializer>(loss: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    loss.is_finite().then_some(*loss).serialize(serializer)
 }

@@ -1,72 +1,34 @@
-//! The verdict in words: made from the numbers of a judgement and nothing else, with their conditions.
+//! The verdict on an arm in words, a clause for each comparison: made from its numbers and nothing else, with their conditions. The
+//! study's verdict is a paragraph (`paragraph.rs`).
 
-use super::Evidence;
 use super::compare::Compared;
-use super::judgement::{
-    Ahead, ArmJudgement, ArmRuns, ArmVerdict, CostToReach, Crossover, Headline, LedgerCosts, LossDifference,
-    Outcome,
-};
 use super::rounding::{at_most_known, nats, p_value, percent, ratio, signed_nats};
+use super::{Ahead, CostToReach, Crossover, LedgerCosts, LossDifference, Outcome};
 use crate::verdict::statistics::{FEWEST_FOR_A_VERDICT, Interval, Summary};
 
-/// Adds the words. `planned` seeds were to be compared.
-pub(super) fn judged(compared: Compared, planned: usize) -> ArmJudgement {
-    let Compared {
-        plan,
-        token_matched,
-        compute_matched,
-        cost_to_reach,
-        costs,
-        crossover,
-        continual,
-        without_result,
-    } = compared;
-    let headline = headline(compute_matched.as_ref(), token_matched.as_ref());
-    let outcome = match headline {
-        Some(Headline::ComputeMatched) => compute_matched.as_ref(),
-        Some(Headline::TokenMatched) => token_matched.as_ref(),
-        None => None,
+/// So many seeds were to be compared.
+pub(super) fn of(compared: &Compared, planned_seeds: usize) -> String {
+    let at_equal = |place, difference: &Option<LossDifference>| {
+        difference.as_ref().map(|difference| loss_clause(place, difference, planned_seeds))
     };
+    let (without, runs) = (compared.runs_without_result, compared.planned_runs);
     let clauses = [
-        compute_matched.as_ref().map(|difference| loss_clause("at equal compute", difference, planned)),
-        token_matched.as_ref().map(|difference| loss_clause("at equal tokens", difference, planned)),
-        crossover.as_ref().map(crossover_clause),
-        cost_to_reach.as_ref().map(|cost| reach_clause(cost, planned)),
-        costs.as_ref().map(ledger_clause),
-        (without_result.0 > 0)
-            .then(|| format!("{} of its {} runs without a result", without_result.0, without_result.1)),
+        at_equal("at equal compute", &compared.compute_matched),
+        at_equal("at equal tokens", &compared.token_matched),
+        compared.crossover.as_ref().map(crossover_clause),
+        compared.cost_to_reach.as_ref().map(|cost| reach_clause(cost, planned_seeds)),
+        compared.costs.as_ref().map(ledger_clause),
+        (without > 0).then(|| format!("{without} of its {runs} runs without a result")),
     ];
     let clauses: Vec<String> = clauses.into_iter().flatten().collect();
-    let sentence = match clauses[..] {
-        [] => format!("`{}` is not compared in any way.", plan.arm),
-        _ => format!("`{}`: {}.", plan.arm, clauses.join("; ")),
-    };
-    let outcome = outcome.map_or(Outcome::NotCompared, |difference| difference.outcome);
-    let verdict = ArmVerdict { outcome, headline, sentence };
-    ArmJudgement {
-        arm: plan.arm,
-        verdict,
-        token_matched,
-        compute_matched,
-        cost_to_reach,
-        costs,
-        crossover,
-        continual,
-    }
-}
-
-/// Equal compute is the question; equal tokens answer where nothing was compared at equal compute.
-fn headline(compute: Option<&LossDifference>, tokens: Option<&LossDifference>) -> Option<Headline> {
-    let says_something = |difference: &&LossDifference| difference.outcome != Outcome::NotCompared;
-    match (compute.filter(says_something), tokens.filter(says_something)) {
-        (Some(_), _) => Some(Headline::ComputeMatched),
-        (None, Some(_)) => Some(Headline::TokenMatched),
-        (None, None) => None,
+    match clauses[..] {
+        [] => format!("`{}` is not compared in any way.", compared.arm),
+        _ => format!("`{}`: {}.", compared.arm, clauses.join("; ")),
     }
 }
 
 /// "1 seed", "3 seeds".
-fn seeds(count: usize) -> String {
+pub(super) fn seeds(count: usize) -> String {
     if count == 1 { "1 seed".into() } else { format!("{count} seeds") }
 }
 
@@ -224,128 +186,4 @@ fn ledger_clause(costs: &LedgerCosts) -> String {
         ratio(costs.mean.weight_matmul),
         ratio(costs.mean.li2024),
     )
-}
-
-/// The verdict on the study: one paragraph.
-pub(super) fn overall(evidence: &Evidence<'_>, arms: &[ArmJudgement], runs: &[ArmRuns]) -> String {
-    let mut sentences = vec![match arms.len() {
-        0 => format!("No arm is compared with `{}`.", evidence.baseline),
-        1 => {
-            format!("One arm is compared with `{}` over {}.", evidence.baseline, seeds(evidence.seeds.len()))
-        }
-        n => format!(
-            "{n} arms are compared with `{}` over {}.",
-            evidence.baseline,
-            seeds(evidence.seeds.len())
-        ),
-    }];
-    sentences.extend(by_outcome(arms));
-    sentences.extend(by_cost(arms));
-    if arms.len() > 1 {
-        sentences.push("The intervals hold arm by arm; Holm's p values are corrected over the arms.".into());
-    }
-    sentences.push(of_runs(runs));
-    sentences.join(" ")
-}
-
-fn by_outcome(arms: &[ArmJudgement]) -> Vec<String> {
-    let groups = [
-        (Outcome::Better, "Better"),
-        (Outcome::Worse, "Worse"),
-        (Outcome::Equal, "Equal within the study's margin"),
-        (Outcome::Inconclusive, "No difference that the seeds could show"),
-        (Outcome::TooFewSeeds, "Too few seeds for a verdict"),
-        (Outcome::Diverged, "Diverged in some seed"),
-        (Outcome::NotCompared, "Not compared"),
-    ];
-    let sentence = |(outcome, words): (Outcome, &str)| {
-        let members: Vec<String> =
-            arms.iter().filter(|arm| arm.verdict.outcome == outcome).map(short_result).collect();
-        (!members.is_empty()).then(|| format!("{words}: {}.", members.join("; ")))
-    };
-    groups.into_iter().filter_map(sentence).collect()
-}
-
-/// An arm with what its verdict rests on, in a few words.
-fn short_result(arm: &ArmJudgement) -> String {
-    let place = match arm.verdict.headline {
-        Some(Headline::ComputeMatched) => "at equal compute",
-        Some(Headline::TokenMatched) => "at equal tokens",
-        None => return format!("`{}`", arm.arm),
-    };
-    let statistics = arm.headline().and_then(|difference| difference.statistics.as_ref());
-    let interval = statistics.and_then(|statistics| statistics.summary.interval_95);
-    match (arm.verdict.outcome, statistics, interval) {
-        (Outcome::Better | Outcome::Worse, Some(statistics), Some(Interval { low, high })) => {
-            let (mean, least, most) =
-                (statistics.summary.mean, low.abs().min(high.abs()), low.abs().max(high.abs()));
-            format!(
-                "`{}` {place} by {} nats per token [{}, {}]",
-                arm.arm,
-                nats(mean),
-                nats(least),
-                nats(most)
-            )
-        }
-        (Outcome::Inconclusive, _, Some(Interval { low, high })) => {
-            format!("`{}` {place} (smallest visible ±{})", arm.arm, nats((high - low) / 2.0))
-        }
-        _ => format!("`{}` {place}", arm.arm),
-    }
-}
-
-/// Who gets to the baseline's final loss for less.
-fn by_cost(arms: &[ArmJudgement]) -> Vec<String> {
-    let (mut less, mut more, mut unclear, mut never) = (vec![], vec![], vec![], vec![]);
-    for arm in arms {
-        let Some(cost) = &arm.cost_to_reach else { continue };
-        match (&cost.flops_ratio, cost.not_within_flops) {
-            (Some(summary), _) => {
-                let words = format!("`{}` ({})", arm.arm, ratio(summary.mean));
-                match summary.interval_95.filter(|_| summary.count >= FEWEST_FOR_A_VERDICT) {
-                    Some(interval) if interval.high < 1.0 => less.push(words),
-                    Some(interval) if interval.low > 1.0 => more.push(words),
-                    _ => unclear.push(words),
-                }
-            }
-            (None, Some(bound)) => {
-                let words = format!("not within {}", at_most_known(bound));
-                never.push(match cost.reached {
-                    0 => format!("`{}` ({words})", arm.arm),
-                    n => format!(
-                        "`{}` ({n} of {}; the others {words})",
-                        arm.arm,
-                        seeds(cost.seeds.len() + cost.diverged_seeds.len())
-                    ),
-                });
-            }
-            (None, None) => {}
-        }
-    }
-    let groups = [
-        ("The baseline's final loss is reached for fewer FLOPs by", less),
-        ("The baseline's final loss is reached for more FLOPs by", more),
-        (
-            "The baseline's final loss is reached, for a cost that the seeds cannot tell from the baseline's, by",
-            unclear,
-        ),
-        ("The baseline's final loss is not reached in every seed by", never),
-    ];
-    let spoken = groups.into_iter().filter(|(_, members)| !members.is_empty());
-    spoken.map(|(words, members)| format!("{words} {}.", members.join(", "))).collect()
-}
-
-fn of_runs(runs: &[ArmRuns]) -> String {
-    let count = |number: fn(&ArmRuns) -> usize| runs.iter().map(number).sum::<usize>();
-    let (planned, finished) = (count(|runs| runs.planned), count(|runs| runs.finished));
-    if finished == planned {
-        return format!("All {planned} runs finished.");
-    }
-    let others = [
-        (count(|runs| runs.diverged), "diverged"),
-        (count(|runs| runs.failed), "failed"),
-        (count(|runs| runs.missing), "missing"),
-    ];
-    let others = others.iter().filter(|(n, _)| *n > 0).map(|(n, words)| format!("{n} {words}"));
-    format!("Of {planned} runs {finished} finished: {}.", others.collect::<Vec<_>>().join(", "))
 }

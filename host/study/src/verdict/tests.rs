@@ -4,6 +4,7 @@ use expect_test::{Expect, expect};
 
 use super::made_up::{EARLY, LATE, LATE_COST, Study, curve, failed, of_all_kinds, plan};
 use super::*;
+use crate::RunCurve;
 use engine::{Flops, Tokens};
 
 /// The sentence of the only arm, a clause a line.
@@ -326,7 +327,7 @@ fn missing_and_failed_runs_are_listed() {
 #[test]
 fn evidence_that_contradicts_itself_is_refused() {
     let refused = |study: &Study| {
-        let error = judge(&study.evidence()).expect_err("must be refused");
+        let error = judge(&study.case(), Beside::default()).expect_err("must be refused");
         format!("{error}; {}", error.hint())
     };
     let mut twice = Study::with_baseline(2).arm("grow", 10, 1.0, &[0.0; 2]);

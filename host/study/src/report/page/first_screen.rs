@@ -50,21 +50,22 @@ fn answer(judgement: &Judgement) -> String {
         }
         names
     };
-    let groups = [
-        (Outcome::Better, "Yes", "better"),
-        (Outcome::Worse, "No", "worse"),
-        (Outcome::Equal, "Equal", "equal"),
-        (Outcome::Inconclusive, "Not to be told", "open"),
-        (Outcome::TooFewSeeds, "Too few seeds to tell", "open"),
-        (Outcome::Diverged, "Diverged", "worse"),
-        (Outcome::NotCompared, "Not compared", "open"),
-    ];
-    let told = groups.into_iter().filter_map(|(outcome, words, class)| {
-        let members = members(outcome);
+    let told = Outcome::ALL.into_iter().filter_map(|outcome| {
+        let (members, class, answer) = (members(outcome), class(outcome), outcome.words().answer);
         (!members.is_empty())
-            .then(|| format!("<span class=\"{class}\"><b>{words}:</b> {}</span>", members.join(", ")))
+            .then(|| format!("<span class=\"{class}\"><b>{answer}:</b> {}</span>", members.join(", ")))
     });
     told.collect::<Vec<_>>().join(" ")
+}
+
+/// By which the page's style gives it a colour.
+fn class(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Better => "better",
+        Outcome::Worse | Outcome::Diverged => "worse",
+        Outcome::Equal => "equal",
+        Outcome::Inconclusive | Outcome::TooFewSeeds | Outcome::NotCompared => "open",
+    }
 }
 
 fn sureness(judgement: &Judgement) -> String {
@@ -118,15 +119,7 @@ fn reach(interval: &Interval) -> f64 {
 
 /// An arm's difference as a bar around the middle line, which stands for none.
 fn row(arm: &ArmJudgement, widest: f64) -> String {
-    let (class, words) = match arm.verdict.outcome {
-        Outcome::Better => ("better", "better"),
-        Outcome::Worse => ("worse", "worse"),
-        Outcome::Equal => ("equal", "equal"),
-        Outcome::Inconclusive => ("open", "no difference shown"),
-        Outcome::TooFewSeeds => ("open", "too few seeds"),
-        Outcome::Diverged => ("worse", "diverged"),
-        Outcome::NotCompared => ("open", "not compared"),
-    };
+    let (class, words) = (class(arm.verdict.outcome), arm.verdict.outcome.words().row);
     let place = |nats: f64| 50.0 + 48.0 * (nats / widest).clamp(-1.0, 1.0);
     let bar = match (shown(arm), arm.headline().and_then(|difference| difference.statistics.as_ref())) {
         (Some(Interval { low, high }), Some(statistics)) => format!(

@@ -2,7 +2,7 @@
 //! it grew.
 
 use crate::evidence::curve::furthest_budget;
-use crate::verdict::MeanEdit;
+use crate::evidence::edits::MeanEdit;
 use crate::{Judgement, RunCurve};
 
 /// Most points of a line: more than a screen has columns for.
@@ -39,7 +39,8 @@ pub(super) fn of(judgement: &Judgement, curves: &[RunCurve]) -> Vec<Line> {
         let budget = furthest_budget(of_arm())?;
         let curves: Vec<&RunCurve> = of_arm().filter(|curve| curve.budget == budget).collect();
         let points = mean(&curves);
-        let marks = runs.edits.iter().filter_map(|edit| mark(&points, edit)).collect();
+        let edits = judgement.beside.of_arm(&runs.arm).into_iter().flat_map(|told| &told.edits);
+        let marks = edits.filter_map(|edit| mark(&points, edit)).collect();
         let points = thinned(points);
         let (arm, is_baseline) = (runs.arm.clone(), number == 0);
         let alone = curves.iter().all(|curve| curve.alone);

@@ -1,10 +1,9 @@
 //! What arms cost, against the baseline.
 
 use super::{Content, Section};
+use crate::evidence::shared::SharedByArm;
 use crate::verdict::statistics::{FEWEST_FOR_A_VERDICT, Interval, Summary};
-use crate::verdict::{
-    Ahead, Continual, CostToReach, Crossover, Judgement, SharedByArm, at_most_known, ratio,
-};
+use crate::verdict::{Ahead, Continual, CostToReach, Crossover, Judgement, at_most_known, ratio};
 
 pub(super) fn costs_to_reach(judgement: &Judgement) -> Section {
     let costs = || judgement.arms.iter().filter_map(|arm| arm.cost_to_reach.as_ref());
@@ -108,7 +107,7 @@ pub(in crate::report) fn reach_cell(measured: Option<&Summary>, bound: Option<f6
 
 pub(super) fn shared(judgement: &Judgement) -> Section {
     let header = vec!["arm", "runs", "begin as", "until step", "exact FLOPs saved", "training s saved"];
-    let all = &judgement.shared;
+    let all = &judgement.beside.shared;
     let mut rows: Vec<Vec<String>> = Vec::new();
     for SharedByArm { arm, budget, begins_as, runs, until, saved_flops, saved_training_seconds } in &all.arms
     {

@@ -3,7 +3,8 @@
 use plugin_host::api::Claim;
 
 use super::{Content, Section};
-use crate::verdict::{Judgement, MeanEdit, nats};
+use crate::evidence::edits::MeanEdit;
+use crate::verdict::{Judgement, nats};
 
 pub(super) fn growth(judgement: &Judgement) -> Section {
     let header = vec![
@@ -18,7 +19,8 @@ pub(super) fn growth(judgement: &Judgement) -> Section {
         "no gradient",
         "claim",
     ];
-    let rows = judgement.runs.iter().flat_map(|runs| runs.edits.iter().map(|edit| edit_row(&runs.arm, edit)));
+    let rows =
+        judgement.beside.arms.iter().flat_map(|told| told.edits.iter().map(|edit| edit_row(&told.arm, edit)));
     let note = "Means of what the host saw of each change of the stack, right before and right after it, on the probe batch: \
          the largest activation (RMS of what a block leaves in the residual stream) as a factor, and how many tensors \
          of new blocks the first step leaves as they are.";

@@ -1,8 +1,9 @@
 //! What became of the runs, and by which rates they were trained.
 
 use super::{Content, Section};
+use crate::evidence::beside::SkippedSteps;
 use crate::planning::sweep::{ArmSweep, Trial};
-use crate::verdict::{ArmRole, ArmRuns, Judgement, RunStatus, SkippedSteps, nats};
+use crate::verdict::{ArmRole, ArmRuns, Judgement, RunStatus, nats};
 
 pub(super) fn runs(judgement: &Judgement) -> Section {
     let header = vec!["arm", "planned", "finished", "diverged", "failed", "missing", "mean final loss"];
@@ -46,7 +47,7 @@ pub(super) fn rates(judgement: &Judgement) -> Section {
         let loss = trial.mean_loss.map_or("diverged".into(), nats);
         vec![arm.arm.clone(), format!("{:e}", trial.rate), loss, chosen.into()]
     };
-    let arms = judgement.sweep.iter().flat_map(|sweep| &sweep.arms);
+    let arms = judgement.beside.sweep.iter().flat_map(|sweep| &sweep.arms);
     let rows = arms.flat_map(|arm| arm.trials.iter().map(move |trial| row(arm, trial))).collect();
     let note = "Every arm was tried with the same rates and seeds, none of them the study's; it was then run with the one that ended \
          lowest. No arm is charged with the trials.";
@@ -64,7 +65,7 @@ pub(super) fn skipped(judgement: &Judgement) -> Section {
     };
     let note = "Their loss or gradient was not finite, and no update was made (`training.on_non_finite`). Each run is charged with \
          them.";
-    Section::of("Skipped steps", note, Content::List(judgement.skipped.iter().map(of_run).collect()))
+    Section::of("Skipped steps", note, Content::List(judgement.beside.skipped.iter().map(of_run).collect()))
 }
 
 pub(super) fn failed(judgement: &Judgement) -> Section {

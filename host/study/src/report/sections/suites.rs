@@ -26,7 +26,11 @@ pub(super) fn suites(judgement: &Judgement) -> Section {
     let note = "What suites of questions came to at the end of the runs that finished, by what ended them: means over seeds. ± seeds: \
          the mean's standard error, by how the runs differ. ± items: a single run's, for its items being a sample. No verdict \
          rests on it.";
-    Section::of("Suites", note, Content::Table { header, rows: judgement.suites.iter().map(row).collect() })
+    Section::of(
+        "Suites",
+        note,
+        Content::Table { header, rows: judgement.beside.suites.iter().map(row).collect() },
+    )
 }
 
 /// Shares and losses as they are read; perplexities may be of any size.

@@ -3,16 +3,21 @@
 use plugin_host::TimeSpent;
 
 use super::{Content, Section};
-use crate::verdict::{ArmRuns, Judgement};
+use crate::ArmBeside;
+use crate::verdict::Judgement;
 
 pub(super) fn wall_times(judgement: &Judgement) -> Section {
     let mut header = vec!["arm", "training", "waiting for data", "evaluation"];
-    let has_suites =
-        judgement.runs.iter().filter_map(|runs| runs.mean_wall.as_ref()).any(|wall| wall.suite_seconds > 0.0);
+    let has_suites = judgement
+        .beside
+        .arms
+        .iter()
+        .filter_map(|told| told.mean_wall.as_ref())
+        .any(|wall| wall.suite_seconds > 0.0);
     header.extend(has_suites.then_some("suites"));
     header.extend(["growth", "probes", "strategy", "checkpoints", "all"]);
-    let rows = judgement.runs.iter().filter_map(|runs| {
-        let wall = runs.mean_wall.as_ref()?;
+    let rows = judgement.beside.arms.iter().filter_map(|told| {
+        let wall = told.mean_wall.as_ref()?;
         let training = format!("{:.3}", wall.training_seconds);
         let waiting_percent = 100.0 * wall.data_seconds / wall.training_seconds.max(f64::MIN_POSITIVE);
         let waiting = format!("{:.3} ({waiting_percent:.2} %)", wall.data_seconds);
@@ -26,7 +31,7 @@ pub(super) fn wall_times(judgement: &Judgement) -> Section {
             wall.total_seconds(),
         ]);
         let cells = seconds.into_iter().map(|seconds| format!("{seconds:.3}"));
-        Some([runs.arm.clone(), training, waiting].into_iter().chain(cells).collect())
+        Some([told.arm.clone(), training, waiting].into_iter().chain(cells).collect())
     });
     let note = "Mean seconds of a finished run: those of different arms may be compared where nothing ran beside them (`--jobs 1`).";
     Section::of("Wall time by purpose", note, Content::Table { header, rows: rows.collect() })
@@ -34,12 +39,12 @@ pub(super) fn wall_times(judgement: &Judgement) -> Section {
 
 pub(super) fn plugin_times(judgement: &Judgement) -> Section {
     let header = vec!["arm", "plugin", "calls", "seconds", "microseconds a call"];
-    let of_arm = |runs: &ArmRuns| {
-        let plugins = runs.mean_wall.iter().flat_map(|wall| &wall.plugins);
+    let of_arm = |told: &ArmBeside| {
+        let plugins = told.mean_wall.iter().flat_map(|wall| &wall.plugins);
         let row = |(id, spent): (&String, &TimeSpent)| {
             let each = 1e6 * spent.seconds / spent.calls.max(1) as f64;
             let (calls, seconds) = (spent.calls.to_string(), format!("{:.3}", spent.seconds));
-            vec![runs.arm.clone(), id.clone(), calls, seconds, format!("{each:.1}")]
+            vec![told.arm.clone(), id.clone(), calls, seconds, format!("{each:.1}")]
         };
         plugins.map(row).collect::<Vec<_>>()
     };
@@ -54,11 +59,12 @@ pub(super) fn plugin_times(judgement: &Judgement) -> Section {
     Section::of(
         "Time in plugins",
         note,
-        Content::Table { header, rows: judgement.runs.iter().flat_map(of_arm).collect() },
+        Content::Table { header, rows: judgement.beside.arms.iter().flat_map(of_arm).collect() },
     )
 }
 
 fn has_shadows(judgement: &Judgement) -> bool {
-    let mut ids = judgement.runs.iter().flat_map(|runs| &runs.mean_wall).flat_map(|wall| wall.plugins.keys());
+    let mut ids =
+        judgement.beside.arms.iter().flat_map(|told| &told.mean_wall).flat_map(|wall| wall.plugins.keys());
     ids.any(|id| id.ends_with("(shadow)"))
 }

@@ -3,7 +3,7 @@
 use expect_test::expect;
 
 use crate::faults::saw;
-use crate::support::Bench;
+use crate::support::{Bench, Ran};
 
 /// Where there is a driver this is another test.
 #[test]
@@ -55,4 +55,35 @@ fn auto_is_the_processor_where_there_is_no_gpu_and_the_log_says_so() {
     let log = std::fs::read_to_string(bench.path("out/sapwood.log")).expect("there is a log");
     let line = "device: cpu, chosen by `--device auto`: libcuda.so.1 cannot be loaded";
     assert!(log.contains(line), "{log}");
+}
+
+/// Planning computes nothing: it may be done for another machine.
+#[test]
+fn a_precision_that_the_processor_does_not_have_is_refused_before_anything_is_trained() {
+    let bench = Bench::new();
+    let set = ["--set", "training.precision=\"bf16\""];
+    bench.sapwood(&[&["plan", "study.toml"][..], &set].concat()).good();
+    let outcome = bench.sapwood(&[&["study", "study.toml", "--out", "out"][..], &set].concat());
+    assert!(!bench.path("out/runs").exists(), "it trained otherwise");
+    let reference = crate::support::root().join("tests/golden/torch_reference_small").display().to_string();
+    let parity = bench.sapwood(&["parity", "--reference", &reference, "--precision", "tf32"]);
+    let timed = bench.sapwood(&["bench", "--engine", "reference", "--precision", "bf16"]);
+    let unknown = bench.sapwood(&["plan", "study.toml", "--set", "training.precision=\"fp8\""]);
+    let all: String = [outcome, parity, timed, unknown].iter().map(Ran::said).collect();
+    expect![[r#"
+        error: the engine `native` does not implement the precision bf16 on the device cpu
+        hint: choose another engine or device, or a model and a precision that this one implements
+        exit 3
+        error: the engine `native` does not implement the precision tf32 on the device cpu
+        hint: choose another engine or device, or a model and a precision that this one implements
+        exit 3
+        error: the engine `reference` does not implement the precision bf16 on the device cpu
+        hint: choose another engine or device, or a model and a precision that this one implements
+        exit 3
+        error: unknown value `fp8`
+          --> --set training.precision
+        hint: did you mean `fp32`? known here: fp32, tf32, bf16
+        exit 3
+    "#]]
+    .assert_eq(&all);
 }

@@ -5,7 +5,7 @@ use engine_native::kernels::Update;
 
 use crate::buffer::Buffer;
 use crate::device::Cuda;
-use crate::driver::{Argument, Driver};
+use crate::driver::{Argument, Driver, Number};
 use crate::launch::{Blocks, long};
 
 impl<D: Driver> Cuda<D> {
@@ -17,7 +17,11 @@ impl<D: Driver> Cuda<D> {
     ) -> Result<(), EngineError> {
         let factors = factors(with, clip, &tensor).map(Argument::F32);
         let Update { len, weights, gradient, first, second, .. } = tensor;
-        let buffers = [weights.write()?, gradient.read()?, first.write()?, second.write()?, long(len)];
+        weights.check(Number::F32)?;
+        let (weights, copy) = weights.with_copy()?;
+        let copy = copy.map_or(Argument::Nothing, Argument::Write);
+        let (weights, first, second) = (Argument::Write(weights), first.write()?, second.write()?);
+        let buffers = [weights, copy, gradient.read()?, first, second, long(len)];
         let arguments: Vec<_> = buffers.into_iter().chain(factors).collect();
         self.launch("adamw", Blocks::of_elements(len), &arguments)
     }

@@ -40,8 +40,9 @@ impl<D: Driver> Cuda<D> {
         mixed: &mut Buffer<D::Memory>,
         normalizers: &mut Buffer<D::Memory>,
     ) -> Result<(), EngineError> {
-        let (buffers, tiling) = ([qkv.read()?, mixed.write()?, normalizers.write()?], Tiling::of(form));
-        self.launch_tiles("attention", form, &tiling, buffers)
+        let of = self.activations_are();
+        let buffers = [qkv.read_as(of)?, mixed.write_as(of)?, normalizers.write()?];
+        self.launch_tiles("attention", form, &Tiling::of(form), buffers)
     }
 
     pub(crate) fn attention_gradient(
@@ -54,13 +55,14 @@ impl<D: Driver> Cuda<D> {
         let len = dots(form);
         let mut numbers = self.numbers.borrow_mut();
         let dots = self.reserve(&mut numbers, size_of::<f32>() * len)?;
-        let (mixed, dy, width) = (forward.mixed.read()?, gradient.read()?, count(form.head_width));
+        let of = self.activations_are();
+        let (mixed, dy, width) = (forward.mixed.read_as(of)?, gradient.read_as(of)?, count(form.head_width));
         let arguments = [mixed, dy, Argument::Write(&mut *dots), long(len), width];
         self.launch("attention_dots", Blocks::of_warps(len), &arguments)?;
         for kernel in ["attention_query_gradient", "attention_key_gradient"] {
             let dots = Argument::Read(Place { memory: &*dots, first_byte: 0 });
-            let (qkv, normalizers) = (forward.qkv.read()?, forward.normalizers.read()?);
-            let buffers = [qkv, normalizers, dots, gradient.read()?, out.write()?];
+            let (qkv, normalizers) = (forward.qkv.read_as(of)?, forward.normalizers.read()?);
+            let buffers = [qkv, normalizers, dots, gradient.read_as(of)?, out.write_as(of)?];
             self.launch_tiles(kernel, form, &Tiling::of(form), buffers)?;
         }
         Ok(())

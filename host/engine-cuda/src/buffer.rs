@@ -1,11 +1,13 @@
-//! A flat array of f32 on the device, and how much memory all of them take. Not here: what is in them.
+//! A flat array of numbers on the device, the copy of it that products read, and how much memory all of them take. Not here: what
+//! is in them.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::EngineError;
 
-use crate::driver::{Argument, Place, PlaceMut};
+use crate::driver::{Argument, Number, Place, PlaceMut};
 
 /// The CUDA device's buffer.
 #[derive(Debug)]
@@ -13,12 +15,42 @@ pub struct Buffer<M> {
     /// `None` where the device had no memory for it: the device has failed then and runs nothing any more.
     memory: Option<M>,
     len: usize,
+    number: Number,
+    /// Of a weight in f32, where products read bfloat16.
+    copy: RefCell<Option<FactorCopy<M>>>,
     _held: Held,
 }
 
+/// A weight as products read it.
+#[derive(Debug)]
+pub(crate) struct FactorCopy<M> {
+    pub(crate) memory: M,
+    /// Whether it is what the weight is now.
+    pub(crate) is_current: bool,
+    pub(crate) _held: Held,
+}
+
 impl<M> Buffer<M> {
-    pub(crate) fn new(memory: Option<M>, len: usize, held: Held) -> Buffer<M> {
-        Buffer { memory, len, _held: held }
+    pub(crate) fn new(memory: Option<M>, len: usize, number: Number, held: Held) -> Buffer<M> {
+        Buffer { memory, len, number, copy: RefCell::default(), _held: held }
+    }
+
+    pub(crate) fn number(&self) -> Number {
+        self.number
+    }
+
+    /// The weight as products read it, once it has been asked for.
+    pub(crate) fn copy(&self) -> &RefCell<Option<FactorCopy<M>>> {
+        &self.copy
+    }
+
+    /// The weight and its copy, to write both; the copy is current afterwards.
+    pub(crate) fn with_copy(&mut self) -> Result<(&mut M, Option<&mut M>), EngineError> {
+        let copy = self.copy.get_mut().as_mut().map(|copy| {
+            copy.is_current = true;
+            &mut copy.memory
+        });
+        Ok((self.memory.as_mut().ok_or_else(absent)?, copy))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -29,32 +61,59 @@ impl<M> Buffer<M> {
         self.memory.as_ref().ok_or_else(absent)
     }
 
+    /// To be written: a copy is not current any more.
     pub(crate) fn memory_mut(&mut self) -> Result<&mut M, EngineError> {
+        if let Some(copy) = self.copy.get_mut() {
+            copy.is_current = false;
+        }
         self.memory.as_mut().ok_or_else(absent)
     }
 
     /// From its element `first` on.
     pub(crate) fn at(&self, first: usize) -> Result<Place<'_, M>, EngineError> {
-        Ok(Place { memory: self.memory()?, first_byte: first * size_of::<f32>() })
+        Ok(Place { memory: self.memory()?, first_byte: first * self.number.bytes() })
     }
 
     /// The same, to write to.
     pub(crate) fn at_mut(&mut self, first: usize) -> Result<PlaceMut<'_, M>, EngineError> {
-        Ok(PlaceMut { memory: self.memory_mut()?, first_byte: first * size_of::<f32>() })
+        let first_byte = first * self.number.bytes();
+        Ok(PlaceMut { memory: self.memory_mut()?, first_byte })
     }
 
+    /// For a kernel that reads f32.
     pub(crate) fn read(&self) -> Result<Argument<'_, M>, EngineError> {
+        self.read_as(Number::F32)
+    }
+
+    /// For a kernel that writes f32.
+    pub(crate) fn write(&mut self) -> Result<Argument<'_, M>, EngineError> {
+        self.write_as(Number::F32)
+    }
+
+    /// For a kernel that reads such numbers.
+    pub(crate) fn read_as(&self, number: Number) -> Result<Argument<'_, M>, EngineError> {
+        self.check(number)?;
         Ok(Argument::Read(self.at(0)?))
     }
 
-    pub(crate) fn write(&mut self) -> Result<Argument<'_, M>, EngineError> {
+    /// For a kernel that writes such numbers.
+    pub(crate) fn write_as(&mut self, number: Number) -> Result<Argument<'_, M>, EngineError> {
+        self.check(number)?;
         Ok(Argument::Write(self.memory_mut()?))
+    }
+
+    pub(crate) fn check(&self, number: Number) -> Result<(), EngineError> {
+        let other = || EngineError::Device(format!("{number:?} is wanted of a buffer of {:?}", self.number));
+        (self.number == number).then_some(()).ok_or_else(other)
     }
 }
 
-/// The argument for a buffer that need not be there.
-pub(crate) fn write_if_any<M>(buffer: Option<&mut Buffer<M>>) -> Result<Argument<'_, M>, EngineError> {
-    buffer.map_or(Ok(Argument::Nothing), Buffer::write)
+/// The argument for a buffer of such numbers that need not be there.
+pub(crate) fn write_if_any<M>(
+    buffer: Option<&mut Buffer<M>>,
+    number: Number,
+) -> Result<Argument<'_, M>, EngineError> {
+    buffer.map_or(Ok(Argument::Nothing), |buffer| buffer.write_as(number))
 }
 
 fn absent() -> EngineError {

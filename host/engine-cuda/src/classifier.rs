@@ -7,7 +7,7 @@ use engine_native::kernels::{ClassifierGradients, Form, Sink, Write};
 use crate::buffer::Buffer;
 use crate::device::Cuda;
 use crate::driver::{Argument, Driver, Place};
-use crate::launch::{Blocks, Factor, count, flag, long};
+use crate::launch::{Blocks, count, flag, long};
 
 impl<D: Driver> Cuda<D> {
     #[expect(clippy::too_many_arguments, reason = "a kernel: what it reads, where it writes")]
@@ -30,7 +30,7 @@ impl<D: Driver> Cuda<D> {
             let scale = gradients.as_ref().map(|gradients| gradients.scale as f32);
             let targets = Argument::Read(Place { memory: targets_there, first_byte: 0 });
             let arguments = [
-                scratch.write()?,
+                scratch.write_as(self.activations_are())?,
                 targets,
                 losses.write()?,
                 long(first),
@@ -58,14 +58,15 @@ impl<D: Driver> Cuda<D> {
     ) -> Result<(), EngineError> {
         let (width, vocabulary) = (form.width, form.vocabulary);
         if let Some(input) = &mut gradients.input {
-            let (logits, table) = (Factor::of(logits)?, Factor::of(table)?);
-            let input = input.at_mut(first * width)?;
-            self.multiply([rows, width, vocabulary], logits, table, input, Write::Replace)?;
+            let (logits, table) = (self.activation(logits)?, self.weight(table)?);
+            let (logits, table, to) = (logits.all(), table.all(), (&mut **input, first * width));
+            self.multiply([rows, width, vocabulary], logits, table, to, Write::Replace)?;
         }
         if let Some(Sink { buffer, write }) = &mut gradients.weight {
             let write = if first > 0 { Write::Add } else { *write };
-            let (logits, x) = (Factor::of(logits)?.transposed(), Factor::at(x.at(first * width)?));
-            self.multiply([vocabulary, width, rows], logits, x, buffer.at_mut(0)?, write)?;
+            let (logits, x) = (self.activation(logits)?, self.activation(x)?);
+            let (logits, x) = (logits.all().transposed(), x.at(first * width));
+            self.multiply([vocabulary, width, rows], logits, x, (&mut **buffer, 0), write)?;
         }
         Ok(())
     }
@@ -80,7 +81,8 @@ impl<D: Driver> Cuda<D> {
         table: &Buffer<D::Memory>,
         out: &mut Buffer<D::Memory>,
     ) -> Result<(), EngineError> {
-        let (x, table) = (Factor::at(x.at(first * form.width)?), Factor::of(table)?.transposed());
-        self.multiply([rows, form.vocabulary, form.width], x, table, out.at_mut(0)?, Write::Replace)
+        let (x, table) = (self.activation(x)?, self.weight(table)?);
+        let (x, table) = (x.at(first * form.width), table.all().transposed());
+        self.multiply([rows, form.vocabulary, form.width], x, table, (out, 0), Write::Replace)
     }
 }

@@ -5,7 +5,7 @@ use engine_native::kernels::{Sink, Write};
 
 use crate::buffer::Buffer;
 use crate::device::Cuda;
-use crate::driver::{Argument, Driver, Place};
+use crate::driver::{Argument, Driver, Number, Place};
 use crate::launch::{Blocks, count, flag, long};
 
 /// The kernels' `ROWS_OF_A_CHUNK`.
@@ -37,8 +37,12 @@ impl<D: Driver> Cuda<D> {
         let chunks = rows.div_ceil(ROWS_OF_A_CHUNK);
         let mut numbers = self.numbers.borrow_mut();
         let sums = self.reserve(&mut numbers, size_of::<f32>() * partials(rows, columns))?;
-        let arguments = [x.read()?, Argument::Write(sums), long(rows), count(columns)];
-        self.launch("columns_of_chunks", Blocks::of_matrix(chunks, columns), &arguments)?;
+        let kernel = match x.number() {
+            Number::F32 => "columns_of_chunks",
+            Number::Bf16 => "columns_of_chunks_of_activations",
+        };
+        let arguments = [x.read_as(x.number())?, Argument::Write(sums), long(rows), count(columns)];
+        self.launch(kernel, Blocks::of_matrix(chunks, columns), &arguments)?;
         let sums = Place { memory: &*sums, first_byte: 0 };
         self.add_chunks(sums, Chunks { count: chunks, first: 0, stride: columns, columns }, sink)
     }

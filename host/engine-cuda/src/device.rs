@@ -1,6 +1,7 @@
 //! The CUDA device as the step sees it: every kernel of [`Kernels`], on whatever [`Driver`] it is given.
 //!
-//! Not here: how each is launched; that has a module for each idea.
+//! Not here: how each is launched; that has a module for each idea, and what it computes the file of `cu/` of the same
+//! name.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -10,25 +11,28 @@ use engine_native::Kernels;
 use engine_native::kernels::{
     Attended, ClassifierGradients, Comparison, Epilogue, Form, Linear, Norm, NormGradients, Sink, Update,
 };
+use half::bf16;
 
 use crate::buffer::{Buffer, Held, Ledger};
-use crate::driver::Driver;
+use crate::driver::{Driver, Number};
 use crate::launch::Scratch;
 use crate::{attention, columns, norm};
 
-/// GPT-2's kernels in f32 on a driver. After its first failure it runs nothing and answers zeros, and
+/// GPT-2's kernels on a driver, in its precision. After its first failure it runs nothing and answers zeros, and
 /// [`health`](Kernels::health) tells what it was.
 pub struct Cuda<D: Driver> {
     pub(crate) driver: D,
     pub(crate) failure: RefCell<Option<EngineError>>,
     pub(crate) ledger: Arc<Ledger>,
     _own: Held,
-    /// Partial sums, for the time of one call; so for the other two.
+    /// Partial sums, for the time of one call; so for the other three.
     pub(crate) numbers: RefCell<Scratch<D::Memory>>,
     /// Tokens and rows.
     pub(crate) indices: RefCell<Scratch<D::Memory>>,
     /// Sums on their way to the host.
     pub(crate) totals: RefCell<Scratch<D::Memory>>,
+    /// A gradient of the stream, as products read it.
+    pub(crate) narrowed: RefCell<Scratch<D::Memory>>,
 }
 
 impl<D: Driver> Cuda<D> {
@@ -43,12 +47,20 @@ impl<D: Driver> Cuda<D> {
             numbers: RefCell::default(),
             indices: RefCell::default(),
             totals: RefCell::default(),
+            narrowed: RefCell::default(),
         }
     }
 
     /// What it runs on.
     pub fn driver(&self) -> &D {
         &self.driver
+    }
+
+    fn made(&self, len: usize, number: Number) -> Buffer<D::Memory> {
+        let bytes = len * number.bytes();
+        // CUDA makes no piece of nothing.
+        let memory = self.attempt(|| self.driver.allocate(bytes.max(1)).map(Some));
+        Buffer::new(memory, len, number, Held::new(&self.ledger, bytes as u64))
     }
 }
 
@@ -68,19 +80,34 @@ impl<D: Driver> Kernels for Cuda<D> {
     }
 
     fn zeros(&self, len: usize) -> Buffer<D::Memory> {
-        let bytes = len * size_of::<f32>();
-        // CUDA makes no piece of nothing.
-        let memory = self.attempt(|| self.driver.allocate(bytes.max(1)).map(Some));
-        Buffer::new(memory, len, Held::new(&self.ledger, bytes as u64))
+        self.made(len, Number::F32)
+    }
+
+    fn activations(&self, len: usize) -> Buffer<D::Memory> {
+        self.made(len, self.activations_are())
     }
 
     fn upload(&self, values: &[f32], to: &mut Buffer<D::Memory>) {
-        self.attempt(|| self.driver.upload(bytemuck::cast_slice(values), to.memory_mut()?));
+        self.attempt(|| match to.number() {
+            Number::F32 => self.driver.upload(bytemuck::cast_slice(values), to.memory_mut()?),
+            Number::Bf16 => {
+                let values: Vec<bf16> = values.iter().copied().map(bf16::from_f32).collect();
+                self.driver.upload(bytemuck::cast_slice(&values), to.memory_mut()?)
+            }
+        });
     }
 
     fn download(&self, from: &Buffer<D::Memory>, len: usize) -> Vec<f32> {
         let mut values = vec![0.0f32; len];
-        self.attempt(|| self.driver.download(from.memory()?, bytemuck::cast_slice_mut(&mut values)));
+        self.attempt(|| match from.number() {
+            Number::F32 => self.driver.download(from.memory()?, bytemuck::cast_slice_mut(&mut values)),
+            Number::Bf16 => {
+                let mut read = vec![bf16::ZERO; len];
+                self.driver.download(from.memory()?, bytemuck::cast_slice_mut(&mut read))?;
+                values.iter_mut().zip(read).for_each(|(value, read)| *value = read.to_f32());
+                Ok(())
+            }
+        });
         values
     }
 
@@ -92,9 +119,23 @@ impl<D: Driver> Kernels for Cuda<D> {
         (len * size_of::<f32>()) as u64
     }
 
+    fn activation_bytes(&self, len: usize) -> u64 {
+        (len * self.activations_are().bytes()) as u64
+    }
+
+    fn factor_bytes(&self, len: usize) -> u64 {
+        match self.activations_are() {
+            Number::F32 => 0,
+            number => (len * number.bytes()) as u64,
+        }
+    }
+
     fn scratch_bytes(&self, form: &Form) -> u64 {
         let columns = columns::partials(form.rows(), form.hidden.max(3 * form.attention_width()));
-        self.driver.own_bytes() + self.bytes(columns.max(norm::partials(form)).max(attention::dots(form)))
+        // The stream's gradient, as products read it.
+        let narrowed = self.factor_bytes(form.rows() * form.width);
+        let numbers = columns.max(norm::partials(form)).max(attention::dots(form));
+        self.driver.own_bytes() + self.bytes(numbers) + narrowed
     }
 
     fn copy(&self, from: &Buffer<D::Memory>, to: &mut Buffer<D::Memory>) {

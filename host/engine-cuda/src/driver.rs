@@ -3,7 +3,7 @@
 //!
 //! Not here: any driver, and what the kernels are called for.
 
-use engine::EngineError;
+use engine::{EngineError, Precision};
 
 /// Memory, kernels and matrix products of one machine.
 pub trait Driver: Send {
@@ -12,6 +12,9 @@ pub trait Driver: Send {
 
     /// The device in words.
     fn words(&self) -> String;
+
+    /// In which numbers its kernels compute: [`Number::of_activations`] says what they take.
+    fn precision(&self) -> Precision;
 
     /// Bytes that the driver itself holds, for as long as it lives.
     fn own_bytes(&self) -> u64 {
@@ -64,7 +67,7 @@ pub trait Driver: Send {
         arguments: &[Argument<'_, Self::Memory>],
     ) -> Result<(), EngineError>;
 
-    /// Multiplies matrices of f32, with sums in f32.
+    /// Multiplies matrices, with sums in f32.
     ///
     /// # Errors
     /// See [`clear`](Driver::clear).
@@ -121,6 +124,33 @@ pub enum Argument<'a, M> {
     F32(f32),
 }
 
+/// What stands in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Number {
+    /// `float`.
+    F32,
+    /// bfloat16.
+    Bf16,
+}
+
+impl Number {
+    /// What activations are kept in, and what products read.
+    pub fn of_activations(precision: Precision) -> Number {
+        match precision {
+            Precision::Fp32 | Precision::Tf32 => Number::F32,
+            Precision::Bf16 => Number::Bf16,
+        }
+    }
+
+    /// Bytes of one.
+    pub fn bytes(self) -> usize {
+        match self {
+            Number::F32 => size_of::<f32>(),
+            Number::Bf16 => size_of::<half::bf16>(),
+        }
+    }
+}
+
 /// `c = op(a) op(b)`, or `c += op(a) op(b)`, as BLAS says it: all matrices lie column by column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Product {
@@ -138,6 +168,10 @@ pub struct Product {
     pub leading_c: usize,
     /// Whether the product is added.
     pub adds: bool,
+    /// What both factors are made of.
+    pub factors: Number,
+    /// What `c` is made of.
+    pub result: Number,
 }
 
 /// How a factor lies in memory.

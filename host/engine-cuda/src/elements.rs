@@ -24,7 +24,8 @@ impl<D: Driver> Cuda<D> {
         (to, to_first): (&mut Buffer<D::Memory>, usize),
         len: usize,
     ) -> Result<(), EngineError> {
-        self.driver.copy(from.at(from_first)?, to.at_mut(to_first)?, len * size_of::<f32>())
+        to.check(from.number())?;
+        self.driver.copy(from.at(from_first)?, to.at_mut(to_first)?, len * from.number().bytes())
     }
 
     pub(crate) fn scaled(
@@ -34,7 +35,8 @@ impl<D: Driver> Cuda<D> {
         from: &Buffer<D::Memory>,
         to: &mut Buffer<D::Memory>,
     ) -> Result<(), EngineError> {
-        let arguments = [from.read()?, to.write()?, Argument::F32(factor), long(len)];
+        let to = to.write_as(self.activations_are())?;
+        let arguments = [from.read()?, to, Argument::F32(factor), long(len)];
         self.launch("scale", Blocks::of_elements(len), &arguments)
     }
 

@@ -8,7 +8,7 @@ use engine_native::kernels::Write;
 
 use crate::buffer::{Buffer, Held};
 use crate::device::Cuda;
-use crate::driver::{Argument, Driver, Grid, Lie, Place, PlaceMut, Product};
+use crate::driver::{Argument, Driver, Grid, Lie, Place, Product};
 
 /// Threads of every block; the kernels' `THREADS`.
 pub(crate) const THREADS: usize = 256;
@@ -65,10 +65,6 @@ impl<'a, M> Factor<'a, M> {
         Factor { place, transposed: false }
     }
 
-    pub(crate) fn of(buffer: &'a Buffer<M>) -> Result<Factor<'a, M>, EngineError> {
-        Ok(Factor::at(buffer.at(0)?))
-    }
-
     pub(crate) fn transposed(self) -> Factor<'a, M> {
         Factor { transposed: true, ..self }
     }
@@ -112,13 +108,14 @@ impl<D: Driver> Cuda<D> {
         self.driver.launch(kernel, Grid { blocks: [x, y], threads: THREADS as u32 }, arguments)
     }
 
-    /// Row-major `c[rows, columns] = a b`, with `depth` terms in every sum; or it is added.
+    /// Row-major `c[rows, columns] = a b`, with `depth` terms in every sum; or it is added. `c` is the buffer from an
+    /// element on.
     pub(crate) fn multiply(
         &self,
         [rows, columns, depth]: [usize; 3],
         a: Factor<'_, D::Memory>,
         b: Factor<'_, D::Memory>,
-        c: PlaceMut<'_, D::Memory>,
+        (c, first): (&mut Buffer<D::Memory>, usize),
         write: Write,
     ) -> Result<(), EngineError> {
         // Row by row is the transpose column by column, and the transpose of a product is that of its factors'
@@ -131,8 +128,10 @@ impl<D: Driver> Cuda<D> {
             b: a.lie([rows, depth]),
             leading_c: columns,
             adds: write == Write::Add,
+            factors: self.activations_are(),
+            result: c.number(),
         };
-        self.driver.multiply(&product, b.place, a.place, c)
+        self.driver.multiply(&product, b.place, a.place, c.at_mut(first)?)
     }
 
     /// Memory of at least so many bytes, with whatever the last call left in it.
@@ -165,7 +164,7 @@ impl<D: Driver> Cuda<D> {
 
     /// A sum that replaces what was there starts at zero.
     pub(crate) fn start(&self, buffer: &mut Buffer<D::Memory>, write: Write) -> Result<(), EngineError> {
-        let bytes = buffer.len() * size_of::<f32>();
+        let bytes = buffer.len() * buffer.number().bytes();
         match write {
             Write::Replace => self.driver.clear(buffer.memory_mut()?, bytes),
             Write::Add => Ok(()),

@@ -1,4 +1,4 @@
-//! The native engine on CUDA: its kernels in plain f32, launched through a narrow [`Driver`], so that all but the
+//! The native engine on CUDA: its kernels in plain forms, in f32, TF32 or bfloat16, launched through a narrow [`Driver`], so that all but the
 //! calls of CUDA's own libraries is proved without a GPU.
 //!
 //! Not here: the step itself (engine-native), and which device a user gets.
@@ -12,6 +12,7 @@ mod device;
 pub mod driver;
 mod elements;
 mod embed;
+mod factors;
 mod launch;
 mod linear;
 mod norm;
@@ -24,13 +25,17 @@ pub use driver::Driver;
 
 use std::sync::Arc;
 
-use engine::{Engine, EngineError, ModelShape};
+use engine::{Engine, EngineError, ModelShape, Precision};
 use engine_native::Step;
 
-/// The native engine on a GPU: a model of that shape with its shared tensors at zero and no block.
+/// The native engine on a GPU in that precision: a model of that shape with its shared tensors at zero and no block.
 ///
 /// # Errors
 /// A shape that describes no GPT-2, or a device that fails or has no memory for it.
-pub fn build(shape: &ModelShape, machine: &Arc<nvidia::Machine>) -> Result<Box<dyn Engine>, EngineError> {
-    Ok(Box::new(Step::new(shape, Cuda::on(machine.queue()?))?))
+pub fn build(
+    shape: &ModelShape,
+    machine: &Arc<nvidia::Machine>,
+    precision: Precision,
+) -> Result<Box<dyn Engine>, EngineError> {
+    Ok(Box::new(Step::new(shape, Cuda::on(machine.queue(precision)?))?))
 }

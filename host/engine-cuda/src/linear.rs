@@ -7,7 +7,7 @@ use engine_native::kernels::{Epilogue, Linear, Sink, Write};
 use crate::buffer::{Buffer, write_if_any};
 use crate::device::Cuda;
 use crate::driver::{Argument, Driver};
-use crate::launch::{Blocks, Factor, count, long};
+use crate::launch::{Blocks, count, long};
 
 impl<D: Driver> Cuda<D> {
     pub(crate) fn linear_forward(
@@ -19,17 +19,18 @@ impl<D: Driver> Cuda<D> {
         epilogue: Epilogue<'_, Buffer<D::Memory>>,
         out: &mut Buffer<D::Memory>,
     ) -> Result<(), EngineError> {
-        let (x, weight) = (Factor::of(x)?, Factor::of(weight)?);
-        self.multiply([rows, outputs, inputs], x, weight, out.at_mut(0)?, Write::Replace)?;
-        let (y, bias, columns) = (out.write()?, bias.read()?, count(outputs));
+        let (x, weight) = (self.activation(x)?, self.weight(weight)?);
+        self.multiply([rows, outputs, inputs], x.all(), weight.all(), (&mut *out, 0), Write::Replace)?;
+        let (bias, columns, activations) = (bias.read()?, count(outputs), self.activations_are());
         let blocks = Blocks::of_matrix(rows, outputs);
         match epilogue {
-            Epilogue::Bias => self.launch("add_bias", blocks, &[y, bias, columns]),
+            Epilogue::Bias => self.launch("add_bias", blocks, &[out.write_as(activations)?, bias, columns]),
             Epilogue::Gelu(before) => {
-                self.launch("add_bias_gelu", blocks, &[y, bias, write_if_any(before)?, columns])
+                let (y, before) = (out.write_as(activations)?, write_if_any(before, activations)?);
+                self.launch("add_bias_gelu", blocks, &[y, bias, before, columns])
             }
             Epilogue::Residual { stream, gate } => {
-                let arguments = [y, bias, stream.read()?, Argument::F32(gate), columns];
+                let arguments = [out.write()?, bias, stream.read()?, Argument::F32(gate), columns];
                 self.launch("add_bias_residual", blocks, &arguments)
             }
         }
@@ -43,8 +44,11 @@ impl<D: Driver> Cuda<D> {
         weight: &Buffer<D::Memory>,
         out: &mut Buffer<D::Memory>,
     ) -> Result<(), EngineError> {
-        let (gradient, weight) = (Factor::of(gradient)?, Factor::of(weight)?.transposed());
-        self.multiply([rows, inputs, outputs], gradient, weight, out.at_mut(0)?, Write::Replace)
+        let mut narrowed = self.narrowed.borrow_mut();
+        let gradient = self.either(gradient, rows * outputs, &mut narrowed)?;
+        let weight = self.weight(weight)?;
+        let (gradient, weight) = (gradient.all(), weight.all().transposed());
+        self.multiply([rows, inputs, outputs], gradient, weight, (out, 0), Write::Replace)
     }
 
     /// `dx *= gelu'(before)`; `activated` takes what the GELU gave.
@@ -55,7 +59,8 @@ impl<D: Driver> Cuda<D> {
         activated: Option<&mut Buffer<D::Memory>>,
         dx: &mut Buffer<D::Memory>,
     ) -> Result<(), EngineError> {
-        let arguments = [dx.write()?, before.read()?, write_if_any(activated)?, long(len)];
+        let of = self.activations_are();
+        let arguments = [dx.write_as(of)?, before.read_as(of)?, write_if_any(activated, of)?, long(len)];
         self.launch("gelu_backward", Blocks::of_elements(len), &arguments)
     }
 
@@ -68,8 +73,10 @@ impl<D: Driver> Cuda<D> {
         bias: Option<Sink<'_, Buffer<D::Memory>>>,
     ) -> Result<(), EngineError> {
         if let Some(Sink { buffer, write }) = weight {
-            let (x, dy) = (Factor::of(x)?.transposed(), Factor::of(gradient)?);
-            self.multiply([inputs, outputs, rows], x, dy, buffer.at_mut(0)?, write)?;
+            let mut narrowed = self.narrowed.borrow_mut();
+            let dy = self.either(gradient, rows * outputs, &mut narrowed)?;
+            let (x, dy) = (self.activation(x)?, dy.all());
+            self.multiply([inputs, outputs, rows], x.all().transposed(), dy, (buffer, 0), write)?;
         }
         bias.map_or(Ok(()), |sink| self.sum_of_rows(gradient, [rows, outputs], sink))
     }
@@ -80,6 +87,7 @@ impl<D: Driver> Cuda<D> {
         before: &Buffer<D::Memory>,
         out: &mut Buffer<D::Memory>,
     ) -> Result<(), EngineError> {
-        self.launch("gelu", Blocks::of_elements(len), &[before.read()?, out.write()?, long(len)])
+        let of = self.activations_are();
+        self.launch("gelu", Blocks::of_elements(len), &[before.read_as(of)?, out.write_as(of)?, long(len)])
     }
 }

@@ -6,7 +6,7 @@ use engine_native::kernels::{Form, Norm, NormGradients, Sink, Write};
 use crate::buffer::{Buffer, write_if_any};
 use crate::columns::Chunks;
 use crate::device::Cuda;
-use crate::driver::{Argument, Driver, Place};
+use crate::driver::{Argument, Driver, Number, Place};
 use crate::launch::{Blocks, count, flag, long};
 
 /// The kernels' `ROWS_OF_A_PARTIAL`.
@@ -28,8 +28,8 @@ impl<D: Driver> Cuda<D> {
     ) -> Result<(), EngineError> {
         let (gain, shift) = (norm.gain.read()?, norm.shift.read()?);
         let (rows, width, epsilon) = (form.rows(), form.width, Argument::F32(form.epsilon as f32));
-        let arguments =
-            [x.read()?, gain, shift, out.write()?, moments.write()?, long(rows), count(width), epsilon];
+        let (out, moments) = (out.write_as(self.activations_are())?, moments.write()?);
+        let arguments = [x.read()?, gain, shift, out, moments, long(rows), count(width), epsilon];
         self.launch("layer_norm", Blocks::of_warps(rows), &arguments)
     }
 
@@ -52,7 +52,7 @@ impl<D: Driver> Cuda<D> {
         let chunks = rows.div_ceil(ROWS_OF_A_PARTIAL);
         let mut numbers = self.numbers.borrow_mut();
         let sums = self.reserve(&mut numbers, size_of::<f32>() * partials(form))?;
-        let read = [x.read()?, moments.read()?, gradient.read()?];
+        let read = [x.read()?, moments.read()?, gradient.read_as(self.activations_are())?];
         let [x, moments, gradient] = read;
         let arguments = [x, moments, gradient, Argument::Write(sums), long(rows), count(width)];
         self.launch("layer_norm_partials", Blocks::of_matrix(chunks, width), &arguments)?;
@@ -81,10 +81,10 @@ impl<D: Driver> Cuda<D> {
             moments.read()?,
             norm.gain.read()?,
             norm.shift.read()?,
-            gradient.read()?,
-            write_if_any(input.map(|sink| sink.buffer))?,
+            gradient.read_as(self.activations_are())?,
+            write_if_any(input.map(|sink| sink.buffer), Number::F32)?,
             flag(adds),
-            write_if_any(normed)?,
+            write_if_any(normed, self.activations_are())?,
             long(form.rows()),
             count(form.width),
         ];

@@ -1,4 +1,7 @@
-//! The kernels' sources, and which kernels each has. Not here: who compiles them.
+//! The kernels' sources, file by file, and which kernels each has: what a file of `cu/` is found by. Not here: who
+//! compiles them.
+
+use crate::driver::Number;
 
 /// One file of kernels in CUDA C++.
 #[derive(Clone, Copy, Debug)]
@@ -7,52 +10,56 @@ pub struct Source {
     pub file: &'static str,
     /// What stands in it.
     pub text: &'static str,
-    /// The kernels that it defines, by name.
-    pub kernels: &'static [&'static str],
 }
 
-/// Stands before every source.
-pub const PRELUDE: &str = include_str!("cu/prelude.cuh");
+/// Stands before every source, and after what says which numbers activations are kept in.
+const PRELUDE: &str = include_str!("cu/prelude.cuh");
+
+/// What a kernel's definition opens with, up to its name.
+const KERNEL: &str = "extern \"C\" __global__ void ";
 
 /// All of them.
-pub const SOURCES: [Source; 8] = [
-    Source { file: "adamw.cu", text: include_str!("cu/adamw.cu"), kernels: &["adamw"] },
-    Source {
-        file: "attention.cu",
-        text: include_str!("cu/attention.cu"),
-        kernels: &["attention", "attention_dots", "attention_query_gradient", "attention_key_gradient"],
-    },
-    Source { file: "classifier.cu", text: include_str!("cu/classifier.cu"), kernels: &["cross_entropy"] },
-    Source {
-        file: "columns.cu",
-        text: include_str!("cu/columns.cu"),
-        kernels: &["columns_of_chunks", "add_chunks"],
-    },
-    Source {
-        file: "elements.cu",
-        text: include_str!("cu/elements.cu"),
-        kernels: &["scale", "sum_of_chunks", "squares_of_chunks", "compare_chunks", "total"],
-    },
-    Source {
-        file: "embed.cu",
-        text: include_str!("cu/embed.cu"),
-        kernels: &["embed", "add_to_tokens", "add_to_positions"],
-    },
-    Source {
-        file: "linear.cu",
-        text: include_str!("cu/linear.cu"),
-        kernels: &["add_bias", "add_bias_gelu", "add_bias_residual", "gelu", "gelu_backward"],
-    },
-    Source {
-        file: "norm.cu",
-        text: include_str!("cu/norm.cu"),
-        kernels: &["layer_norm", "layer_norm_backward", "layer_norm_partials"],
-    },
+pub const SOURCES: &[Source] = &[
+    Source { file: "adamw.cu", text: include_str!("cu/adamw.cu") },
+    Source { file: "attention.cu", text: include_str!("cu/attention.cu") },
+    Source { file: "classifier.cu", text: include_str!("cu/classifier.cu") },
+    Source { file: "columns.cu", text: include_str!("cu/columns.cu") },
+    Source { file: "elements.cu", text: include_str!("cu/elements.cu") },
+    Source { file: "embed.cu", text: include_str!("cu/embed.cu") },
+    Source { file: "linear.cu", text: include_str!("cu/linear.cu") },
+    Source { file: "norm.cu", text: include_str!("cu/norm.cu") },
 ];
 
 impl Source {
-    /// What a compiler is given; it tells lines by the file's own numbers.
-    pub fn program(&self) -> String {
-        format!("#line 1 \"prelude.cuh\"\n{PRELUDE}\n#line 1 \"{}\"\n{}", self.file, self.text)
+    /// The kernels that it defines, by name.
+    pub fn kernels(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.text.split(KERNEL).skip(1).filter_map(|definition| definition.split('(').next())
+    }
+
+    /// What a compiler is given for activations of such numbers; it tells lines by the file's own numbers.
+    pub fn program(&self, activations: Number) -> String {
+        let which = match activations {
+            Number::F32 => "#undef ACTIVATIONS_IN_BF16",
+            Number::Bf16 => "#define ACTIVATIONS_IN_BF16",
+        };
+        let Source { file, text, .. } = self;
+        format!("{which}\n#line 1 \"prelude.cuh\"\n{PRELUDE}\n#line 1 \"{file}\"\n{text}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kernel_is_found_by_its_name() {
+        let adamw: Vec<&str> = SOURCES[0].kernels().collect();
+        assert_eq!(adamw, ["adamw"]);
+        for source in SOURCES {
+            let defined = source.text.matches("__global__").count();
+            assert_eq!(source.kernels().count(), defined, "a kernel of {} opens otherwise", source.file);
+            let is_name = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            assert!(source.kernels().all(is_name), "{}", source.file);
+        }
     }
 }

@@ -32,6 +32,8 @@ mod it {
     mod kernels;
     /// Which kernels run, in which order, and do fewer run where less trains?
     mod order;
+    /// Do TF32 and bfloat16 differ from f32 by their rounding alone?
+    mod precision;
     /// Do steps follow those of the CPU, through growth, freezing and thawing?
     mod trajectory;
 }

@@ -10,9 +10,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use engine::{EngineError, Execution, contract};
+use engine::{EngineError, Execution, Precision, contract};
 use engine_cuda::nvidia::{Cache, Machine};
-use engine_cuda::sources::SOURCES;
+use engine_cuda::sources::{SOURCES, Source};
 use engine_cuda::{Cuda, Driver, build};
 use engine_native::{Kernels, proof};
 use libloading::Library;
@@ -40,7 +40,9 @@ fn turn() -> Option<(&'static StandIns, MutexGuard<'static, ()>)> {
 }
 
 fn load() -> Result<StandIns, String> {
-    let names = SOURCES.iter().flat_map(|source| source.kernels);
+    let names = SOURCES.iter().flat_map(Source::kernels);
+    let names =
+        names.flat_map(|name| compiled::NUMBERS.map(|number| format!("{name}_{}", compiled::suffix(number))));
     let entries: String = names.map(|name| format!("{{\"{name}\", run_{name}}},\n")).collect();
     let driver = format!(
         "#include \"stand_in/cuda.h\"\nconst std::map<std::string, cuda::Entry> cuda::kernels = {{\n{entries}}};\n"
@@ -76,6 +78,10 @@ impl StandIns {
         unsafe { library.get::<unsafe extern "C" fn() -> i32>(what).expect("it is defined")() }
     }
 
+    fn products_in_tf32(&self) -> i32 {
+        StandIns::ask(&self.others[0], b"stand_in_products_in_tf32\0")
+    }
+
     fn limit_memory(&self, bytes: usize) {
         // SAFETY: it has this signature.
         unsafe {
@@ -88,7 +94,7 @@ impl StandIns {
 fn its_kernels_do_what_their_twins_do_and_everything_is_given_back() {
     let Some((stand_ins, _turn)) = turn() else { return };
     let machine = Machine::open(0, &Cache::default()).expect("the stand-in is there");
-    let queue = machine.queue().expect("it has queues");
+    let queue = machine.queue(Precision::Fp32).expect("it has queues");
     assert_eq!(queue.words(), "cuda:0 (f32, Stand-in, compute capability 9.0)");
     let device = Cuda::on(queue);
     for proof::Agreement { what, place, deviation } in proof::kernels(std::slice::from_ref(&device)) {
@@ -102,10 +108,27 @@ fn its_kernels_do_what_their_twins_do_and_everything_is_given_back() {
 }
 
 #[test]
+fn so_do_those_in_bf16_with_products_of_bf16_and_tf32_is_asked_for_by_its_name() {
+    let Some((stand_ins, _turn)) = turn() else { return };
+    let machine = Machine::open(0, &Cache::default()).expect("the stand-in is there");
+    let device = Cuda::on(machine.queue(Precision::Bf16).expect("it has queues"));
+    assert_eq!(device.words(), "cuda:0 (bf16, Stand-in, compute capability 9.0)");
+    for proof::Agreement { what, place, deviation } in proof::kernels_in_bf16(std::slice::from_ref(&device)) {
+        assert!(deviation <= 1.0 / 128.0, "{what}, {place}: off by {deviation:e}, {:?}", device.health());
+    }
+    let in_tf32 = Cuda::on(machine.queue(Precision::Tf32).expect("it has queues"));
+    assert!(stand_ins.products_in_tf32() == 0);
+    drop(proof::kernels(std::slice::from_ref(&in_tf32)));
+    assert!(stand_ins.products_in_tf32() > 100);
+    drop((device, in_tf32, machine));
+    assert_eq!(stand_ins.handles(), 0);
+}
+
+#[test]
 fn engines_on_it_keep_the_contract() {
     let Some((stand_ins, _turn)) = turn() else { return };
     let machine = Machine::open(0, &Cache::default()).expect("the stand-in is there");
-    contract::check(&|shape| build(shape, &machine).expect("the shape is good"));
+    contract::check(&|shape| build(shape, &machine, Precision::Fp32).expect("the shape is good"));
     drop(machine);
     assert_eq!(stand_ins.handles(), 0);
 }
@@ -120,10 +143,16 @@ fn kernels_that_were_compiled_before_are_not_compiled_again() {
         let metadata = entries.map(|entry| entry.metadata().expect("a file"));
         metadata.map(|file| file.modified().expect("this system knows")).collect()
     };
-    Machine::open(0, &cache).map(drop).expect("the stand-in is there");
+    let open = |precision| {
+        Machine::open(0, &cache)
+            .and_then(|machine| machine.queue(precision))
+            .map(drop)
+            .expect("the stand-in is there");
+    };
+    open(Precision::Fp32);
     let first = changed();
     assert_eq!(first.len(), SOURCES.len());
-    Machine::open(0, &cache).map(drop).expect("the stand-in is there");
+    open(Precision::Tf32);
     assert_eq!(changed(), first);
 }
 
@@ -132,7 +161,7 @@ fn a_gpu_without_room_says_how_much_is_wanted_and_how_much_there_is() {
     let Some((stand_ins, _turn)) = turn() else { return };
     let machine = Machine::open(0, &Cache::default()).expect("the stand-in is there");
     stand_ins.limit_memory(40 << 20);
-    let device = Cuda::on(machine.queue().expect("there is room for a workspace"));
+    let device = Cuda::on(machine.queue(Precision::Fp32).expect("there is room for a workspace"));
     drop(device.zeros(4 << 20));
     stand_ins.limit_memory(1 << 40);
     let what = "0.02 GiB wanted, 0.01 GiB of 0.04 GiB free".into();
@@ -153,7 +182,7 @@ fn a_gpu_that_is_not_there_is_told_from_one_that_is() {
 fn an_engine_works_on_another_thread_than_it_was_made_on() {
     let Some((_, _turn)) = turn() else { return };
     let machine = Machine::open(0, &Cache::default()).expect("the stand-in is there");
-    let mut engine = build(&contract::tiny_shape(), &machine).expect("the shape is good");
+    let mut engine = build(&contract::tiny_shape(), &machine, Precision::Fp32).expect("the shape is good");
     let losses = std::thread::spawn(move || engine.evaluate(&contract::tiny_batch(), &Execution::WholeStack));
     let losses = losses.join().expect("it does not panic").expect("the device is healthy");
     // Shared tensors at zero: all tokens are as likely.

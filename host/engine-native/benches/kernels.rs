@@ -1,5 +1,6 @@
-//! Each kernel of the CPU on the measures of a small training step (4 sequences of 256, 256 wide, 4 heads, 1,024
-//! ids), on all cores: `cargo bench -p engine-native`. What a whole step takes is told by `sapwood bench`.
+//! The kernels of the CPU that a step spends its time in, on the measures of a small one (4 sequences of 256, 256 wide,
+//! 4 heads, 1,024 ids), on all cores: `cargo bench -p engine-native`. What a whole step takes is told by
+//! `sapwood bench`.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::AdamW;

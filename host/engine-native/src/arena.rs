@@ -85,30 +85,59 @@ impl Layout {
     }
 
     /// Elements of all buffers for micro-batches of up to `form`'s rows.
-    pub(crate) fn elements(&self, form: &Form) -> usize {
+    pub(crate) fn elements(&self, form: &Form) -> Elements {
         let (rows, width) = (form.rows(), form.width);
-        let pools: usize = self.pools(form).iter().map(|(made, columns)| made * columns * rows).sum();
-        let streams = usize::from(self.gradients) + usize::from(self.gated);
+        let of = |kind: Kind| -> usize {
+            let pools = self.pools(form).into_iter().filter(|pool| pool.kind == kind);
+            pools.map(|pool| pool.made * pool.columns * rows).sum()
+        };
+        let streams = if self.gradients { 1 + usize::from(self.compact.is_some()) } else { 0 };
         let inside = if self.gradients { branch(form) + wide(form) } else { 0 };
-        let compact = usize::from(self.gradients && self.compact.is_some());
+        let (normed, gated) = (width, usize::from(self.gradients && self.gated) * width);
         let (losses, logits) = (rows, rows_of_logits(form) * form.vocabulary);
-        pools + (1 + streams + compact) * rows * width + rows * inside + losses + logits
+        Elements {
+            whole: of(Kind::Whole) + streams * rows * width + losses,
+            activations: of(Kind::Activation) + rows * (normed + gated + inside) + logits,
+        }
     }
 
-    /// Buffers made of each kind and the elements that a row takes in one.
-    fn pools(&self, form: &Form) -> [(usize, usize); 8] {
+    /// Buffers of each kind, in the order in which the arena has them.
+    fn pools(&self, form: &Form) -> [Pool; 8] {
         let (counts, width, attention) = (&self.counts, form.width, form.attention_width());
         [
-            (counts.inputs.made, width),
-            (counts.middles.made, width),
-            (counts.qkv.made, 3 * attention),
-            (counts.mixed.made, attention),
-            (counts.normalizers.made, 2 * form.heads),
-            (counts.hidden.made, form.hidden),
-            (counts.activated.made, form.hidden),
-            (counts.moments.made, 2),
+            Pool { made: counts.inputs.made, columns: width, kind: Kind::Whole },
+            Pool { made: counts.middles.made, columns: width, kind: Kind::Whole },
+            Pool { made: counts.qkv.made, columns: 3 * attention, kind: Kind::Activation },
+            Pool { made: counts.mixed.made, columns: attention, kind: Kind::Activation },
+            Pool { made: counts.normalizers.made, columns: 2 * form.heads, kind: Kind::Whole },
+            Pool { made: counts.hidden.made, columns: form.hidden, kind: Kind::Activation },
+            Pool { made: counts.activated.made, columns: form.hidden, kind: Kind::Activation },
+            Pool { made: counts.moments.made, columns: 2, kind: Kind::Whole },
         ]
     }
+}
+
+/// Elements of an arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Elements {
+    /// In buffers that every device keeps whole.
+    pub(crate) whole: usize,
+    /// In buffers of activations.
+    pub(crate) activations: usize,
+}
+
+/// Buffers of one kind: how many, and how many elements of each a row takes.
+struct Pool {
+    made: usize,
+    columns: usize,
+    kind: Kind,
+}
+
+/// Whether a device may keep it in fewer bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Whole,
+    Activation,
 }
 
 impl<B> Arena<B> {
@@ -123,9 +152,9 @@ impl<B> Arena<B> {
             hidden: Vec::new(),
             activated: Vec::new(),
             moments: Vec::new(),
-            normed: kernels.zeros(form.rows() * form.width),
+            normed: kernels.activations(form.rows() * form.width),
             losses: kernels.zeros(form.rows()),
-            logits: kernels.zeros(rows_of_logits(form) * form.vocabulary),
+            logits: kernels.activations(rows_of_logits(form) * form.vocabulary),
             gradients: None,
         };
         arena.fit(layout, form, kernels);
@@ -145,9 +174,12 @@ impl<B> Arena<B> {
             &mut self.activated,
             &mut self.moments,
         ];
-        for (pool, (made, columns)) in pools.into_iter().zip(layout.pools(form)) {
-            while pool.len() < made {
-                pool.push(kernels.zeros(rows * columns));
+        for (buffers, Pool { made, columns, kind }) in pools.into_iter().zip(layout.pools(form)) {
+            while buffers.len() < made {
+                buffers.push(match kind {
+                    Kind::Whole => kernels.zeros(rows * columns),
+                    Kind::Activation => kernels.activations(rows * columns),
+                });
             }
         }
         if !layout.gradients {
@@ -156,13 +188,13 @@ impl<B> Arena<B> {
         let stream = || kernels.zeros(rows * width);
         let gradients = self.gradients.get_or_insert_with(|| Gradients {
             stream: stream(),
-            branch: kernels.zeros(rows * branch(form)),
-            wide: kernels.zeros(rows * wide(form)),
+            branch: kernels.activations(rows * branch(form)),
+            wide: kernels.activations(rows * wide(form)),
             gated: None,
             compact: None,
         });
         if layout.gated {
-            gradients.gated.get_or_insert_with(stream);
+            gradients.gated.get_or_insert_with(|| kernels.activations(rows * width));
         }
         if layout.compact.is_some() {
             gradients.compact.get_or_insert_with(stream);
@@ -264,7 +296,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::Reference;
+    use crate::proof::Rounded;
 
     /// What is told before is what is made.
     fn check(plan: &StepPlan) {
@@ -281,7 +313,7 @@ mod tests {
     }
 
     fn check_form(layout: &Layout, form: &Form, plan: &StepPlan) {
-        let arena = Arena::new(layout, form, &Reference);
+        let arena = Arena::new(layout, form, &Rounded);
         let pools =
             [&arena.inputs, &arena.middles, &arena.qkv, &arena.mixed, &arena.normalizers, &arena.hidden];
         let pools = pools.into_iter().chain([&arena.activated, &arena.moments]).flatten();
@@ -289,7 +321,11 @@ mod tests {
         let gradients = arena.gradients.iter().flat_map(|g| {
             [Some(&g.stream), Some(&g.branch), Some(&g.wide), g.gated.as_ref(), g.compact.as_ref()]
         });
-        let made: usize = pools.chain(single).chain(gradients.flatten()).map(Vec::len).sum();
+        let mut made = Elements { whole: 0, activations: 0 };
+        for buffer in pools.chain(single).chain(gradients.flatten()) {
+            let of_kind = if buffer.is_activation { &mut made.activations } else { &mut made.whole };
+            *of_kind += buffer.values.len();
+        }
         assert_eq!(layout.elements(form), made, "{} heads, {plan:?}", form.heads);
     }
 

@@ -8,7 +8,7 @@ use crate::{
     arena::{Arena, Gradients, Slots},
     forward::{Pass, flops},
     kernels::{Attended, ClassifierGradients, Kernels, Linear, Norm, NormGradients, Sink, Write},
-    param::sink,
+    param::{Param, sink},
     plan::EntryPlan,
     stack::{Block, Stack},
 };
@@ -184,9 +184,7 @@ impl<K: Kernels> Pass<'_, K> {
                 kernels.gelu(form.rows() * form.hidden, before, activated);
             }
         }
-        self.count_weight(output, needs.trains.output);
-        let (weight, bias) = (sink(&mut out_w.gradient), sink(&mut out_b.gradient));
-        kernels.linear_parameter_gradients(output, activated, dy, weight, bias);
+        self.parameter_gradients(output, activated, dy, [out_w, out_b]);
         if !needs.hidden {
             return;
         }
@@ -195,8 +193,7 @@ impl<K: Kernels> Pass<'_, K> {
         let (x, moments) = (&arena.middles[slots.middle], &mut arena.moments[slots.moments_2]);
         let norm = Norm { gain: &gain.weights, shift: &shift.weights };
         if needs.norm_2 {
-            self.count_input(inner);
-            kernels.linear_input_gradient(inner, wide, &hidden_w.weights, branch);
+            self.input_gradient(inner, wide, hidden_w, branch);
             let out = NormGradients {
                 input: needs.middle.then_some(Sink { buffer: stream, write: Write::Add }),
                 normed: needs.trains.hidden.then_some(&mut *normed),
@@ -207,9 +204,7 @@ impl<K: Kernels> Pass<'_, K> {
         } else if needs.trains.hidden {
             kernels.layer_norm(&form, x, &norm, normed, moments);
         }
-        self.count_weight(inner, needs.trains.hidden);
-        let (weight, bias) = (sink(&mut hidden_w.gradient), sink(&mut hidden_b.gradient));
-        kernels.linear_parameter_gradients(inner, normed, wide, weight, bias);
+        self.parameter_gradients(inner, normed, wide, [hidden_w, hidden_b]);
     }
 
     /// From the gradient of the stream between the branches to that of the block's input.
@@ -228,12 +223,9 @@ impl<K: Kernels> Pass<'_, K> {
         let output = self.linear(attention, width);
         let dy = self.branch_gradient(entry.attention_gate, stream, gated);
         if needs.qkv {
-            self.count_input(output);
-            kernels.linear_input_gradient(output, dy, &mixed_w.weights, branch);
+            self.input_gradient(output, dy, mixed_w, branch);
         }
-        self.count_weight(output, needs.trains.mixed);
-        let (weight, bias) = (sink(&mut mixed_w.gradient), sink(&mut mixed_b.gradient));
-        kernels.linear_parameter_gradients(output, mixed, dy, weight, bias);
+        self.parameter_gradients(output, mixed, dy, [mixed_w, mixed_b]);
         if !needs.qkv {
             return;
         }
@@ -246,8 +238,7 @@ impl<K: Kernels> Pass<'_, K> {
         let (x, moments) = (&arena.inputs[slots.input], &mut arena.moments[slots.moments_1]);
         let norm = Norm { gain: &gain.weights, shift: &shift.weights };
         if needs.norm_1 {
-            self.count_input(inner);
-            kernels.linear_input_gradient(inner, wide, &qkv_w.weights, branch);
+            self.input_gradient(inner, wide, qkv_w, branch);
             let out = NormGradients {
                 input: needs.input.then_some(Sink { buffer: stream, write: Write::Add }),
                 normed: needs.trains.qkv.then_some(&mut *normed),
@@ -258,9 +249,7 @@ impl<K: Kernels> Pass<'_, K> {
         } else if needs.trains.qkv {
             kernels.layer_norm(&form, x, &norm, normed, moments);
         }
-        self.count_weight(inner, needs.trains.qkv);
-        let (weight, bias) = (sink(&mut qkv_w.gradient), sink(&mut qkv_b.gradient));
-        kernels.linear_parameter_gradients(inner, normed, wide, weight, bias);
+        self.parameter_gradients(inner, normed, wide, [qkv_w, qkv_b]);
     }
 
     /// The gradient of a branch's output: that of the stream, times the gate.
@@ -278,11 +267,33 @@ impl<K: Kernels> Pass<'_, K> {
         gated
     }
 
+    /// Back through a block's linear map, which is counted.
+    fn input_gradient(
+        &mut self,
+        measures: Linear,
+        gradient: &K::Buffer,
+        weight: &Param<K::Buffer>,
+        out: &mut K::Buffer,
+    ) {
+        self.count_input(measures);
+        self.kernels.linear_input_gradient(measures, gradient, &weight.weights, out);
+    }
+
     fn count_input(&mut self, measures: Linear) {
         self.flops.block_input_gradient.0 += flops(measures);
     }
 
-    fn count_weight(&mut self, measures: Linear, trains: bool) {
-        self.flops.block_weight_gradient.0 += if trains { flops(measures) } else { 0 };
+    /// What a block's linear map leaves in the gradients of its weight and bias, each if it trains; the product for
+    /// the weight is counted.
+    fn parameter_gradients(
+        &mut self,
+        measures: Linear,
+        x: &K::Buffer,
+        gradient: &K::Buffer,
+        [weight, bias]: [&mut Param<K::Buffer>; 2],
+    ) {
+        self.flops.block_weight_gradient.0 += if weight.gradient.is_some() { flops(measures) } else { 0 };
+        let (weight, bias) = (sink(&mut weight.gradient), sink(&mut bias.gradient));
+        self.kernels.linear_parameter_gradients(measures, x, gradient, weight, bias);
     }
 }

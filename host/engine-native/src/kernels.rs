@@ -4,6 +4,9 @@
 //!
 //! `N` = rows of a micro-batch (sequences times length), `C` = width, `V` = vocabulary, `H` = heads,
 //! `T` = length. Activations are row-major `[N, ...]`; a buffer may be longer than what a call uses.
+//!
+//! Which buffers a device may keep in fewer bits is said once, by who makes them (`arena.rs`): the outputs of norms, queries, keys
+//! and values, what attention gives out, hidden layers before and after their GELU, logits, and the gradients of all these.
 
 use std::ops::AddAssign;
 
@@ -223,6 +226,11 @@ pub trait Kernels: Send {
     /// A buffer of that many zeros.
     fn zeros(&self, len: usize) -> Self::Buffer;
 
+    /// The same for what lies between the products of a block, and for logits, which a device may keep in fewer bits.
+    fn activations(&self, len: usize) -> Self::Buffer {
+        self.zeros(len)
+    }
+
     /// Overwrites the beginning of a buffer.
     fn upload(&self, values: &[f32], to: &mut Self::Buffer);
 
@@ -234,6 +242,16 @@ pub trait Kernels: Send {
 
     /// Bytes that a buffer of that many numbers takes.
     fn bytes(&self, len: usize) -> u64;
+
+    /// Bytes that [`activations`](Kernels::activations) takes.
+    fn activation_bytes(&self, len: usize) -> u64 {
+        self.bytes(len)
+    }
+
+    /// Bytes that the device keeps beside a weight that products read.
+    fn factor_bytes(&self, _len: usize) -> u64 {
+        0
+    }
 
     /// Bytes that the kernels themselves keep between calls for steps of that form.
     fn scratch_bytes(&self, form: &Form) -> u64;

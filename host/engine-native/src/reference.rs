@@ -424,7 +424,7 @@ fn gelu(x: f64) -> f64 {
     0.5 * x * (1.0 + gelu_argument(x).tanh())
 }
 
-fn gelu_slope(x: f64) -> f64 {
+pub(crate) fn gelu_slope(x: f64) -> f64 {
     let t = gelu_argument(x).tanh();
     let slope = (2.0 / std::f64::consts::PI).sqrt() * (1.0 + 3.0 * 0.044_715 * x * x);
     0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope

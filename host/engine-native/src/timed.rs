@@ -13,7 +13,7 @@ use crate::kernels::{
     Update,
 };
 
-/// Passes every kernel on and keeps the time.
+/// Passes every call on and keeps the time of those that compute; not of transfers, plain copies and sums read back.
 #[derive(Debug, Default)]
 pub struct Timed<K> {
     kernels: K,
@@ -92,6 +92,10 @@ impl<K: Kernels> Kernels for Timed<K> {
         self.measured(ALLOCATION, |k| k.zeros(len))
     }
 
+    fn activations(&self, len: usize) -> K::Buffer {
+        self.measured(ALLOCATION, |k| k.activations(len))
+    }
+
     fn upload(&self, values: &[f32], to: &mut K::Buffer) {
         self.kernels.upload(values, to);
     }
@@ -106,6 +110,14 @@ impl<K: Kernels> Kernels for Timed<K> {
 
     fn bytes(&self, len: usize) -> u64 {
         self.kernels.bytes(len)
+    }
+
+    fn activation_bytes(&self, len: usize) -> u64 {
+        self.kernels.activation_bytes(len)
+    }
+
+    fn factor_bytes(&self, len: usize) -> u64 {
+        self.kernels.factor_bytes(len)
     }
 
     fn scratch_bytes(&self, form: &Form) -> u64 {

@@ -11,6 +11,7 @@ mod engine;
 mod flops;
 mod model;
 mod plan;
+mod precision;
 mod refusal;
 mod scope;
 mod scripted;
@@ -28,6 +29,7 @@ pub use plan::{
     BlockStatistics, Branch, Entry, Execution, Recompute, Statistics, StepMemory, StepPlan, TensorStatistics,
     Wanted,
 };
+pub use precision::Precision;
 pub use refusal::{check_order, check_resized};
 pub use scope::Trainable;
 pub use scripted::{Fault, FaultKind, ScriptedEngine, Weights};

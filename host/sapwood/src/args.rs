@@ -12,6 +12,7 @@ mod studies;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use engine::Precision;
 
 use crate::device::DeviceName;
 pub(crate) use bench::{BenchArgs, SuiteArgs};
@@ -155,6 +156,49 @@ pub(crate) enum EngineName {
     Reference,
     /// GPT-2 on Burn's automatic differentiation
     Burn,
+}
+
+impl EngineName {
+    /// As `--engine` takes it.
+    pub(crate) fn as_flag(self) -> &'static str {
+        match self {
+            EngineName::Native => "native",
+            EngineName::Reference => "reference",
+            EngineName::Burn => "burn",
+        }
+    }
+}
+
+/// In which numbers a step computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrecisionName {
+    /// f32 throughout
+    Fp32,
+    /// Factors of products cut to TF32
+    Tf32,
+    /// What lies between products in bfloat16
+    Bf16,
+}
+
+impl PrecisionName {
+    /// As `--precision` takes it.
+    pub(crate) fn as_flag(self) -> &'static str {
+        match self {
+            PrecisionName::Fp32 => "fp32",
+            PrecisionName::Tf32 => "tf32",
+            PrecisionName::Bf16 => "bf16",
+        }
+    }
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Precision {
+        match name {
+            PrecisionName::Fp32 => Precision::Fp32,
+            PrecisionName::Tf32 => Precision::Tf32,
+            PrecisionName::Bf16 => Precision::Bf16,
+        }
+    }
 }
 
 /// Where plugins are looked for.

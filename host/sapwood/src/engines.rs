@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use clap::ValueEnum;
-use engine::{Engine, EngineError, ModelShape};
+use engine::{Engine, EngineError, ModelShape, Precision};
 use engine_cuda::Cuda;
 use engine_cuda::nvidia::Machine;
 use engine_native::Kernels;
@@ -16,24 +16,29 @@ use crate::device::{Place, kernel_cache, memory_bytes};
 /// How the chosen engine is built.
 pub(crate) fn builder(
     args: EngineArgs,
-) -> impl Fn(&ModelShape) -> Result<Box<dyn Engine>, EngineError> + Sync {
+) -> impl Fn(&ModelShape, Precision) -> Result<Box<dyn Engine>, EngineError> + Sync {
     builder_at(args.engine, args.device.resolve().0)
 }
 
-/// The same for a place that is settled.
+/// An engine where nothing is computed, whatever the precision: the device may be another machine's.
+pub(crate) fn for_planning(shape: &ModelShape, _: Precision) -> Result<Box<dyn Engine>, EngineError> {
+    engine_native::build(shape, engine_native::Device::Cpu { threads: None })
+}
+
+/// How an engine is built in a place that is settled.
 pub(crate) fn builder_at(
     engine: EngineName,
     place: Place,
-) -> impl Fn(&ModelShape) -> Result<Box<dyn Engine>, EngineError> + Sync {
+) -> impl Fn(&ModelShape, Precision) -> Result<Box<dyn Engine>, EngineError> + Sync {
     let gpu = OnceLock::new();
-    move |shape| build(shape, engine, place, &gpu)
+    move |shape, precision| build(shape, precision, engine, place, &gpu)
 }
 
 /// One for each of the devices, or the one that the engine's arguments name.
 pub(crate) fn builders(
     args: EngineArgs,
     devices: &[Place],
-) -> Vec<impl Fn(&ModelShape) -> Result<Box<dyn Engine>, EngineError> + Sync> {
+) -> Vec<impl Fn(&ModelShape, Precision) -> Result<Box<dyn Engine>, EngineError> + Sync> {
     let places = if devices.is_empty() { vec![args.device.resolve().0] } else { devices.to_vec() };
     places.into_iter().map(|place| builder_at(args.engine, place)).collect()
 }
@@ -60,15 +65,29 @@ pub(crate) fn log_choice(args: EngineArgs, devices: &[Place]) {
     }
 }
 
+/// Refuses a precision that an engine does not have there.
+///
+/// # Errors
+/// [`EngineError::Unsupported`].
+pub(crate) fn check(precision: Precision, engine: EngineName, place: Place) -> Result<(), EngineError> {
+    if precision.is_fp32() || matches!((engine, place), (EngineName::Native, Place::Cuda(_))) {
+        return Ok(());
+    }
+    let what = format!("the precision {precision} on the device {place}");
+    Err(EngineError::Unsupported { engine: engine.as_flag(), what })
+}
+
 /// A GPU that is opened when an engine is first built on it.
 type Gpu = OnceLock<Result<Arc<Machine>, EngineError>>;
 
 fn build(
     shape: &ModelShape,
+    precision: Precision,
     engine: EngineName,
     place: Place,
     gpu: &Gpu,
 ) -> Result<Box<dyn Engine>, EngineError> {
+    check(precision, engine, place)?;
     match (engine, place) {
         (EngineName::Burn, _) => burn(shape, place),
         // Runs are executed inside a thread pool of their own: no threads are asked for here.
@@ -77,7 +96,7 @@ fn build(
         }
         (EngineName::Native, Place::Cuda(ordinal)) => {
             let machine = gpu.get_or_init(|| Machine::open(ordinal, &kernel_cache()));
-            engine_cuda::build(shape, machine.as_ref().map_err(Clone::clone)?)
+            engine_cuda::build(shape, machine.as_ref().map_err(Clone::clone)?, precision)
         }
         (EngineName::Reference, Place::Cpu) => engine_native::build(shape, engine_native::Device::Reference),
         (EngineName::Reference, Place::Cuda(_)) => {
@@ -105,22 +124,29 @@ fn unavailable(place: Place, reason: &str) -> EngineError {
     EngineError::DeviceUnavailable { device: place.to_string(), reason: reason.into() }
 }
 
-/// Each kernel of a GPU against its twin in f64.
-pub(crate) fn prove_gpu(ordinal: u32) -> Result<Vec<Agreement>, EngineError> {
-    let device = Cuda::on(Machine::open(ordinal, &kernel_cache())?.queue()?);
-    let agreements = proof::kernels(std::slice::from_ref(&device));
+/// Each kernel of a GPU against its twin in f64; in bfloat16 against one that rounds where the device does; of TF32, which is but
+/// another way to multiply, products.
+pub(crate) fn prove_gpu(ordinal: u32, precision: Precision) -> Result<Vec<Agreement>, EngineError> {
+    let device = Cuda::on(Machine::open(ordinal, &kernel_cache())?.queue(precision)?);
+    let devices = std::slice::from_ref(&device);
+    let agreements = match precision {
+        Precision::Fp32 => proof::kernels(devices),
+        Precision::Tf32 => proof::positive_products(devices),
+        Precision::Bf16 => proof::kernels_in_bf16(devices),
+    };
     device.health().map(|()| agreements)
 }
 
 /// What each engine says of each kind of place where it can compute: the device, or why it is not there.
-pub(crate) fn devices() -> Vec<(String, &'static str, Result<String, EngineError>)> {
+pub(crate) fn devices() -> Vec<(&'static str, &'static str, Result<String, EngineError>)> {
     let (shape, gpu) = (engine::contract::tiny_shape(), Gpu::new());
-    let all = EngineName::value_variants().iter().flat_map(|&engine| {
-        let name = engine.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        places(engine).iter().map(move |&(kind, place)| (engine, name.clone(), kind, place))
-    });
-    let ask = |engine, place| build(&shape, engine, place, &gpu).map(|engine| engine.info().device);
-    all.map(|(engine, name, kind, place)| (name, kind, ask(engine, place))).collect()
+    let all = EngineName::value_variants()
+        .iter()
+        .flat_map(|&engine| places(engine).iter().map(move |&(kind, place)| (engine, kind, place)));
+    let ask = |engine, place| {
+        build(&shape, Precision::Fp32, engine, place, &gpu).map(|engine| engine.info().device)
+    };
+    all.map(|(engine, kind, place)| (engine.as_flag(), kind, ask(engine, place))).collect()
 }
 
 /// Where an engine can compute, by the first of each kind.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use data::DataConfig;
-use engine::{ModelShape, Recompute, Tokens};
+use engine::{ModelShape, Precision, Recompute, Tokens};
 use indexmap::IndexMap;
 use plugin_host::Choice;
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,9 @@ pub struct TrainingSection {
     /// What becomes of a step whose loss or gradient is not finite: `"stop"` (the default), or `{ skip = { at_most = 3 } }`.
     #[serde(default, skip_serializing_if = "OnNonFinite::is_stop")]
     pub on_non_finite: OnNonFinite,
+    /// In which numbers a step computes: `"fp32"` (the default), `"tf32"` or `"bf16"`. Those two are the CUDA device's alone.
+    #[serde(default, skip_serializing_if = "Precision::is_fp32")]
+    pub precision: Precision,
     /// What `micro_batch_sequences = "auto"` has to stay below, for each run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_limit_mib: Option<u64>,
@@ -80,8 +83,8 @@ impl TrainingSection {
             MicroBatch::Sequences(sequences) => sequences,
             MicroBatch::Auto(_) => self.sequences_per_step,
         };
-        let TrainingSection { sequences_per_step, recompute, on_non_finite, .. } = *self;
-        Training { sequences_per_step, micro_batch_sequences, recompute, on_non_finite }
+        let TrainingSection { sequences_per_step, recompute, on_non_finite, precision, .. } = *self;
+        Training { sequences_per_step, micro_batch_sequences, recompute, on_non_finite, precision }
     }
 
     fn check(&self) -> Result<(), ConfigError> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use data::{Corpus, Needs};
-use engine::{Engine, EngineError, ModelShape, Tokens};
+use engine::{Engine, EngineError, ModelShape, Precision, Tokens};
 use plugin_host::api::{GrowthStrategy, Kind, MetricReporter};
 use plugin_host::signature::TrustedKey;
 use plugin_host::{Choice, Isolation, Loaded, PluginError, PluginLock, Registry, SearchPath};
@@ -22,7 +22,8 @@ pub use planned::PlannedArm;
 pub use suites::{OpenSuite, OpenedSuite, ReadingModel};
 
 /// Builds an engine with no block yet.
-pub type BuildEngine<'a> = &'a (dyn Fn(&ModelShape) -> Result<Box<dyn Engine>, EngineError> + Sync);
+pub type BuildEngine<'a> =
+    &'a (dyn Fn(&ModelShape, Precision) -> Result<Box<dyn Engine>, EngineError> + Sync);
 
 /// A study ready to run.
 pub struct Lab<'a> {
@@ -185,7 +186,7 @@ impl<'a> Lab<'a> {
     /// # Errors
     /// A device that is not there, or a model that it does not implement.
     pub fn engine(&self, run: &RunConfig) -> Result<Box<dyn Engine>, TrainError> {
-        Ok((self.build_engine)(&run.model)?)
+        Ok((self.build_engine)(&run.model, run.training.precision)?)
     }
 
     /// The study's file as it was read.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use data::DataConfig;
-use engine::{Flops, ModelShape, Recompute, Step, Tokens};
+use engine::{Flops, ModelShape, Precision, Recompute, Step, Tokens};
 use plugin_host::Choice;
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +78,9 @@ pub struct Training {
     /// What becomes of a step whose loss or gradient is not finite (default: the run stops).
     #[serde(default, skip_serializing_if = "OnNonFinite::is_stop")]
     pub on_non_finite: OnNonFinite,
+    /// In which numbers a step computes (default: f32, as the paper's code).
+    #[serde(default, skip_serializing_if = "Precision::is_fp32")]
+    pub precision: Precision,
 }
 
 /// What becomes of a step whose loss or gradient is not finite. Its update is made in no case.

@@ -255,7 +255,9 @@ fn engine_hint(error: &EngineError) -> &'static str {
         EngineError::DeviceUnavailable { .. } => {
             "use `--device cpu`, or make the device available; `sapwood doctor` tells"
         }
-        EngineError::Unsupported { .. } => "choose another engine, or a model that this one implements",
+        EngineError::Unsupported { .. } => {
+            "choose another engine or device, or a model and a precision that this one implements"
+        }
         EngineError::OutOfMemory { .. } => "lower `training.micro_batch_sequences`, or use a smaller model",
         EngineError::BadBatch(_) => "check the data against `model.vocabulary` and `model.context`",
         _ => "run the same command again; it goes on from the last checkpoint",

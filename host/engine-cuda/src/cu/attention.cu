@@ -38,10 +38,10 @@ __device__ inline Place place(u32 index, u32 tiles, u32 heads, u32 slices, u32 l
 }
 
 // `tile[r, c] = from[r * stride + c]`, zeros beyond `rows` and `columns`.
-__device__ inline void load(float (*tile)[STRIDE], const float* from, u32 stride, u32 rows, u32 columns) {
+__device__ inline void load(float (*tile)[STRIDE], const activation* from, u32 stride, u32 rows, u32 columns) {
     for (u32 i = threadIdx.x; i < TILE * SLICE; i += SIDE * SIDE) {
         u32 r = i / SLICE, c = i % SLICE;
-        tile[r][c] = r < rows && c < columns ? from[(u64)r * stride + c] : 0.0f;
+        tile[r][c] = r < rows && c < columns ? value(from[(u64)r * stride + c]) : 0.0f;
     }
 }
 
@@ -62,25 +62,25 @@ __device__ inline void add_weighted(float (*out)[4], const float (*p)[SCORES], c
 }
 
 // Over the 16 threads that share a row of scores.
-__device__ inline float row_max(float value) {
+__device__ inline float row_max(float x) {
     for (u32 distance = SIDE / 2; distance > 0; distance /= 2)
-        value = fmaxf(value, __shfl_xor_sync(ALL_LANES, value, distance));
-    return value;
+        x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, distance));
+    return x;
 }
 
-__device__ inline float row_sum(float value) {
-    for (u32 distance = SIDE / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(ALL_LANES, value, distance);
-    return value;
+__device__ inline float row_sum(float x) {
+    for (u32 distance = SIDE / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(ALL_LANES, x, distance);
+    return x;
 }
 
-// Writes a thread's part of a tile of results, `to[r * stride + c] = value[r, c] factor[r]`.
-__device__ inline void store(float* to, u32 stride, const float (*value)[4], const float* factor, u32 rows,
+// Writes a thread's part of a tile of results, `to[r * stride + c] = result[r, c] factor[r]`.
+__device__ inline void store(activation* to, u32 stride, const float (*result)[4], const float* factor, u32 rows,
                              u32 columns) {
     u32 x = threadIdx.x % SIDE, y = threadIdx.x / SIDE;
     for (u32 i = 0; i < 2; i++)
         for (u32 j = 0; j < 4; j++) {
             u32 r = y + SIDE * i, c = x + SIDE * j;
-            if (r < rows && c < columns) to[(u64)r * stride + c] = value[i][j] * factor[i];
+            if (r < rows && c < columns) put(to[(u64)r * stride + c], result[i][j] * factor[i]);
         }
 }
 
@@ -97,14 +97,14 @@ __device__ inline void join(float* s, float& most, float& total, float* out) {
 
 // `qkv[rows, 3, heads, width]` to `mixed[rows, heads, width]`; `normalizers[rows, heads, 2]` takes the largest score
 // and one over the sum of exponentials.
-extern "C" __global__ void attention(const float* qkv, float* mixed, float* normalizers, u32 length, u32 heads,
+extern "C" __global__ void attention(const activation* qkv, activation* mixed, float* normalizers, u32 length, u32 heads,
                                      u32 width, u32 tiles, u32 slices) {
     __shared__ float q[TILE][STRIDE], kv[TILE][STRIDE], p[TILE][SCORES];
     // Later tiles have more keys: they come first, so that all blocks end together.
     Place at = place(gridDim.x - 1 - blockIdx.x, tiles, heads, slices, length);
     u32 x = threadIdx.x % SIDE, y = threadIdx.x / SIDE;
     u32 model = heads * width, stride = 3 * model;
-    const float* head = qkv + at.row * stride + at.head * width;
+    const activation* head = qkv + at.row * stride + at.head * width;
     u32 own = at.slice * SLICE, own_columns = smaller(SLICE, width - own);
     float scale = 1.0f / sqrtf((float)width);
     float out[2][4] = {}, most[2] = {LOWEST, LOWEST}, total[2] = {0, 0};
@@ -145,13 +145,13 @@ extern "C" __global__ void attention(const float* qkv, float* mixed, float* norm
 
 // `dots[rows, heads]` of the output and its gradient: what every gradient of a score in a row is measured from.
 // A warp for each.
-extern "C" __global__ void attention_dots(const float* mixed, const float* gradient, float* dots, u64 count,
+extern "C" __global__ void attention_dots(const activation* mixed, const activation* gradient, float* dots, u64 count,
                                           u32 width) {
     u64 index = (u64)blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
     if (index >= count) return;
     float dot = 0;
     for (u32 c = threadIdx.x % WARP; c < width; c += WARP)
-        dot += mixed[index * width + c] * gradient[index * width + c];
+        dot += value(mixed[index * width + c]) * value(gradient[index * width + c]);
     dot = warp_sum(dot);
     if (threadIdx.x % WARP == 0) dots[index] = dot;
 }
@@ -166,15 +166,15 @@ __device__ inline void score_gradient(float& score, float& gradient, bool seen, 
 }
 
 // The gradient of queries: a tile of them against all keys up to it.
-extern "C" __global__ void attention_query_gradient(const float* qkv, const float* normalizers, const float* dots,
-                                                    const float* gradient, float* out, u32 length, u32 heads, u32 width,
-                                                    u32 tiles, u32 slices) {
+extern "C" __global__ void attention_query_gradient(const activation* qkv, const float* normalizers,
+    const float* dots, const activation* gradient, activation* out, u32 length, u32 heads, u32 width, u32 tiles,
+    u32 slices) {
     __shared__ float q[TILE][STRIDE], dy[TILE][STRIDE], k[TILE][STRIDE], v[TILE][STRIDE], ds[TILE][SCORES];
     Place at = place(gridDim.x - 1 - blockIdx.x, tiles, heads, slices, length);
     u32 x = threadIdx.x % SIDE, y = threadIdx.x / SIDE;
     u32 model = heads * width, stride = 3 * model;
-    const float* head = qkv + at.row * stride + at.head * width;
-    const float* dy_head = gradient + (at.row + at.first) * model + at.head * width;
+    const activation* head = qkv + at.row * stride + at.head * width;
+    const activation* dy_head = gradient + (at.row + at.first) * model + at.head * width;
     u32 own = at.slice * SLICE, own_columns = smaller(SLICE, width - own);
     float scale = 1.0f / sqrtf((float)width);
     float dq[2][4] = {};
@@ -214,16 +214,16 @@ extern "C" __global__ void attention_query_gradient(const float* qkv, const floa
 }
 
 // The gradients of keys and values: a tile of them against all queries from it on. Rows of scores are keys here.
-extern "C" __global__ void attention_key_gradient(const float* qkv, const float* normalizers, const float* dots,
-                                                  const float* gradient, float* out, u32 length, u32 heads, u32 width,
-                                                  u32 tiles, u32 slices) {
+extern "C" __global__ void attention_key_gradient(const activation* qkv, const float* normalizers,
+    const float* dots, const activation* gradient, activation* out, u32 length, u32 heads, u32 width, u32 tiles,
+    u32 slices) {
     __shared__ float q[TILE][STRIDE], dy[TILE][STRIDE], k[TILE][STRIDE], v[TILE][STRIDE];
     __shared__ float p[TILE][SCORES], ds[TILE][SCORES];
     Place at = place(blockIdx.x, tiles, heads, slices, length);
     u32 x = threadIdx.x % SIDE, y = threadIdx.x / SIDE;
     u32 model = heads * width, stride = 3 * model;
-    const float* head = qkv + at.row * stride + at.head * width;
-    const float* dy_head = gradient + at.row * model + at.head * width;
+    const activation* head = qkv + at.row * stride + at.head * width;
+    const activation* dy_head = gradient + at.row * model + at.head * width;
     u32 own = at.slice * SLICE, own_columns = smaller(SLICE, width - own);
     float scale = 1.0f / sqrtf((float)width);
     float dk[2][4] = {}, dv[2][4] = {};
@@ -262,7 +262,7 @@ extern "C" __global__ void attention_key_gradient(const float* qkv, const float*
         add_weighted(dk, ds, q, queries);
     }
     float one[2] = {1, 1};
-    float* to = out + (at.row + at.first) * stride + at.head * width + own;
+    activation* to = out + (at.row + at.first) * stride + at.head * width + own;
     store(to + model, stride, dk, one, at.count, own_columns);
     store(to + 2 * model, stride, dv, one, at.count, own_columns);
 }

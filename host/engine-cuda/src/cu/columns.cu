@@ -5,14 +5,22 @@
 constexpr u32 ROWS_OF_A_CHUNK = 64;
 
 // `sums[chunk, columns]` of `x[rows, columns]`. Blocks: chunks by columns.
-extern "C" __global__ void columns_of_chunks(const float* x, float* sums, u64 rows, u32 columns) {
+template <class T> __device__ void sum_columns(const T* x, float* sums, u64 rows, u32 columns) {
     u32 column = blockIdx.y * blockDim.x + threadIdx.x;
     if (column >= columns) return;
     u64 first = (u64)blockIdx.x * ROWS_OF_A_CHUNK;
     u64 end = first + ROWS_OF_A_CHUNK < rows ? first + ROWS_OF_A_CHUNK : rows;
     float sum = 0;
-    for (u64 row = first; row < end; row++) sum += x[row * columns + column];
+    for (u64 row = first; row < end; row++) sum += value(x[row * columns + column]);
     sums[(u64)blockIdx.x * columns + column] = sum;
+}
+
+extern "C" __global__ void columns_of_chunks(const float* x, float* sums, u64 rows, u32 columns) {
+    sum_columns(x, sums, rows, columns);
+}
+
+extern "C" __global__ void columns_of_chunks_of_activations(const activation* x, float* sums, u64 rows, u32 columns) {
+    sum_columns(x, sums, rows, columns);
 }
 
 // `out[columns]` takes, or is added, the sum of chunks that lie `stride` numbers apart, from `first` on.

@@ -4,9 +4,15 @@
 // Elements that one block sums; the launching side has the same number.
 constexpr u64 CHUNK = 1 << 14;
 
-extern "C" __global__ void scale(const float* from, float* to, float factor, u64 len) {
+extern "C" __global__ void scale(const float* from, activation* to, float factor, u64 len) {
     u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < len) to[i] = factor * from[i];
+    if (i < len) put(to[i], factor * from[i]);
+}
+
+// As products read it.
+extern "C" __global__ void narrow(const float* from, activation* to, u64 len) {
+    u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < len) put(to[i], from[i]);
 }
 
 __device__ inline u64 end_of_chunk(u64 len) {

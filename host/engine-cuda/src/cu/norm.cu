@@ -9,7 +9,7 @@ __device__ inline u64 row_of_warp() {
 }
 
 // `moments[rows, 2]` takes mean and reciprocal deviation.
-extern "C" __global__ void layer_norm(const float* x, const float* gain, const float* shift, float* out, float* moments,
+extern "C" __global__ void layer_norm(const float* x, const float* gain, const float* shift, activation* out, float* moments,
                                       u64 rows, u32 width, float epsilon) {
     u64 row = row_of_warp();
     if (row >= rows) return;
@@ -22,7 +22,7 @@ extern "C" __global__ void layer_norm(const float* x, const float* gain, const f
     float squares = 0;
     for (u32 c = lane; c < width; c += WARP) squares += (x[c] - mean) * (x[c] - mean);
     float scale = 1.0f / sqrtf(warp_sum(squares) / width + epsilon);
-    for (u32 c = lane; c < width; c += WARP) out[c] = (x[c] - mean) * scale * gain[c] + shift[c];
+    for (u32 c = lane; c < width; c += WARP) put(out[c], (x[c] - mean) * scale * gain[c] + shift[c]);
     if (lane == 0) {
         moments[2 * row] = mean;
         moments[2 * row + 1] = scale;
@@ -32,7 +32,8 @@ extern "C" __global__ void layer_norm(const float* x, const float* gain, const f
 // With `u` the row at unit variance and `g = dy gain`: `dx = scale (g - mean(g) - u mean(g u))`. `dx` takes it, or
 // is added it; `normed` takes the norm's output once more. Either may be null.
 extern "C" __global__ void layer_norm_backward(const float* x, const float* moments, const float* gain,
-                                               const float* shift, const float* dy, float* dx, u32 add, float* normed,
+                                               const float* shift, const activation* dy, float* dx, u32 add,
+                                               activation* normed,
                                                u64 rows, u32 width) {
     u64 row = row_of_warp();
     if (row >= rows) return;
@@ -42,7 +43,7 @@ extern "C" __global__ void layer_norm_backward(const float* x, const float* mome
     float mean = moments[2 * row], scale = moments[2 * row + 1];
     float gradient = 0, projection = 0;
     for (u32 c = lane; c < width; c += WARP) {
-        float g = dy[c] * gain[c];
+        float g = value(dy[c]) * gain[c];
         gradient += g;
         projection += g * ((x[c] - mean) * scale);
     }
@@ -50,16 +51,16 @@ extern "C" __global__ void layer_norm_backward(const float* x, const float* mome
     projection = warp_sum(projection) / width;
     for (u32 c = lane; c < width; c += WARP) {
         float unit = (x[c] - mean) * scale;
-        if (normed) normed[row * width + c] = unit * gain[c] + shift[c];
+        if (normed) put(normed[row * width + c], unit * gain[c] + shift[c]);
         if (!dx) continue;
-        float value = (dy[c] * gain[c] - gradient - unit * projection) * scale;
-        dx[row * width + c] = add ? dx[row * width + c] + value : value;
+        float own = (value(dy[c]) * gain[c] - gradient - unit * projection) * scale;
+        dx[row * width + c] = add ? dx[row * width + c] + own : own;
     }
 }
 
 // The share of a chunk of rows in the gradients of gain and shift, `partials[chunk, 2, width]`. Blocks: chunks by
 // columns.
-extern "C" __global__ void layer_norm_partials(const float* x, const float* moments, const float* dy, float* partials,
+extern "C" __global__ void layer_norm_partials(const float* x, const float* moments, const activation* dy, float* partials,
                                                u64 rows, u32 width) {
     u32 c = blockIdx.y * blockDim.x + threadIdx.x;
     if (c >= width) return;
@@ -67,7 +68,7 @@ extern "C" __global__ void layer_norm_partials(const float* x, const float* mome
     u64 end = first + ROWS_OF_A_PARTIAL < rows ? first + ROWS_OF_A_PARTIAL : rows;
     float gain = 0, shift = 0;
     for (u64 row = first; row < end; row++) {
-        float gradient = dy[row * width + c];
+        float gradient = value(dy[row * width + c]);
         gain += (x[row * width + c] - moments[2 * row]) * moments[2 * row + 1] * gradient;
         shift += gradient;
     }

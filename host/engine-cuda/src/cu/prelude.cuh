@@ -4,6 +4,33 @@
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
+// The first 16 bits of an f32: all of its exponent, 7 bits behind the point (IEEE 754 has no such number).
+struct bf16 {
+    unsigned short bits;
+};
+
+#ifdef __CUDACC__
+// The nearest; a machine's own instruction since compute capability 8.0. The shim has the same for a processor.
+__device__ inline unsigned short nearest_bf16(float x) {
+    unsigned short bits;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+    return bits;
+}
+#endif
+
+// What lies between the products of a block is kept in, logits too. Whatever it is, it is read and written by the two
+// functions below, and everything between them is in f32.
+#ifdef ACTIVATIONS_IN_BF16
+typedef bf16 activation;
+#else
+typedef float activation;
+#endif
+
+__device__ inline float value(float x) { return x; }
+__device__ inline float value(bf16 x) { return __uint_as_float((u32)x.bits << 16); }
+__device__ inline void put(float& to, float x) { to = x; }
+__device__ inline void put(bf16& to, float x) { to.bits = nearest_bf16(x); }
+
 constexpr u32 WARP = 32;
 constexpr u32 ALL_LANES = 0xffffffffu;
 // Threads of a block that reduces over itself; the launching side has the same number.

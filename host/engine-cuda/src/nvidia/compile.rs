@@ -7,18 +7,19 @@ use cudarc::nvrtc::{result, sys};
 use engine::EngineError;
 
 use super::Library;
+use crate::driver::Number;
 use crate::sources::Source;
 
 /// Beside the architecture: nothing that changes results.
 pub(crate) const OPTIONS: [&str; 1] = ["--std=c++17"];
 
-/// The machine code of a source's kernels for an architecture, such as `sm_90`: an ELF file.
+/// The machine code of a source's kernels for activations of such numbers and an architecture, such as `sm_90`: an ELF file.
 ///
 /// # Errors
 /// NVRTC is not there, does not know the architecture, or refuses the source; then what it says.
-pub fn cubin(source: &Source, architecture: &str) -> Result<Vec<u8>, EngineError> {
+pub fn cubin(source: &Source, activations: Number, architecture: &str) -> Result<Vec<u8>, EngineError> {
     Library::Nvrtc.is_there().then_some(()).ok_or_else(|| failed("load", &"it is not there"))?;
-    let text = CString::new(source.program()).expect("no source has a zero in it");
+    let text = CString::new(source.program(activations)).expect("no source has a zero in it");
     let name = CString::new(source.file).expect("no name has a zero in it");
     let program = result::create_program(&text, Some(&name)).map_err(|error| failed("begin", &error))?;
     let program = Program(program);

@@ -1,33 +1,42 @@
-//! A GPU with its kernels loaded: what all engines on it share. Not here: memory and launches, which each engine has
+//! A GPU with its kernels, loaded when an engine first needs them: what all engines on it share. Not here: memory and launches, which each engine has
 //! a queue of its own for.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
-use engine::EngineError;
+use engine::{EngineError, Precision};
 
 use super::compile::OPTIONS;
 use super::{Cache, Library, Nvidia, cubin, nvrtc_version};
-use crate::sources::SOURCES;
+use crate::driver::Number;
+use crate::sources::{SOURCES, Source};
 
 /// A GPU, opened.
 pub struct Machine {
     device: sys::CUdevice,
     context: sys::CUcontext,
+    found: Found,
+    cache: Cache,
+    /// For activations in f32, and in bfloat16.
+    kernels: [OnceLock<Result<Kernels, EngineError>>; 2],
+    name: String,
+}
+
+/// Kernels on the GPU, by name.
+#[derive(Default)]
+struct Kernels {
     modules: Vec<sys::CUmodule>,
     functions: HashMap<&'static str, sys::CUfunction>,
-    name: String,
-    words: String,
 }
 
 // SAFETY: handles of the driver's may be used by any thread in which their context is current; every use makes it so
 // first (`Machine::enter`).
 unsafe impl Send for Machine {}
-// SAFETY: as above; nothing changes after `open`.
+// SAFETY: as above; kernels are loaded once, behind a lock.
 unsafe impl Sync for Machine {}
 
 /// A GPU that the driver knows.
@@ -42,60 +51,67 @@ pub struct Found {
 }
 
 impl Machine {
-    /// The GPU of that number, with all kernels compiled and loaded; those that were compiled before come from the
-    /// cache.
+    /// The GPU of that number; kernels that were compiled before come from the cache.
     ///
     /// # Errors
-    /// [`EngineError::DeviceUnavailable`] with all that is missing; or kernels that cannot be compiled or loaded.
+    /// [`EngineError::DeviceUnavailable`] with all that is missing.
     pub fn open(ordinal: u32, cache: &Cache) -> Result<Arc<Machine>, EngineError> {
         let name = format!("cuda:{ordinal}");
         Library::demand(&name)?;
-        let found = devices().map_err(|reason| unavailable(&name, reason))?;
-        let Some(device) = found.get(ordinal as usize) else {
+        let mut found = devices().map_err(|reason| unavailable(&name, reason))?;
+        if ordinal as usize >= found.len() {
             let reason = match found.len() {
                 0 => "the driver knows no GPU; `CUDA_VISIBLE_DEVICES` may hide it".into(),
                 count => format!("the GPUs that the driver knows are {count}, counted from 0"),
             };
             return Err(unavailable(&name, reason));
-        };
-        let images = images(device, cache)?;
-        let mut machine = Machine::without_kernels(ordinal, name, device)?;
-        SOURCES.iter().zip(&images).try_for_each(|(source, image)| machine.load(image, source.kernels))?;
-        Ok(Arc::new(machine))
-    }
-
-    /// A driver with a queue of its own.
-    ///
-    /// # Errors
-    /// A failing device.
-    pub fn queue(self: &Arc<Machine>) -> Result<Nvidia, EngineError> {
-        Nvidia::new(Arc::clone(self))
-    }
-
-    fn without_kernels(ordinal: u32, name: String, found: &Found) -> Result<Machine, EngineError> {
-        let (major, minor) = found.capability;
-        let words = format!("{name} (f32, {}, compute capability {major}.{minor})", found.name);
+        }
+        let found = found.swap_remove(ordinal as usize);
         let context = result::device::get(ordinal.cast_signed()).and_then(|device| {
             // SAFETY: the driver has just given the device.
             unsafe { result::primary_ctx::retain(device) }.map(|context| (device, context))
         });
         let (device, context) = context.map_err(|error| unavailable(&name, error))?;
-        let (modules, functions) = (Vec::new(), HashMap::new());
-        Ok(Machine { device, context, modules, functions, name, words })
+        let (cache, kernels) = (cache.clone(), Default::default());
+        Ok(Arc::new(Machine { device, context, found, cache, kernels, name }))
+    }
+
+    /// A driver with a queue of its own, and all kernels of that precision.
+    ///
+    /// # Errors
+    /// A failing device; or kernels that cannot be compiled or loaded.
+    pub fn queue(self: &Arc<Machine>, precision: Precision) -> Result<Nvidia, EngineError> {
+        self.kernels(Number::of_activations(precision))?;
+        Nvidia::new(Arc::clone(self), precision)
+    }
+
+    fn kernels(&self, activations: Number) -> Result<&Kernels, EngineError> {
+        let loaded = &self.kernels[usize::from(activations == Number::Bf16)];
+        loaded.get_or_init(|| self.load(activations)).as_ref().map_err(Clone::clone)
+    }
+
+    fn load(&self, activations: Number) -> Result<Kernels, EngineError> {
+        let images = images(&self.found, &self.cache, activations)?;
+        let mut kernels = Kernels::default();
+        SOURCES
+            .iter()
+            .zip(&images)
+            .try_for_each(|(source, image)| self.load_file(&mut kernels, image, source))?;
+        Ok(kernels)
     }
 
     /// Puts a file of machine code onto the GPU.
-    fn load(&mut self, image: &[u8], kernels: &'static [&'static str]) -> Result<(), EngineError> {
+    fn load_file(&self, to: &mut Kernels, image: &[u8], source: &Source) -> Result<(), EngineError> {
         self.enter()?;
         // SAFETY: the image is a whole ELF file, which says itself how long it is.
         let module = unsafe { result::module::load_data(image.as_ptr().cast()) };
         let module = module.map_err(|error| failed("load kernels", error))?;
-        self.modules.push(module);
-        for &kernel in kernels {
+        to.modules.push(module);
+        for kernel in source.kernels() {
             let name = CString::new(kernel).expect("no name has a zero in it");
             // SAFETY: the module was just loaded and stays as long as the machine.
             let function = unsafe { result::module::get_function(module, name) };
-            self.functions.insert(kernel, function.map_err(|error| failed(kernel, error))?);
+            to.functions.insert(kernel, function.map_err(|error| failed(kernel, error))?);
         }
         Ok(())
     }
@@ -106,8 +122,8 @@ impl Machine {
         unsafe { result::ctx::set_current(self.context) }.map_err(|error| failed("use the context", error))
     }
 
-    pub(super) fn function(&self, kernel: &str) -> Result<sys::CUfunction, EngineError> {
-        let function = self.functions.get(kernel).copied();
+    pub(super) fn function(&self, kernel: &str, activations: Number) -> Result<sys::CUfunction, EngineError> {
+        let function = self.kernels(activations)?.functions.get(kernel).copied();
         function.ok_or_else(|| EngineError::Device(format!("there is no kernel {kernel}")))
     }
 
@@ -115,8 +131,14 @@ impl Machine {
         &self.name
     }
 
-    pub(super) fn words(&self) -> &str {
-        &self.words
+    pub(super) fn words(&self, precision: Precision) -> String {
+        let Found { name, capability: (major, minor), .. } = &self.found;
+        let numbers = match precision {
+            Precision::Fp32 => "f32",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+        };
+        format!("{} ({numbers}, {name}, compute capability {major}.{minor})", self.name)
     }
 }
 
@@ -125,7 +147,8 @@ impl Drop for Machine {
         if self.enter().is_err() {
             return;
         }
-        for &module in &self.modules {
+        let loaded = self.kernels.iter().filter_map(|kernels| kernels.get()?.as_ref().ok());
+        for &module in loaded.flat_map(|kernels| &kernels.modules) {
             // SAFETY: it was loaded once, and no queue is left that could run it. A failure leaves nothing to do.
             let _ = unsafe { result::module::unload(module) };
         }
@@ -135,14 +158,14 @@ impl Drop for Machine {
 }
 
 /// Machine code for a GPU, source by source.
-fn images(found: &Found, cache: &Cache) -> Result<Vec<Vec<u8>>, EngineError> {
+fn images(found: &Found, cache: &Cache, activations: Number) -> Result<Vec<Vec<u8>>, EngineError> {
     let (major, minor) = found.capability;
     let architecture = format!("sm_{major}{minor}");
     let versions = format!("driver {:?}, NVRTC {:?}", driver_version(), nvrtc_version());
-    let image = |source: &crate::sources::Source| {
-        let program = source.program();
+    let image = |source: &Source| {
+        let program = source.program(activations);
         let of = [&program, &architecture, &versions, OPTIONS[0]];
-        cache.get(&of, || cubin(source, &architecture))
+        cache.get(&of, || cubin(source, activations, &architecture))
     };
     SOURCES.iter().map(image).collect()
 }

@@ -1,4 +1,4 @@
-//! Products of matrices by cuBLASLt, in plain f32: its best algorithm for a shape is asked for once. Not here: which
+//! Products of matrices by cuBLASLt: its best algorithm for a shape is asked for once. Not here: which
 //! products there are.
 #![allow(unsafe_code)]
 
@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys;
-use engine::EngineError;
+use engine::{EngineError, Precision};
 
 use super::Library;
 use super::queue::{Memory, Queue};
-use crate::driver::{Lie, Place, PlaceMut, Product};
+use crate::driver::{Lie, Number, Place, PlaceMut, Product};
 
 /// Memory that an algorithm may use; NVIDIA's advice for Hopper.
 pub(super) const WORKSPACE_BYTES: usize = 32 << 20;
@@ -25,6 +25,7 @@ pub(super) struct Products {
     handle: sys::cublasLtHandle_t,
     workspace: Memory,
     queue: Arc<Queue>,
+    precision: Precision,
 }
 
 // SAFETY: handle and descriptions may be used by one thread at a time, whichever it is, with the context current.
@@ -53,10 +54,10 @@ pub fn version() -> Option<usize> {
 }
 
 impl Products {
-    pub(super) fn new(queue: Arc<Queue>) -> Result<Products, EngineError> {
+    pub(super) fn new(queue: Arc<Queue>, precision: Precision) -> Result<Products, EngineError> {
         let workspace = queue.allocate(WORKSPACE_BYTES)?;
         let handle = result::create_handle().map_err(|error| failed("start", error))?;
-        Ok(Products { prepared: HashMap::new(), handle, workspace, queue })
+        Ok(Products { prepared: HashMap::new(), handle, workspace, queue, precision })
     }
 
     pub(super) fn multiply(
@@ -73,7 +74,8 @@ impl Products {
         self.queue.enter()?;
         let key = Key { product: *product, alignment: alignment(a | b | c) };
         if !self.prepared.contains_key(&key) {
-            let prepared = Prepared::new(self.handle, &key).map_err(|error| failed("prepare", error))?;
+            let prepared = Prepared::new(self.handle, &key, self.precision);
+            let prepared = prepared.map_err(|error| failed("prepare", error))?;
             self.prepared.insert(key, prepared);
         }
         self.run(&self.prepared[&key], [a, b, c], product.adds).map_err(|error| failed("multiply", error))
@@ -124,14 +126,14 @@ fn addresses(
     b: Place<'_, Memory>,
     c: PlaceMut<'_, Memory>,
 ) -> Result<[u64; 3], EngineError> {
-    let Product { m, n, k, .. } = *product;
-    let bytes = |[rows, columns]: [usize; 2], leading: usize| {
-        size_of::<f32>() * (leading * columns.saturating_sub(1) + rows)
+    let Product { m, n, k, factors, result: number, .. } = *product;
+    let bytes = |of: Number, [rows, columns]: [usize; 2], leading: usize| {
+        of.bytes() * (leading * columns.saturating_sub(1) + rows)
     };
     Ok([
-        a.memory.address(a.first_byte, bytes(stored(product.a, [m, k]), product.a.leading))?,
-        b.memory.address(b.first_byte, bytes(stored(product.b, [k, n]), product.b.leading))?,
-        c.memory.address(c.first_byte, bytes([m, n], product.leading_c))?,
+        a.memory.address(a.first_byte, bytes(factors, stored(product.a, [m, k]), product.a.leading))?,
+        b.memory.address(b.first_byte, bytes(factors, stored(product.b, [k, n]), product.b.leading))?,
+        c.memory.address(c.first_byte, bytes(number, [m, n], product.leading_c))?,
     ])
 }
 
@@ -146,11 +148,12 @@ fn alignment(addresses: u64) -> u32 {
 }
 
 impl Prepared {
-    fn new(handle: sys::cublasLtHandle_t, key: &Key) -> Result<Prepared, CublasError> {
-        let Product { m, n, k, a, b, leading_c, .. } = key.product;
-        let operation = Operation::new([a.transposed, b.transposed])?;
-        let (a, b) = (Layout::new(stored(a, [m, k]), a.leading)?, Layout::new(stored(b, [k, n]), b.leading)?);
-        let (c, preference) = (Layout::new([m, n], leading_c)?, Preference::new(key.alignment)?);
+    fn new(handle: sys::cublasLtHandle_t, key: &Key, precision: Precision) -> Result<Prepared, CublasError> {
+        let Product { m, n, k, a, b, leading_c, factors, result: number, .. } = key.product;
+        let operation = Operation::new([a.transposed, b.transposed], precision)?;
+        let (stored_a, stored_b) = (stored(a, [m, k]), stored(b, [k, n]));
+        let (a, b) = (Layout::new(factors, stored_a, a.leading)?, Layout::new(factors, stored_b, b.leading)?);
+        let (c, preference) = (Layout::new(number, [m, n], leading_c)?, Preference::new(key.alignment)?);
         // SAFETY: all of them were just made.
         let found = unsafe {
             result::get_matmul_algo_heuristic(handle, operation.0, a.0, b.0, c.0, c.0, preference.0)
@@ -163,10 +166,13 @@ impl Prepared {
 struct Operation(sys::cublasLtMatmulDesc_t);
 
 impl Operation {
-    fn new(transposed: [bool; 2]) -> Result<Operation, CublasError> {
+    fn new(transposed: [bool; 2], precision: Precision) -> Result<Operation, CublasError> {
         use sys::cublasLtMatmulDescAttributes_t::{CUBLASLT_MATMUL_DESC_TRANSA, CUBLASLT_MATMUL_DESC_TRANSB};
-        // Strict f32, as the paper's code: not TF32.
-        let compute = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
+        let compute = match precision {
+            // Strict: f32 that is not cut to TF32. Factors in bfloat16 need no cutting.
+            Precision::Fp32 | Precision::Bf16 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+            Precision::Tf32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+        };
         let operation = Operation(result::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F)?);
         let attributes = [CUBLASLT_MATMUL_DESC_TRANSA, CUBLASLT_MATMUL_DESC_TRANSB];
         for (attribute, transposed) in attributes.into_iter().zip(transposed) {
@@ -192,9 +198,12 @@ impl Drop for Operation {
 struct Layout(sys::cublasLtMatrixLayout_t);
 
 impl Layout {
-    fn new([rows, columns]: [usize; 2], leading: usize) -> Result<Layout, CublasError> {
-        let float = sys::cudaDataType_t::CUDA_R_32F;
-        result::create_matrix_layout(float, rows as u64, columns as u64, leading as i64).map(Layout)
+    fn new(number: Number, [rows, columns]: [usize; 2], leading: usize) -> Result<Layout, CublasError> {
+        let number = match number {
+            Number::F32 => sys::cudaDataType_t::CUDA_R_32F,
+            Number::Bf16 => sys::cudaDataType_t::CUDA_R_16BF,
+        };
+        result::create_matrix_layout(number, rows as u64, columns as u64, leading as i64).map(Layout)
     }
 }
 

@@ -8,22 +8,24 @@ use std::sync::Arc;
 
 use cudarc::driver::result::{self, DriverError, stream};
 use cudarc::driver::sys;
-use engine::EngineError;
+use engine::{EngineError, Precision};
 
 use super::machine::{Machine, failed};
 use super::product::{Products, WORKSPACE_BYTES};
-use crate::driver::{Argument, Driver, Grid, Place, PlaceMut, Product};
+use crate::driver::{Argument, Driver, Grid, Number, Place, PlaceMut, Product};
 
 /// The driver.
 pub struct Nvidia {
     products: RefCell<Products>,
     queue: Arc<Queue>,
+    precision: Precision,
 }
 
 impl Nvidia {
-    pub(super) fn new(machine: Arc<Machine>) -> Result<Nvidia, EngineError> {
+    pub(super) fn new(machine: Arc<Machine>, precision: Precision) -> Result<Nvidia, EngineError> {
         let queue = Arc::new(Queue::new(machine)?);
-        Ok(Nvidia { products: RefCell::new(Products::new(Arc::clone(&queue))?), queue })
+        let products = RefCell::new(Products::new(Arc::clone(&queue), precision)?);
+        Ok(Nvidia { products, queue, precision })
     }
 }
 
@@ -120,7 +122,11 @@ impl Driver for Nvidia {
     type Memory = Memory;
 
     fn words(&self) -> String {
-        self.queue.machine.words().into()
+        self.queue.machine.words(self.precision)
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
     }
 
     fn own_bytes(&self) -> u64 {
@@ -179,7 +185,7 @@ impl Driver for Nvidia {
         Grid { blocks: [x, y], threads }: Grid,
         arguments: &[Argument<'_, Memory>],
     ) -> Result<(), EngineError> {
-        let function = self.queue.machine.function(kernel)?;
+        let function = self.queue.machine.function(kernel, Number::of_activations(self.precision))?;
         let mut values = arguments.iter().map(value).collect::<Result<Vec<u64>, _>>()?;
         let mut pointers: Vec<*mut c_void> =
             values.iter_mut().map(|value| (&raw mut *value).cast()).collect();

@@ -4,9 +4,21 @@
 use std::path::Path;
 use std::process::Command;
 
-use engine_cuda::sources::{PRELUDE, SOURCES};
+use engine_cuda::driver::Number;
+use engine_cuda::sources::SOURCES;
 
-/// A library of this name, with an entry point `run_KERNEL` for each kernel and whatever `more` defines behind them.
+/// What activations are kept in.
+pub(crate) const NUMBERS: [Number; 2] = [Number::F32, Number::Bf16];
+
+/// How a kernel's entry point ends that takes activations of such numbers.
+pub(crate) fn suffix(activations: Number) -> &'static str {
+    match activations {
+        Number::F32 => "f32",
+        Number::Bf16 => "bf16",
+    }
+}
+
+/// A library of this name, with an entry point `run_KERNEL_NUMBER` for each kernel and whatever `more` defines behind them.
 ///
 /// # Errors
 /// There is no g++; said as [`skip`] takes it.
@@ -29,15 +41,16 @@ pub(crate) fn library(name: &str, more: &str) -> Result<libloading::Library, Str
 /// All sources in one program, with an entry point for each kernel. What one of them defines is not seen by another, as on a
 /// GPU, for which each is compiled by itself.
 fn program() -> String {
-    let mut text = format!("#include \"emulated/shim.h\"\n{PRELUDE}\n");
-    for source in SOURCES {
-        let file = source.file.trim_end_matches(".cu");
-        let text_of_file = source.text.replace("extern \"C\"", "");
-        text += &format!("namespace of_{file} {{ namespace {{\n{text_of_file}\n}} }}\n");
-        for kernel in source.kernels {
+    let mut text = "#include \"emulated/shim.h\"\n".to_owned();
+    for (source, number) in SOURCES.iter().flat_map(|source| NUMBERS.map(|number| (source, number))) {
+        let space = format!("of_{}_{}", source.file.trim_end_matches(".cu"), suffix(number));
+        let program = source.program(number).replace("extern \"C\"", "");
+        text += &format!("namespace {space} {{ namespace {{\n{program}\n}} }}\n");
+        for kernel in source.kernels() {
             text += &format!(
-                "extern \"C\" int run_{kernel}(const unsigned* grid, const char* kinds, void** values, bool reverse) \
-                 {{ return emulator::launch(of_{file}::{kernel}, grid, kinds, values, reverse); }}\n"
+                "extern \"C\" int run_{kernel}_{}(const unsigned* grid, const char* kinds, void** values, bool reverse) \
+                 {{ return emulator::launch({space}::{kernel}, grid, kinds, values, reverse); }}\n",
+                suffix(number)
             );
         }
     }

@@ -43,14 +43,6 @@ impl Memory {
         &mut self.all_mut()[8 * GUARD..][..bytes]
     }
 
-    pub(crate) fn floats(&self) -> &[f32] {
-        bytemuck::cast_slice(self.bytes())
-    }
-
-    pub(crate) fn floats_mut(&mut self) -> &mut [f32] {
-        bytemuck::cast_slice_mut(self.bytes_mut())
-    }
-
     /// Whether both guards are as they were.
     pub(crate) fn is_intact(&self) -> bool {
         let (all, end) = (self.all(), 8 * GUARD + self.bytes);

@@ -10,8 +10,9 @@ mod memory;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use engine::EngineError;
-use engine_cuda::driver::{Argument, Driver, Grid, Lie, Place, PlaceMut, Product};
+use engine::{EngineError, Precision};
+use engine_cuda::driver::{Argument, Driver, Grid, Lie, Number, Place, PlaceMut, Product};
+use half::bf16;
 
 use crate::compiled;
 
@@ -29,6 +30,7 @@ pub(crate) enum Order {
 /// The driver.
 pub(crate) struct Emulated {
     order: Order,
+    precision: Precision,
 }
 
 type Entry = unsafe extern "C" fn(*const u32, *const c_char, *const *const c_void, bool) -> c_int;
@@ -41,8 +43,13 @@ static TURN: Mutex<()> = Mutex::new(());
 impl Emulated {
     /// `None`, with a word on standard error, where there is no g++; a failure where `SAPWOOD_REQUIRE` names it.
     pub(crate) fn new(order: Order) -> Option<Emulated> {
+        Emulated::of(order, Precision::Fp32)
+    }
+
+    /// In that precision.
+    pub(crate) fn of(order: Order, precision: Precision) -> Option<Emulated> {
         let Err(missing) = LIBRARY.get_or_init(|| compiled::library("libkernels.so", "")) else {
-            return Some(Emulated { order });
+            return Some(Emulated { order, precision });
         };
         compiled::skip("g++", missing);
         None
@@ -57,7 +64,16 @@ impl Driver for Emulated {
     type Memory = Memory;
 
     fn words(&self) -> String {
-        "cuda, emulated (f32)".into()
+        let numbers = match self.precision {
+            Precision::Fp32 => "f32",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+        };
+        format!("cuda, emulated ({numbers})")
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
     }
 
     fn allocate(&self, bytes: usize) -> Result<Memory, EngineError> {
@@ -119,11 +135,12 @@ impl Driver for Emulated {
         b: Place<'_, Memory>,
         c: PlaceMut<'_, Memory>,
     ) -> Result<(), EngineError> {
-        let Product { m, n, k, leading_c, adds, .. } = *product;
-        let (a, b) = (floats(a), floats(b));
-        let c = &mut c.memory.floats_mut()[c.first_byte / size_of::<f32>()..];
+        let Product { m, n, k, leading_c, adds, factors, result, .. } = *product;
+        let (a, b) = (self.factor(a, factors), self.factor(b, factors));
+        let end = if n == 0 { 0 } else { (n - 1) * leading_c + m };
+        let mut all = numbers(Place { memory: &*c.memory, first_byte: c.first_byte }, result);
         for column in 0..n {
-            let c = &mut c[column * leading_c..][..m];
+            let c = &mut all[column * leading_c..][..m];
             if !adds {
                 c.fill(0.0);
             }
@@ -139,6 +156,14 @@ impl Driver for Emulated {
                 c.iter_mut().zip(sums).for_each(|(c, sum)| *c += sum);
             }
         }
+        let to = &mut c.memory.bytes_mut()[c.first_byte..][..end * result.bytes()];
+        match result {
+            Number::F32 => to.copy_from_slice(bytemuck::cast_slice(&all[..end])),
+            Number::Bf16 => {
+                let rounded: Vec<bf16> = all[..end].iter().copied().map(bf16::from_f32).collect();
+                to.copy_from_slice(bytemuck::cast_slice(&rounded));
+            }
+        }
         Ok(())
     }
 }
@@ -151,11 +176,31 @@ fn at(lie: Lie, row: usize, column: usize) -> usize {
     if lie.transposed { column + row * lie.leading } else { row + column * lie.leading }
 }
 
-fn floats<'a>(place: Place<'a, Memory>) -> &'a [f32] {
-    &place.memory.floats()[place.first_byte / size_of::<f32>()..]
+/// From there to the end of the piece.
+fn numbers(place: Place<'_, Memory>, number: Number) -> Vec<f32> {
+    let bytes = &place.memory.bytes()[place.first_byte..];
+    match number {
+        Number::F32 => bytemuck::cast_slice(bytes).to_vec(),
+        Number::Bf16 => bytemuck::cast_slice::<u8, bf16>(bytes).iter().map(|value| value.to_f32()).collect(),
+    }
+}
+
+/// The nearest number with ten bits behind the point.
+fn tf32(value: f32) -> f32 {
+    let bits = value.to_bits();
+    f32::from_bits((bits + 0xfff + (bits >> 13 & 1)) & !0x1fff)
 }
 
 impl Emulated {
+    /// As the product reads it.
+    fn factor(&self, place: Place<'_, Memory>, number: Number) -> Vec<f32> {
+        let values = numbers(place, number);
+        match self.precision {
+            Precision::Tf32 => values.into_iter().map(tf32).collect(),
+            Precision::Fp32 | Precision::Bf16 => values,
+        }
+    }
+
     fn enter(
         &self,
         kernel: &'static str,
@@ -164,8 +209,9 @@ impl Emulated {
         values: &[*const c_void],
     ) -> Result<c_int, EngineError> {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = format!("run_{kernel}_{}\0", compiled::suffix(Number::of_activations(self.precision)));
         // SAFETY: every `run_` function of the library has this signature.
-        let entry = unsafe { Emulated::library().get::<Entry>(format!("run_{kernel}\0").as_bytes()) };
+        let entry = unsafe { Emulated::library().get::<Entry>(name.as_bytes()) };
         let entry = entry.map_err(|_| EngineError::Device(format!("there is no kernel {kernel}")))?;
         // SAFETY: the function compares the kinds with the kernel's own before it reads a value; pointers among
         // them are to memory that outlives the call, and what is written beside it is found right after.

@@ -213,3 +213,17 @@ template <class T> static inline T __shfl_xor_sync(unsigned, T value, unsigned d
     std::memcpy(&value, &places[current ^ distance], sizeof(T));
     return value;
 }
+
+static inline float __uint_as_float(unsigned bits) {
+    float x;
+    std::memcpy(&x, &bits, sizeof(x));
+    return x;
+}
+
+// As `cvt.rn.bf16.f32`: to the nearest, of two that are as near to the even one.
+static inline unsigned short nearest_bf16(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof(bits));
+    if (std::isnan(x)) return 0x7fff;
+    return static_cast<unsigned short>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}

@@ -1,7 +1,10 @@
 //! Every source to machine code of every architecture that is promised, by NVRTC, which needs no GPU for it.
 
+use engine_cuda::driver::Number;
 use engine_cuda::nvidia::{Library, cubin};
 use engine_cuda::sources::{SOURCES, Source};
+
+use crate::compiled::NUMBERS;
 
 const ARCHITECTURES: [&str; 3] = ["sm_80", "sm_90", "sm_90a"];
 
@@ -20,13 +23,14 @@ fn every_source_compiles_for_every_architecture() {
     if !is_there() {
         return;
     }
-    for source in SOURCES {
+    for (source, number) in SOURCES.iter().flat_map(|source| NUMBERS.map(|number| (source, number))) {
         for architecture in ARCHITECTURES {
-            let image = cubin(&source, architecture).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(image[..4], *b"\x7fELF", "{} for {architecture}", source.file);
-            for kernel in source.kernels {
+            let image = cubin(source, number, architecture).unwrap_or_else(|error| panic!("{error}"));
+            let what = format!("{} for {architecture}, activations in {number:?}", source.file);
+            assert_eq!(image[..4], *b"\x7fELF", "{what}");
+            for kernel in source.kernels() {
                 let is_named = image.windows(kernel.len()).any(|window| window == kernel.as_bytes());
-                assert!(is_named, "{} for {architecture} has no {kernel}", source.file);
+                assert!(is_named, "{what} has no {kernel}");
             }
         }
     }
@@ -37,9 +41,9 @@ fn what_does_not_compile_is_told_with_its_place() {
     if !is_there() {
         return;
     }
-    let broken = Source { file: "broken.cu", text: "\n\nint x = ;", kernels: &[] };
-    let said = cubin(&broken, "sm_90").expect_err("it is broken").to_string();
+    let broken = Source { file: "broken.cu", text: "\n\nint x = ;" };
+    let said = cubin(&broken, Number::F32, "sm_90").expect_err("it is broken").to_string();
     assert!(said.contains("broken.cu(3)"), "{said}");
-    let said = cubin(&SOURCES[0], "sm_12").expect_err("no such GPU").to_string();
+    let said = cubin(&SOURCES[0], Number::F32, "sm_12").expect_err("no such GPU").to_string();
     assert!(said.contains("sm_12"), "{said}");
 }

@@ -1,7 +1,7 @@
 //! Each kernel, emulated, against its twin in f64; and against itself with threads in the other order.
 
 use engine_cuda::Cuda;
-use engine_native::proof;
+use engine_native::{Kernels, proof};
 
 use crate::emulated::{Emulated, Order};
 
@@ -11,7 +11,11 @@ const TOLERANCE: f64 = 1e-5;
 fn every_kernel_does_what_its_twin_does() {
     let orders = [Order::Rising, Order::Falling].map(Emulated::new);
     let [Some(rising), Some(falling)] = orders else { return };
-    let agreements = proof::kernels(&[Cuda::on(rising), Cuda::on(falling)]);
+    let devices = [Cuda::on(rising), Cuda::on(falling)];
+    let agreements = proof::kernels(&devices);
+    for device in &devices {
+        assert_eq!(device.health(), Ok(()));
+    }
     let mut kernels: Vec<&str> = agreements.iter().map(|agreement| agreement.what.as_str()).collect();
     kernels.sort_unstable();
     kernels.dedup();

@@ -2,8 +2,8 @@
 //! less. `UPDATE_EXPECT=1` writes the records anew.
 
 use engine::{
-    AdamW, Edit, Engine, Execution, LayerId, LayerIndex, Model, ModelShape, StepPlan, TensorClass, TensorId,
-    Trainable, contract,
+    AdamW, Edit, Engine, Execution, LayerId, LayerIndex, Model, ModelShape, Precision, StepPlan, TensorClass,
+    TensorId, Trainable, contract,
 };
 use engine_cuda::Cuda;
 use engine_native::Step;
@@ -17,12 +17,13 @@ fn update() -> AdamW {
 
 /// Three blocks of a tiny model, and the record of what they have asked for.
 fn model() -> (Step<Cuda<Recording>>, Record) {
-    model_of(&contract::tiny_shape())
+    model_of(&contract::tiny_shape(), Precision::Fp32)
 }
 
-fn model_of(shape: &ModelShape) -> (Step<Cuda<Recording>>, Record) {
+fn model_of(shape: &ModelShape, precision: Precision) -> (Step<Cuda<Recording>>, Record) {
     let record = Record::default();
-    let mut engine = Step::new(shape, Cuda::on(Recording::new(&record))).expect("the shape is good");
+    let driver = Recording { precision, ..Recording::new(&record) };
+    let mut engine = Step::new(shape, Cuda::on(driver)).expect("the shape is good");
     for layer in 0..3 {
         let specs = shape.block_tensors().into_iter();
         let weights = specs.map(|spec| (spec.class, vec![0.0; spec.len()])).collect();
@@ -36,9 +37,13 @@ fn model_of(shape: &ModelShape) -> (Step<Cuda<Recording>>, Record) {
 /// What a step and its update ask for.
 fn step(scope: Trainable) -> Vec<String> {
     let (mut engine, record) = model();
+    step_of(&mut engine, scope);
+    record.take()
+}
+
+fn step_of(engine: &mut Step<Cuda<Recording>>, scope: Trainable) {
     engine.step(&contract::tiny_batch(), &StepPlan::new(scope, usize::MAX)).expect("a good batch");
     engine.optimize(&update()).expect("nothing fails");
-    record.take()
 }
 
 fn everything() -> Trainable {
@@ -105,9 +110,25 @@ fn nothing_trains_in_an_evaluation() {
     expect_file!["order/evaluation.txt"].assert_eq(&in_words(&lines));
 }
 
+/// A weight is rounded for products once it has come to the device, and then by the update that changes it.
+#[test]
+fn in_bf16_a_weight_is_rounded_again_only_where_it_has_changed() {
+    let (mut engine, record) = model_of(&contract::tiny_shape(), Precision::Bf16);
+    let newest: Trainable = everything().iter().filter(|id| id.layer == Some(LayerId(2))).collect();
+    step_of(&mut engine, newest.clone());
+    let first = record.take();
+    expect_file!["order/newest_alone_bf16.txt"].assert_eq(&in_words(&first));
+    step_of(&mut engine, newest);
+    let second = record.take();
+    // Four matrices of each block and the token table; and the stream's gradient, twice for each branch that trains.
+    let of_stream = 2 + 1;
+    assert_eq!(of(&first, "narrow") - of(&second, "narrow"), 3 * 4 + 1);
+    assert!(of(&second, "narrow") <= 2 * of_stream, "{second:?}");
+}
+
 /// What a step takes beyond what was foretold: ids, sums and tables.
-fn unforeseen_bytes(shape: &ModelShape) -> i64 {
-    let (mut engine, _) = model_of(shape);
+fn unforeseen_bytes(shape: &ModelShape, precision: Precision) -> i64 {
+    let (mut engine, _) = model_of(shape, precision);
     let (plan, batch) = (StepPlan::new(Trainable::all(shape, &engine.layers()), 2), contract::tiny_batch());
     let told = engine.memory(shape, &engine.layers(), &plan, batch.sequences(), batch.length());
     let told = told.expect("it can tell");
@@ -122,6 +143,9 @@ fn unforeseen_bytes(shape: &ModelShape) -> i64 {
 fn what_a_step_takes_is_foretold_for_wide_heads_as_well() {
     let usual = contract::tiny_shape();
     let wide_heads = ModelShape { head_width: Some(4 * usual.width), ..usual.clone() };
-    let (wide, usual) = (unforeseen_bytes(&wide_heads), unforeseen_bytes(&usual));
+    let of = |shape| unforeseen_bytes(shape, Precision::Fp32);
+    let (wide, usual) = (of(&wide_heads), of(&usual));
     assert!(wide <= usual, "{wide} bytes were not foretold, of usual heads {usual}");
+    let narrow = unforeseen_bytes(&contract::tiny_shape(), Precision::Bf16);
+    assert!(narrow <= usual, "{narrow} bytes were not foretold in bf16, in fp32 {usual}");
 }

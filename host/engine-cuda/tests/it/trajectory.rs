@@ -37,7 +37,7 @@ fn train(engine: &mut dyn Engine, trains: impl Fn(&TensorId) -> bool) -> Vec<Ste
 }
 
 /// All of one block train, then a second joins and trains alone, then all train again.
-fn run(engine: &mut dyn Engine) -> (Vec<StepOutcome>, Snapshot) {
+pub(super) fn run(engine: &mut dyn Engine) -> (Vec<StepOutcome>, Snapshot) {
     let shape = contract::tiny_shape();
     for (i, spec) in shape.shared_tensors().into_iter().enumerate() {
         let weights = contract::varied_weights(spec.len(), i as u64);

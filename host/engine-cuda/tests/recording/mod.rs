@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::EngineError;
-use engine_cuda::driver::{Argument, Driver, Grid, Place, PlaceMut, Product};
+use engine::{EngineError, Precision};
+use engine_cuda::driver::{Argument, Driver, Grid, Number, Place, PlaceMut, Product};
 
 /// What was asked for; clones see the same.
 #[derive(Clone, Default)]
@@ -24,12 +24,13 @@ impl Record {
 pub(crate) struct Recording {
     pub(crate) record: Record,
     pub(crate) pieces: Mutex<usize>,
+    pub(crate) precision: Precision,
 }
 
 impl Recording {
     /// With more memory than anybody needs.
     pub(crate) fn new(record: &Record) -> Recording {
-        Recording { record: record.clone(), pieces: Mutex::new(usize::MAX) }
+        Recording { record: record.clone(), pieces: Mutex::new(usize::MAX), precision: Precision::Fp32 }
     }
 }
 
@@ -38,6 +39,10 @@ impl Driver for Recording {
 
     fn words(&self) -> String {
         "cuda, recorded".into()
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
     }
 
     fn allocate(&self, bytes: usize) -> Result<(), EngineError> {
@@ -81,8 +86,13 @@ impl Driver for Recording {
         _: PlaceMut<'_, ()>,
     ) -> Result<(), EngineError> {
         // Row by row, as the step sees it.
-        let Product { m, n, k, adds, .. } = product;
-        self.record.add(format!("product {n} x {m}, depth {k}{}", if *adds { ", added" } else { "" }));
+        let Product { m, n, k, adds, factors, result, .. } = product;
+        let numbers = match (factors, result) {
+            (Number::F32, Number::F32) => String::new(),
+            (factors, result) => format!(", {factors:?} to {result:?}"),
+        };
+        let adds = if *adds { ", added" } else { "" };
+        self.record.add(format!("product {n} x {m}, depth {k}{adds}{numbers}"));
         Ok(())
     }
 }

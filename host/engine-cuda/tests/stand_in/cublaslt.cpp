@@ -1,4 +1,4 @@
-// A stand-in for cuBLASLt: products of f32 matrices by plain loops, column by column, as its descriptions say. It
+// A stand-in for cuBLASLt: products of matrices in f32 and bfloat16 by plain loops, column by column, as its descriptions say. It
 // refuses types and attributes of other sizes than NVIDIA documents, and addresses that are less aligned than an
 // algorithm was chosen for. Declarations after NVIDIA's documentation of cuBLASLt, version 12.8.
 #include <cstdint>
@@ -7,14 +7,14 @@
 namespace {
 
 enum { SUCCESS = 0, INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
-enum { R_32F = 0, COMPUTE_32F = 68 };
+enum { R_32F = 0, R_16BF = 14, COMPUTE_32F = 68, COMPUTE_32F_FAST_TF32 = 77 };
 enum { DESC_TRANSA = 3, DESC_TRANSB = 4 };
 enum { PREF_WORKSPACE_BYTES = 1, PREF_ALIGNMENT_A = 5, PREF_ALIGNMENT_D = 8 };
 
-int handles = 0;
+int handles = 0, products_in_tf32 = 0;
 
-struct Operation { int32_t transposed[2] = {0, 0}; };
-struct Layout { uint64_t rows, columns; int64_t leading; };
+struct Operation { int compute; int32_t transposed[2] = {0, 0}; };
+struct Layout { int type; uint64_t rows, columns; int64_t leading; };
 struct Preference { uint64_t workspace_bytes = 0; uint32_t alignment[4] = {256, 256, 256, 256}; };
 struct Algorithm { uint64_t alignment, words[7]; };
 struct Result { Algorithm algorithm; size_t workspace_bytes; int state; float waves; int reserved[4]; };
@@ -31,8 +31,26 @@ template <class T> int destroy(void* handle) {
     return SUCCESS;
 }
 
-float at(const float* x, const Layout& layout, int32_t transposed, uint64_t row, uint64_t column) {
-    return transposed ? x[column + row * layout.leading] : x[row + column * layout.leading];
+float read(const void* x, int type, uint64_t index) {
+    if (type == R_32F) return static_cast<const float*>(x)[index];
+    uint32_t bits = static_cast<const uint16_t*>(x)[index] << 16;
+    float value;
+    std::memcpy(&value, &bits, sizeof(value));
+    return value;
+}
+
+void write(void* x, int type, uint64_t index, float value) {
+    if (type == R_32F) {
+        static_cast<float*>(x)[index] = value;
+        return;
+    }
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof(bits));
+    static_cast<uint16_t*>(x)[index] = static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+float at(const void* x, const Layout& layout, int32_t transposed, uint64_t row, uint64_t column) {
+    return read(x, layout.type, transposed ? column + row * layout.leading : row + column * layout.leading);
 }
 
 // Rows and columns of a factor as the product sees them.
@@ -48,7 +66,8 @@ int cublasLtCreate(void** handle) { return make<int>(handle); }
 int cublasLtDestroy(void* handle) { return destroy<int>(handle); }
 
 int cublasLtMatmulDescCreate(void** operation, int compute, int scale) {
-    return compute == COMPUTE_32F && scale == R_32F ? make<Operation>(operation) : NOT_SUPPORTED;
+    bool is_known = compute == COMPUTE_32F || compute == COMPUTE_32F_FAST_TF32;
+    return is_known && scale == R_32F ? make<Operation>(operation, compute) : NOT_SUPPORTED;
 }
 int cublasLtMatmulDescDestroy(void* operation) { return destroy<Operation>(operation); }
 int cublasLtMatmulDescSetAttribute(void* operation, int attribute, const void* value, size_t bytes) {
@@ -58,8 +77,8 @@ int cublasLtMatmulDescSetAttribute(void* operation, int attribute, const void* v
 }
 
 int cublasLtMatrixLayoutCreate(void** layout, int type, uint64_t rows, uint64_t columns, int64_t leading) {
-    if (type != R_32F || leading < (int64_t)rows) return INVALID_VALUE;
-    return make<Layout>(layout, rows, columns, leading);
+    if ((type != R_32F && type != R_16BF) || leading < (int64_t)rows) return INVALID_VALUE;
+    return make<Layout>(layout, type, rows, columns, leading);
 }
 int cublasLtMatrixLayoutDestroy(void* layout) { return destroy<Layout>(layout); }
 
@@ -79,7 +98,8 @@ int cublasLtMatmulAlgoGetHeuristic(void*, void* operation, void* a, void* b, voi
     auto& op = *static_cast<Operation*>(operation);
     auto &la = *static_cast<Layout*>(a), &lb = *static_cast<Layout*>(b), &lc = *static_cast<Layout*>(c);
     bool fits = rows(la, op.transposed[0]) == lc.rows && columns(lb, op.transposed[1]) == lc.columns &&
-                columns(la, op.transposed[0]) == rows(lb, op.transposed[1]) && c == d && wanted == 1;
+                columns(la, op.transposed[0]) == rows(lb, op.transposed[1]) && c == d && wanted == 1 &&
+                la.type == lb.type && (lc.type == la.type || lc.type == R_32F);
     if (!fits) return INVALID_VALUE;
     uint32_t alignment = 0;
     for (uint32_t least : static_cast<Preference*>(preference)->alignment) alignment |= least;
@@ -90,8 +110,8 @@ int cublasLtMatmulAlgoGetHeuristic(void*, void* operation, void* a, void* b, voi
     return SUCCESS;
 }
 
-int cublasLtMatmul(void*, void* operation, const float* alpha, const float* a, void* a_layout, const float* b,
-                   void* b_layout, const float* beta, const float* c, void* c_layout, float* d, void*,
+int cublasLtMatmul(void*, void* operation, const float* alpha, const void* a, void* a_layout, const void* b,
+                   void* b_layout, const float* beta, const void* c, void* c_layout, void* d, void*,
                    const Algorithm* algorithm, void* workspace, size_t workspace_bytes, void* stream) {
     auto& op = *static_cast<Operation*>(operation);
     auto &la = *static_cast<Layout*>(a_layout), &lb = *static_cast<Layout*>(b_layout);
@@ -99,18 +119,21 @@ int cublasLtMatmul(void*, void* operation, const float* alpha, const float* a, v
     uint64_t addresses = (uint64_t)a | (uint64_t)b | (uint64_t)c | (uint64_t)d;
     bool is_good = addresses % algorithm->alignment == 0 && c == d && workspace && workspace_bytes && stream;
     if (!is_good) return INVALID_VALUE;
+    products_in_tf32 += op.compute == COMPUTE_32F_FAST_TF32;
     for (uint64_t column = 0; column < lc.columns; column++)
         for (uint64_t row = 0; row < lc.rows; row++) {
             double sum = 0;
             for (uint64_t term = 0; term < columns(la, op.transposed[0]); term++)
                 sum += (double)at(a, la, op.transposed[0], row, term) * at(b, lb, op.transposed[1], term, column);
-            float& to = d[row + column * lc.leading];
+            uint64_t to = row + column * lc.leading;
             // With beta 0 what was there is not read: it may be no number.
-            to = (float)(*alpha * sum) + (*beta == 0 ? 0.0f : *beta * to);
+            float before = *beta == 0 ? 0.0f : *beta * read(d, lc.type, to);
+            write(d, lc.type, to, (float)(*alpha * sum) + before);
         }
     return SUCCESS;
 }
 
 // What a test asks.
 int stand_in_handles() { return handles; }
+int stand_in_products_in_tf32() { return products_in_tf32; }
 }

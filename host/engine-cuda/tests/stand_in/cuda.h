@@ -66,7 +66,8 @@ int cuModuleLoadData(void** module, const void* image) {
 }
 int cuModuleUnload(void* module) { delete static_cast<std::string*>(module); cuda::modules--; return cuda::SUCCESS; }
 int cuModuleGetFunction(void** function, void* module, const char* name) {
-    auto found = cuda::kernels.find(name);
+    bool is_narrow = static_cast<std::string*>(module)->find("#define ACTIVATIONS_IN_BF16") != std::string::npos;
+    auto found = cuda::kernels.find(std::string(name) + (is_narrow ? "_bf16" : "_f32"));
     auto defined = "void " + std::string(name) + "(";
     bool is_here = static_cast<std::string*>(module)->find(defined) != std::string::npos;
     if (found == cuda::kernels.end() || !is_here) return cuda::NOT_FOUND;

@@ -3,7 +3,7 @@
 
 use engine::AdamW;
 
-use super::Agreement;
+use super::{Agreement, Rounded};
 use crate::{
     Kernels, Reference,
     kernels::{
@@ -14,7 +14,46 @@ use crate::{
 
 /// Runs every kernel on every one of these devices and in f64.
 pub fn kernels<K: Kernels>(devices: &[K]) -> Vec<Agreement> {
-    let mut table = Table { devices, agreements: Vec::new() };
+    against(&Reference, devices)
+}
+
+/// The same of devices that keep activations in bfloat16, against f64 that is rounded where they round.
+pub fn kernels_in_bf16<K: Kernels>(devices: &[K]) -> Vec<Agreement> {
+    against(&Rounded, devices)
+}
+
+/// A product whose terms are all positive, so that it is off by no more than a part of itself, however its factors are cut: of devices
+/// in TF32 by twice 2^-10. The deviation is that of the worst element, relative to itself.
+pub fn positive_products<K: Kernels>(devices: &[K]) -> Vec<Agreement> {
+    let measures = Linear { rows: 37, inputs: 90, outputs: 41 };
+    let exact = positive_product(&Reference, measures);
+    let agreement = |device: &K| {
+        let given = positive_product(device, measures);
+        let off = given.iter().zip(&exact).map(|(given, exact)| f64::from((given / exact - 1.0).abs()));
+        let deviation =
+            off.fold(0.0, |most: f64, off| if off.is_finite() { most.max(off) } else { f64::INFINITY });
+        Agreement { what: "product of positive factors".into(), place: device.words(), deviation }
+    };
+    devices.iter().map(agreement).collect()
+}
+
+fn positive_product<K: Kernels>(kernels: &K, measures: Linear) -> Vec<f32> {
+    let Linear { rows, inputs, outputs } = measures;
+    let mut bench = Bench::new(kernels);
+    let mut positive = |len: usize| {
+        let values: Vec<f32> = (0..len).map(|_| 1.5 + bench.next()).collect();
+        let mut buffer = kernels.zeros(len);
+        kernels.upload(&values, &mut buffer);
+        buffer
+    };
+    let (x, weight) = (positive(rows * inputs), positive(inputs * outputs));
+    let (bias, mut out) = (kernels.zeros(outputs), kernels.zeros(rows * outputs));
+    kernels.linear(measures, &x, &weight, &bias, Epilogue::Bias, &mut out);
+    kernels.download(&out, rows * outputs)
+}
+
+fn against<R: Kernels, K: Kernels>(reference: &R, devices: &[K]) -> Vec<Agreement> {
+    let mut table = Table { reference, devices, agreements: Vec::new() };
     for form in forms() {
         let measures = words(&form);
         table.add("embedding", &measures, &Embedding(form));
@@ -82,8 +121,16 @@ impl<'a, K: Kernels> Bench<'a, K> {
 
     /// Values between -1 and 1, the next ones of a fixed series.
     fn random(&mut self, len: usize) -> K::Buffer {
+        self.filled(self.kernels.zeros(len), len)
+    }
+
+    /// The same in what a device may keep in fewer bits.
+    fn activations(&mut self, len: usize) -> K::Buffer {
+        self.filled(self.kernels.activations(len), len)
+    }
+
+    fn filled(&mut self, mut buffer: K::Buffer, len: usize) -> K::Buffer {
         let values: Vec<f32> = (0..len).map(|_| self.next()).collect();
-        let mut buffer = self.kernels.zeros(len);
         self.kernels.upload(&values, &mut buffer);
         buffer
     }
@@ -108,14 +155,15 @@ trait Case {
     fn run<K: Kernels>(&self, bench: &mut Bench<'_, K>) -> Vec<Vec<f32>>;
 }
 
-struct Table<'a, K> {
+struct Table<'a, R, K> {
+    reference: &'a R,
     devices: &'a [K],
     agreements: Vec<Agreement>,
 }
 
-impl<K: Kernels> Table<'_, K> {
+impl<R: Kernels, K: Kernels> Table<'_, R, K> {
     fn add(&mut self, kernel: &'static str, measures: &str, case: &impl Case) {
-        let expected = case.run(&mut Bench::new(&Reference));
+        let expected = case.run(&mut Bench::new(self.reference));
         for device in self.devices {
             let given = case.run(&mut Bench::new(device));
             let deviations = given.iter().zip(&expected).map(|(given, expected)| difference(given, expected));
@@ -166,11 +214,11 @@ impl Case for LayerNorm {
     fn run<K: Kernels>(&self, bench: &mut Bench<'_, K>) -> Vec<Vec<f32>> {
         let LayerNorm(form, write) = *self;
         let (width, len) = (form.width, form.rows() * form.width);
-        let (x, dy) = (bench.random(len), bench.random(len));
+        let (x, dy) = (bench.random(len), bench.activations(len));
         let (gain, shift) = (bench.random(width), bench.random(width));
         let norm = Norm { gain: &gain, shift: &shift };
-        let (mut out, mut moments) = (bench.random(len), bench.random(2 * form.rows()));
-        let (mut dx, mut normed) = (bench.random(len), bench.random(len));
+        let (mut out, mut moments) = (bench.activations(len), bench.random(2 * form.rows()));
+        let (mut dx, mut normed) = (bench.random(len), bench.activations(len));
         let (mut d_gain, mut d_shift) = (bench.random(width), bench.random(width));
         bench.kernels.layer_norm(&form, &x, &norm, &mut out, &mut moments);
         let gradients = NormGradients {
@@ -191,26 +239,38 @@ impl Case for LinearMap {
     fn run<K: Kernels>(&self, bench: &mut Bench<'_, K>) -> Vec<Vec<f32>> {
         let LinearMap(measures, write) = *self;
         let Linear { rows, inputs, outputs } = measures;
-        let (x, w, b) = (bench.random(rows * inputs), bench.random(inputs * outputs), bench.random(outputs));
-        let (residual, dy, before) =
-            (bench.random(rows * outputs), bench.random(rows * outputs), bench.random(rows * inputs));
-        let mut outs: Vec<K::Buffer> = (0..4).map(|_| bench.random(rows * outputs)).collect();
-        let mut into_inputs: Vec<K::Buffer> = (0..4).map(|_| bench.random(rows * inputs)).collect();
+        let (x, w, b) =
+            (bench.activations(rows * inputs), bench.random(inputs * outputs), bench.random(outputs));
+        // A branch's output has the gradient of the stream; what lies within has one of its own.
+        let (residual, of_stream) = (bench.random(rows * outputs), bench.random(rows * outputs));
+        let (dy, before) = (bench.activations(rows * outputs), bench.activations(rows * inputs));
+        let mut outs: Vec<K::Buffer> = (0..3).map(|_| bench.activations(rows * outputs)).collect();
+        outs.push(bench.random(rows * outputs));
+        let mut into_inputs: Vec<K::Buffer> = (0..5).map(|_| bench.activations(rows * inputs)).collect();
         let (mut dw, mut db) = (bench.random(inputs * outputs), bench.random(outputs));
+        let (mut dw_of_stream, mut db_of_stream) = (bench.random(inputs * outputs), bench.random(outputs));
         let kernels = &bench.kernels;
         let [plain, gelu, kept, added] = &mut outs[..] else { unreachable!("four") };
         kernels.linear(measures, &x, &w, &b, Epilogue::Bias, plain);
         kernels.linear(measures, &x, &w, &b, Epilogue::Gelu(Some(kept)), gelu);
         kernels.linear(measures, &x, &w, &b, Epilogue::Residual { stream: &residual, gate: -0.75 }, added);
-        let [dx, through_gelu, activated, direct] = &mut into_inputs[..] else { unreachable!("four") };
+        let [dx, dx_of_stream, through_gelu, activated, direct] = &mut into_inputs[..] else {
+            unreachable!("five")
+        };
         kernels.linear_input_gradient(measures, &dy, &w, dx);
+        kernels.linear_input_gradient(measures, &of_stream, &w, dx_of_stream);
         kernels.linear_gelu_input_gradient(measures, &dy, &w, &before, Some(activated), through_gelu);
         kernels.gelu(rows * inputs, &before, direct);
         let (weight, bias) = (Sink { buffer: &mut dw, write }, Sink { buffer: &mut db, write });
         kernels.linear_parameter_gradients(measures, &x, &dy, Some(weight), Some(bias));
+        let (weight, bias) =
+            (Sink { buffer: &mut dw_of_stream, write }, Sink { buffer: &mut db_of_stream, write });
+        kernels.linear_parameter_gradients(measures, &x, &of_stream, Some(weight), Some(bias));
         let outs = outs.iter().map(|buffer| (buffer, rows * outputs));
         let into_inputs = into_inputs.iter().map(|buffer| (buffer, rows * inputs));
-        let all = outs.chain(into_inputs).chain([(&dw, inputs * outputs), (&db, outputs)]);
+        let of_parameters = [(&dw, inputs * outputs), (&db, outputs)];
+        let of_stream = [(&dw_of_stream, inputs * outputs), (&db_of_stream, outputs)];
+        let all = outs.chain(into_inputs).chain(of_parameters).chain(of_stream);
         bench.read(&all.collect::<Vec<_>>())
     }
 }
@@ -221,9 +281,9 @@ impl Case for Attention {
     fn run<K: Kernels>(&self, bench: &mut Bench<'_, K>) -> Vec<Vec<f32>> {
         let form = self.0;
         let (len, sums) = (form.rows() * form.attention_width(), 2 * form.rows() * form.heads);
-        let (qkv, dy) = (bench.random(3 * len), bench.random(len));
+        let (qkv, dy) = (bench.activations(3 * len), bench.activations(len));
         let (mut mixed, mut normalizers, mut out) =
-            (bench.random(len), bench.random(sums), bench.random(3 * len));
+            (bench.activations(len), bench.random(sums), bench.activations(3 * len));
         bench.kernels.attention(&form, &qkv, &mut mixed, &mut normalizers);
         let forward = Attended { qkv: &qkv, mixed: &mixed, normalizers: &normalizers };
         bench.kernels.attention_backward(&form, &forward, &dy, &mut out);
@@ -238,11 +298,11 @@ impl Case for Classifier {
     fn run<K: Kernels>(&self, bench: &mut Bench<'_, K>) -> Vec<Vec<f32>> {
         let Classifier(form, rows_at_once) = *self;
         let (rows, width, vocabulary) = (form.rows(), form.width, form.vocabulary);
-        let (x, table) = (bench.random(rows * width), bench.random(vocabulary * width));
+        let (x, table) = (bench.activations(rows * width), bench.random(vocabulary * width));
         let targets = bench.tokens(&form);
-        let mut scratch = bench.random(rows_at_once * vocabulary);
+        let mut scratch = bench.activations(rows_at_once * vocabulary);
         let (mut losses, mut only_losses) = (bench.random(rows), bench.random(rows));
-        let (mut dx, mut d_table) = (bench.random(rows * width), bench.random(vocabulary * width));
+        let (mut dx, mut d_table) = (bench.activations(rows * width), bench.random(vocabulary * width));
         let gradients = ClassifierGradients {
             scale: 1.0 / rows as f64,
             input: Some(&mut dx),
@@ -251,7 +311,7 @@ impl Case for Classifier {
         let kernels = &bench.kernels;
         kernels.classifier(&form, &x, &table, &targets, &mut scratch, &mut losses, Some(gradients));
         kernels.classifier(&form, &x, &table, &targets, &mut scratch, &mut only_losses, None);
-        let mut logits = kernels.zeros(vocabulary);
+        let mut logits = kernels.activations(vocabulary);
         kernels.logits(&form, &x, rows - 1, 1, &table, &mut logits);
         let tables = vocabulary * width;
         bench.read(&[
@@ -301,8 +361,9 @@ impl Case for Elements {
         let form = form([3, self.0, 8, 1, 7]);
         let len = form.rows() * form.width;
         let (a, b) = (bench.random(len), bench.random(len));
-        let mut outs: Vec<K::Buffer> = (0..5).map(|_| bench.random(len)).collect();
-        let [scaled, gathered, scattered, copied, begun] = &mut outs[..] else { unreachable!("five") };
+        let mut outs: Vec<K::Buffer> = (0..4).map(|_| bench.random(len)).collect();
+        outs.push(bench.activations(len));
+        let [gathered, scattered, copied, begun, scaled] = &mut outs[..] else { unreachable!("five") };
         let kernels = &bench.kernels;
         kernels.scale(len - 1, 0.3, &a, scaled);
         kernels.gather(&form, &[0, 2], &a, gathered);

@@ -3,9 +3,11 @@
 //! Not here: what deviation is allowed.
 
 mod kernels;
+mod rounded;
 mod slopes;
 
-pub use kernels::kernels;
+pub use kernels::{kernels, kernels_in_bf16, positive_products};
+pub use rounded::Rounded;
 pub use slopes::slopes;
 
 /// How far one thing is from what it should be.

@@ -21,10 +21,13 @@ fn every_kernel_does_what_its_twin_does() {
 }
 
 /// What is asked of a device beside kernels: what it is, and its buffers, without which no case could be run.
-const NO_KERNELS: [&str; 9] = [
+const NO_KERNELS: [&str; 12] = [
+    "activation_bytes",
+    "activations",
     "bytes",
     "download",
     "engine_name",
+    "factor_bytes",
     "health",
     "memory_peak_bytes",
     "scratch_bytes",

@@ -4,13 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{EngineArgs, at_least_one};
+use super::{EngineArgs, PrecisionName, at_least_one};
 
 /// A workload; the flags that a peer has too are named as there.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+    /// In which numbers a step computes; tf32 and bf16 are the CUDA device's alone
+    #[arg(long, default_value = "fp32")]
+    pub(crate) precision: PrecisionName,
     /// Blocks
     #[arg(long, default_value_t = 6)]
     pub(crate) layers: usize,

@@ -11,7 +11,7 @@ use engine_native::{KernelTime, KernelTimes};
 use study::speed::{Speed, Workload, measure};
 use trainer::ErrorClass;
 
-use crate::args::{BenchArgs, EngineName};
+use crate::args::{BenchArgs, EngineName, PrecisionName};
 use crate::device::Place;
 use crate::failure::Failed;
 use crate::output::result_line;
@@ -41,8 +41,10 @@ fn alone(args: &BenchArgs) -> Outcome {
 /// On the native engine's CPU kernel by kernel, and with the machine's rate of plain products beside it.
 fn timed(args: &BenchArgs) -> Result<Speed, Failed> {
     let (place, _) = args.engine.device.resolve();
-    if (args.engine.engine, place) != (EngineName::Native, Place::Cpu) {
-        return Ok(measure(&args.workload(), engines::builder(args.engine), || {})?);
+    let usual = (EngineName::Native, Place::Cpu, PrecisionName::Fp32);
+    if (args.engine.engine, place, args.precision) != usual {
+        let build = engines::builder(args.engine);
+        return Ok(measure(&args.workload(), |shape| build(shape, args.precision.into()), || {})?);
     }
     let times = OnceCell::new();
     let build = |shape: &ModelShape| {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
+use engine::Precision;
 use engine_native::proof::{self, Agreement};
 use study::parity::{Deviation, ExpectedRun, Tolerances, compare, expected, point_at};
 use study::{Execution, Lab, Scope, Sharing, Source, execute, run_folder};
@@ -16,7 +17,7 @@ use crate::failure::{Failed, OUT_OF_TOLERANCE};
 use crate::output::result_line;
 use crate::{Outcome, engines, log};
 
-/// Largest difference of a kernel's output from f64, relative to its largest value.
+/// The same in f32.
 const KERNEL: f64 = 1e-5;
 /// Relative difference of a gradient from a slope, both in f64.
 const SLOPE: f64 = 1e-6;
@@ -59,15 +60,18 @@ pub(crate) fn parity(args: &ParityArgs, verbose: u8) -> Outcome {
 /// What the native engine is held to without any recording: each kernel against its twin in f64, each tensor's
 /// gradient against the slope of the loss.
 fn by_itself(args: &ParityArgs) -> Result<bool, Failed> {
-    let kernels = match (args.engine.engine, args.engine.device.resolve().0) {
+    let (engine, place, precision) =
+        (args.engine.engine, args.engine.device.resolve().0, args.precision.into());
+    engines::check(precision, engine, place).map_err(TrainError::from)?;
+    let kernels = match (engine, place) {
         (EngineName::Native, Place::Cpu) => proof::kernels(&[engine_native::Cpu::new()]),
         (EngineName::Native, Place::Cuda(ordinal)) => {
-            engines::prove_gpu(ordinal).map_err(TrainError::from)?
+            engines::prove_gpu(ordinal, precision).map_err(TrainError::from)?
         }
         (EngineName::Reference, _) => Vec::new(),
         (EngineName::Burn, _) => return Ok(true),
     };
-    let kernels = worst_of_each(kernels, "", KERNEL);
+    let kernels = worst_of_each(kernels, "", tolerance_of_kernels(precision));
     let slopes = worst_of_each(proof::slopes(), "d loss / d ", SLOPE);
     for (title, rows) in
         [("kernels against f64", &kernels), ("gradients against finite differences", &slopes)]
@@ -78,6 +82,17 @@ fn by_itself(args: &ParityArgs) -> Result<bool, Failed> {
         }
     }
     Ok(kernels.iter().chain(&slopes).all(Deviation::is_within))
+}
+
+/// Largest difference of a kernel's output from its twin's, relative to its largest value: in bfloat16 one step of it, where f32's
+/// rounding makes a number fall to the other side; in TF32, of a product of positive factors, what both may be off by, 2^-10 each where
+/// they are cut.
+fn tolerance_of_kernels(precision: Precision) -> f64 {
+    match precision {
+        Precision::Fp32 => KERNEL,
+        Precision::Tf32 => 2.0 / 1024.0,
+        Precision::Bf16 => 1.0 / 128.0,
+    }
 }
 
 /// One row for each kernel, or for each class of tensor.

@@ -8,19 +8,18 @@ use study::{BuildEngine, Lab, PhaseMemory, PlannedArm, Saving, Sharing, StagedPa
 use trainer::{ErrorClass, SuiteConfig, peak_memory_bytes};
 
 use super::open_study;
-use crate::args::{EngineArgs, EngineName, PlanArgs};
-use crate::device::DeviceName;
+use crate::args::PlanArgs;
 use crate::failure::Failed;
 use crate::output::{bytes, duration, result_line};
 use crate::{Outcome, engines};
 
 pub(crate) fn plan(args: &PlanArgs) -> Outcome {
     // A dry run computes nothing: any engine will do, unless one is to be timed.
-    let any = EngineArgs { engine: EngineName::Native, device: DeviceName::Cpu };
-    let build = engines::builder(if args.time { args.engine } else { any });
-    let lab = open_study(&args.file, &build)?;
+    let chosen = engines::builder(args.engine);
+    let build: BuildEngine<'_> = if args.time { &chosen } else { &engines::for_planning };
+    let lab = open_study(&args.file, build)?;
     let arms = lab.plan()?;
-    let rate = if args.time { Some(measured(&lab, &build)?) } else { None };
+    let rate = if args.time { Some(measured(&lab, build)?) } else { None };
     let sharing = Sharing::of(&arms);
     let saving = sharing.saving(&arms);
     if args.json {
@@ -63,7 +62,8 @@ fn measured(lab: &Lab<'_>, build: BuildEngine<'_>) -> Result<Rate, Failed> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool =
         pool.map_err(|error| Failed::new(ErrorClass::Resource, error, "lower study.threads_per_run"))?;
-    Ok(pool.install(|| speed::rate(&lab.file.model, build))?)
+    let precision = lab.file.training.precision;
+    Ok(pool.install(|| speed::rate(&lab.file.model, |shape| build(shape, precision)))?)
 }
 
 fn print_all(lab: &Lab<'_>, arms: &[PlannedArm], saving: Saving, rate: Option<&Rate>) {

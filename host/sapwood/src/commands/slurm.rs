@@ -12,8 +12,7 @@ use study::{Lab, RunState, StudyProgress};
 use trainer::{ErrorClass, RunConfig};
 
 use super::{open_study, status};
-use crate::args::{EngineArgs, EngineName, FileArgs, Jobs, StudyArgs};
-use crate::device::DeviceName;
+use crate::args::{EngineName, FileArgs, Jobs, StudyArgs};
 use crate::failure::{Failed, SEVERAL, code_of};
 use crate::output::{note_line, passing_line, result_line};
 use crate::{Outcome, engines, log};
@@ -27,9 +26,7 @@ const ANSWERS: u32 = 2;
 
 pub(crate) fn study(args: &StudyArgs, verbose: u8) -> Outcome {
     // Here nothing is computed: the device may be one of the nodes' alone.
-    let any = EngineArgs { engine: EngineName::Native, device: DeviceName::Cpu };
-    let build = engines::builder(any);
-    let lab = open_study(&args.file, &build)?;
+    let lab = open_study(&args.file, &engines::for_planning)?;
     super::study::refuse_sweep(&lab)?;
     let folder = super::study::folder(args.out.clone(), &lab);
     let runs: Vec<RunConfig> = lab.plan_for(&folder)?.into_iter().flat_map(|arm| arm.runs).collect();

@@ -58,7 +58,8 @@ impl Lab<'_> {
 
     fn plan_beside(&self, folder: Option<&Path>, only: &[String]) -> Result<Vec<PlannedArm>, StudyError> {
         let baseline = &self.file.study.baseline;
-        let engine = (self.build_engine)(&self.file.model).map_err(TrainError::from)?;
+        let (model, precision) = (&self.file.model, self.file.training.precision);
+        let engine = (self.build_engine)(model, precision).map_err(TrainError::from)?;
         let alone = self.plan_arm(baseline, None, &*engine)?;
         let flops = alone.rehearsal.costs.flops.total();
         let mut planned = vec![alone];

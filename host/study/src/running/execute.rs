@@ -273,7 +273,7 @@ fn engine_of(
     lane: usize,
 ) -> Result<Box<dyn Engine>, TrainError> {
     match how.engines.get(lane) {
-        Some(build) => Ok(build(&run.model)?),
+        Some(build) => Ok(build(&run.model, run.training.precision)?),
         None => lab.engine(run),
     }
 }

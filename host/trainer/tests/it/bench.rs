@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use data::{Corpus, DataConfig, Needs, Order};
-use engine::{Engine, ModelShape, Recompute, ScriptedEngine, Step, Weights};
+use engine::{Engine, ModelShape, Precision, Recompute, ScriptedEngine, Step, Weights};
 use plugin_host::api::{
     self, Actions, Claim, Event, GrowthStrategy, InitContext, Kind, LayerInitializer, MomentsRule, Plan,
     RunEvent, RunFacts, Saved, StepContext, TensorMut,
@@ -263,6 +263,7 @@ fn config() -> RunConfig {
             micro_batch_sequences: 2,
             recompute: Recompute::Gelu,
             on_non_finite: OnNonFinite::Stop,
+            precision: Precision::Fp32,
         },
         optimizer: Optimizer { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: 1.0 },
         schedule: Schedule {

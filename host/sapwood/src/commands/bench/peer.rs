@@ -10,7 +10,7 @@ use trainer::ErrorClass;
 
 use super::{internal, print_kernels};
 use crate::Outcome;
-use crate::args::{BenchArgs, EngineName};
+use crate::args::{BenchArgs, PrecisionName};
 use crate::device::Place;
 use crate::failure::Failed;
 use crate::output::result_line;
@@ -68,7 +68,7 @@ fn round(args: &BenchArgs, script: &Path) -> Result<Round, Failed> {
     command.arg("bench").args(engine_flags(args)).args(&flags).arg("--json");
     let sapwood: Speed = measured(command)?;
     let mut command = Command::new(&args.python);
-    command.arg(script).args(["--device", &device(args)]).args(&flags).args(&args.peer_args);
+    command.arg(script).args(peer_flags(args)).args(&flags).args(&args.peer_args);
     let peer: Measured = measured(command)?;
     let ratio = sapwood.tokens_per_second / peer.tokens_per_second;
     Ok(Round { sapwood, peer, ratio })
@@ -106,13 +106,18 @@ pub(super) fn last_result<T: DeserializeOwned>(text: &str) -> Result<T, String> 
     serde_json::from_str(line).map_err(|error| format!("printed no result: {error}"))
 }
 
-pub(super) fn engine_flags(args: &BenchArgs) -> [String; 4] {
-    let engine = match args.engine.engine {
-        EngineName::Native => "native",
-        EngineName::Reference => "reference",
-        EngineName::Burn => "burn",
-    };
-    ["--engine".into(), engine.into(), "--device".into(), device(args)]
+pub(super) fn engine_flags(args: &BenchArgs) -> [String; 6] {
+    let (engine, precision) = (args.engine.engine.as_flag(), args.precision.as_flag());
+    ["--engine", engine, "--device", &device(args), "--precision", precision].map(ToOwned::to_owned)
+}
+
+/// What a peer is told beside the shape; nothing of the precision where it is the usual one, which not every peer has a word for.
+pub(super) fn peer_flags(args: &BenchArgs) -> Vec<String> {
+    let mut flags = vec!["--device".to_owned(), device(args)];
+    if args.precision != PrecisionName::Fp32 {
+        flags.extend(["--precision".to_owned(), args.precision.as_flag().to_owned()]);
+    }
+    flags
 }
 
 /// As both understand it: PyTorch calls the first GPU by no number.

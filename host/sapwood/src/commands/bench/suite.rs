@@ -16,7 +16,7 @@ use trainer::ErrorClass;
 use trainer::storage::write_whole;
 
 use super::internal;
-use super::peer::{device, engine_flags, last_result, shape_flags};
+use super::peer::{device, engine_flags, last_result, peer_flags, shape_flags};
 use crate::Outcome;
 use crate::args::{BenchArgs, SuiteArgs};
 use crate::failure::{Failed, OUT_OF_TOLERANCE, code_of};
@@ -122,7 +122,7 @@ fn row(args: &BenchArgs, workload: &Workload, peer: &Path, deadline: Instant) ->
     command.arg("bench").args(engine_flags(args)).args(&flags).arg("--json");
     let sapwood = result(command, deadline);
     let mut command = Command::new(&args.python);
-    command.arg(peer).args(["--device", &device(args)]).args(&flags).args(&args.peer_args);
+    command.arg(peer).args(peer_flags(args)).args(&flags).args(&args.peer_args);
     Ok(Row { sapwood, peer: result(command, deadline) })
 }
 

@@ -8,17 +8,15 @@ use serde_json::json;
 use study::{Lab, Source};
 
 use super::facts::print_json;
-use crate::args::{EngineArgs, EngineName, FileArgs, LockArgs};
-use crate::device::DeviceName;
+use crate::args::{FileArgs, LockArgs};
 use crate::failure::Failed;
 use crate::output::result_line;
 use crate::{Outcome, engines};
 
 pub(crate) fn lock(args: &LockArgs) -> Outcome {
     let source = Source::read(&args.file, &[])?;
-    // Nothing is computed: any engine will do.
-    let build = engines::builder(EngineArgs { engine: EngineName::Native, device: DeviceName::Cpu });
-    let lab = Lab::open(source, &args.plugins.plugin_path, &build, crate::suites::open)?;
+    let (path, build) = (&args.plugins.plugin_path, &engines::for_planning);
+    let lab = Lab::open(source, path, build, crate::suites::open)?;
     let lock = lab.lock()?;
     let path = args.out.clone().unwrap_or_else(|| beside(&args.file));
     lock.write(&path)?;

@@ -1,0 +1,108 @@
+//! What products read: a buffer as it is, or what it holds in bfloat16. A weight keeps such a copy, which is made anew only
+//! after the weight has changed; anything else is rounded for the time of one call. Not here: the products.
+
+use std::cell::Ref;
+
+use engine::EngineError;
+
+use crate::buffer::{Buffer, FactorCopy, Held};
+use crate::device::Cuda;
+use crate::driver::{Argument, Driver, Number, Place};
+use crate::launch::{Blocks, Factor, Scratch, long};
+
+/// What a product reads.
+pub(crate) struct Operand<'a, M> {
+    memory: Lent<'a, M>,
+    number: Number,
+}
+
+enum Lent<'a, M> {
+    Itself(&'a M),
+    Copy(Ref<'a, M>),
+}
+
+impl<M> Operand<'_, M> {
+    /// From its element `first` on.
+    pub(crate) fn at(&self, first: usize) -> Factor<'_, M> {
+        let memory = match &self.memory {
+            Lent::Itself(memory) => memory,
+            Lent::Copy(memory) => &**memory,
+        };
+        Factor::at(Place { memory, first_byte: first * self.number.bytes() })
+    }
+
+    pub(crate) fn all(&self) -> Factor<'_, M> {
+        self.at(0)
+    }
+}
+
+impl<D: Driver> Cuda<D> {
+    /// What activations are kept in, and what products read.
+    pub(crate) fn activations_are(&self) -> Number {
+        Number::of_activations(self.driver.precision())
+    }
+
+    /// An activation that products read.
+    pub(crate) fn activation<'a>(
+        &self,
+        x: &'a Buffer<D::Memory>,
+    ) -> Result<Operand<'a, D::Memory>, EngineError> {
+        let number = self.activations_are();
+        x.check(number)?;
+        Ok(Operand { memory: Lent::Itself(x.memory()?), number })
+    }
+
+    /// The first `len` elements of what may be the residual stream's gradient as well as an activation's.
+    pub(crate) fn either<'a>(
+        &self,
+        x: &'a Buffer<D::Memory>,
+        len: usize,
+        scratch: &'a mut Scratch<D::Memory>,
+    ) -> Result<Operand<'a, D::Memory>, EngineError> {
+        let number = self.activations_are();
+        if x.number() == number {
+            return self.activation(x);
+        }
+        let memory = self.reserve(scratch, len * number.bytes())?;
+        self.narrow(x, memory, len)?;
+        Ok(Operand { memory: Lent::Itself(memory), number })
+    }
+
+    /// A weight.
+    pub(crate) fn weight<'a>(
+        &self,
+        weight: &'a Buffer<D::Memory>,
+    ) -> Result<Operand<'a, D::Memory>, EngineError> {
+        let number = self.activations_are();
+        if weight.number() == number {
+            return Ok(Operand { memory: Lent::Itself(weight.memory()?), number });
+        }
+        self.renew_copy(weight, number)?;
+        let copy = Ref::filter_map(weight.copy().borrow(), |copy| copy.as_ref().map(|copy| &copy.memory));
+        let Ok(copy) = copy else { return Err(EngineError::Device("a weight has lost its copy".into())) };
+        Ok(Operand { memory: Lent::Copy(copy), number })
+    }
+
+    fn renew_copy(&self, weight: &Buffer<D::Memory>, number: Number) -> Result<(), EngineError> {
+        let mut copy = weight.copy().borrow_mut();
+        let bytes = weight.len() * number.bytes();
+        let copy = match &mut *copy {
+            Some(copy) => copy,
+            none => none.insert(FactorCopy {
+                memory: self.driver.allocate(bytes.max(1))?,
+                is_current: false,
+                _held: Held::new(&self.ledger, bytes as u64),
+            }),
+        };
+        if !copy.is_current {
+            self.narrow(weight, &mut copy.memory, weight.len())?;
+            copy.is_current = true;
+        }
+        Ok(())
+    }
+
+    fn narrow(&self, from: &Buffer<D::Memory>, to: &mut D::Memory, len: usize) -> Result<(), EngineError> {
+        let arguments = [from.read()?, Argument::Write(to), long(len)];
+        self.launch("narrow", Blocks::of_elements(len), &arguments)
+    }
+}

@@ -17,8 +17,6 @@ use crate::failure::{Failed, OUT_OF_TOLERANCE};
 use crate::output::result_line;
 use crate::{Outcome, engines, log};
 
-/// The same in f32.
-const KERNEL: f64 = 1e-5;
 /// Relative difference of a gradient from a slope, both in f64.
 const SLOPE: f64 = 1e-6;
 
@@ -89,7 +87,7 @@ fn by_itself(args: &ParityArgs) -> Result<bool, Failed> {
 /// they are cut.
 fn tolerance_of_kernels(precision: Precision) -> f64 {
     match precision {
-        Precision::Fp32 => KERNEL,
+        Precision::Fp32 => 1e-5,
         Precision::Tf32 => 2.0 / 1024.0,
         Precision::Bf16 => 1.0 / 128.0,
     }

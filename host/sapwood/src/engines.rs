@@ -13,15 +13,16 @@ use study::Room;
 use crate::args::{EngineArgs, EngineName};
 use crate::device::{Place, kernel_cache, memory_bytes};
 
+/// An engine, or why there is none.
+pub(crate) type Built = Result<Box<dyn Engine>, EngineError>;
+
 /// How the chosen engine is built.
-pub(crate) fn builder(
-    args: EngineArgs,
-) -> impl Fn(&ModelShape, Precision) -> Result<Box<dyn Engine>, EngineError> + Sync {
+pub(crate) fn builder(args: EngineArgs) -> impl Fn(&ModelShape, Precision) -> Built + Sync {
     builder_at(args.engine, args.device.resolve().0)
 }
 
 /// An engine where nothing is computed, whatever the precision: the device may be another machine's.
-pub(crate) fn for_planning(shape: &ModelShape, _: Precision) -> Result<Box<dyn Engine>, EngineError> {
+pub(crate) fn for_planning(shape: &ModelShape, _: Precision) -> Built {
     engine_native::build(shape, engine_native::Device::Cpu { threads: None })
 }
 
@@ -29,7 +30,7 @@ pub(crate) fn for_planning(shape: &ModelShape, _: Precision) -> Result<Box<dyn E
 pub(crate) fn builder_at(
     engine: EngineName,
     place: Place,
-) -> impl Fn(&ModelShape, Precision) -> Result<Box<dyn Engine>, EngineError> + Sync {
+) -> impl Fn(&ModelShape, Precision) -> Built + Sync {
     let gpu = OnceLock::new();
     move |shape, precision| build(shape, precision, engine, place, &gpu)
 }
@@ -38,7 +39,7 @@ pub(crate) fn builder_at(
 pub(crate) fn builders(
     args: EngineArgs,
     devices: &[Place],
-) -> Vec<impl Fn(&ModelShape, Precision) -> Result<Box<dyn Engine>, EngineError> + Sync> {
+) -> Vec<impl Fn(&ModelShape, Precision) -> Built + Sync> {
     let places = if devices.is_empty() { vec![args.device.resolve().0] } else { devices.to_vec() };
     places.into_iter().map(|place| builder_at(args.engine, place)).collect()
 }
@@ -80,13 +81,7 @@ pub(crate) fn check(precision: Precision, engine: EngineName, place: Place) -> R
 /// A GPU that is opened when an engine is first built on it.
 type Gpu = OnceLock<Result<Arc<Machine>, EngineError>>;
 
-fn build(
-    shape: &ModelShape,
-    precision: Precision,
-    engine: EngineName,
-    place: Place,
-    gpu: &Gpu,
-) -> Result<Box<dyn Engine>, EngineError> {
+fn build(shape: &ModelShape, precision: Precision, engine: EngineName, place: Place, gpu: &Gpu) -> Built {
     check(precision, engine, place)?;
     match (engine, place) {
         (EngineName::Burn, _) => burn(shape, place),
@@ -106,7 +101,7 @@ fn build(
 }
 
 #[cfg(feature = "burn")]
-fn burn(shape: &ModelShape, place: Place) -> Result<Box<dyn Engine>, EngineError> {
+fn burn(shape: &ModelShape, place: Place) -> Built {
     let device = match place {
         Place::Cpu => engine_burn::Device::Cpu,
         Place::Cuda(0) => engine_burn::Device::Cuda,
@@ -116,7 +111,7 @@ fn burn(shape: &ModelShape, place: Place) -> Result<Box<dyn Engine>, EngineError
 }
 
 #[cfg(not(feature = "burn"))]
-fn burn(_: &ModelShape, place: Place) -> Result<Box<dyn Engine>, EngineError> {
+fn burn(_: &ModelShape, place: Place) -> Built {
     Err(unavailable(place, "this binary was built without the engine `burn`"))
 }
 

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// In which numbers a step computes. Weights, gradients of weights, AdamW's state, the residual stream with its gradient, losses
-/// and every sum are in f32 whatever it is.
+/// In which numbers a step computes. Weights, gradients of weights, AdamW's state, the residual stream with its gradient and losses
+/// are in f32 whatever it is, and no sum is formed in less.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {

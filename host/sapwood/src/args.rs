@@ -180,17 +180,6 @@ pub(crate) enum PrecisionName {
     Bf16,
 }
 
-impl PrecisionName {
-    /// As `--precision` takes it.
-    pub(crate) fn as_flag(self) -> &'static str {
-        match self {
-            PrecisionName::Fp32 => "fp32",
-            PrecisionName::Tf32 => "tf32",
-            PrecisionName::Bf16 => "bf16",
-        }
-    }
-}
-
 impl From<PrecisionName> for Precision {
     fn from(name: PrecisionName) -> Precision {
         match name {

@@ -1,5 +1,5 @@
-//! A GPU with its kernels, loaded when an engine first needs them: what all engines on it share. Not here: memory and launches, which each engine has
-//! a queue of its own for.
+//! A GPU with its kernels, loaded when an engine first needs them: what all engines on it share. Not here: memory and
+//! launches, which each engine has a queue of its own for.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
@@ -22,13 +22,13 @@ pub struct Machine {
     found: Found,
     cache: Cache,
     /// For activations in f32, and in bfloat16.
-    kernels: [OnceLock<Result<Kernels, EngineError>>; 2],
+    kernels: [OnceLock<Result<LoadedKernels, EngineError>>; 2],
     name: String,
 }
 
 /// Kernels on the GPU, by name.
 #[derive(Default)]
-struct Kernels {
+struct LoadedKernels {
     modules: Vec<sys::CUmodule>,
     functions: HashMap<&'static str, sys::CUfunction>,
 }
@@ -85,14 +85,14 @@ impl Machine {
         Nvidia::new(Arc::clone(self), precision)
     }
 
-    fn kernels(&self, activations: Number) -> Result<&Kernels, EngineError> {
+    fn kernels(&self, activations: Number) -> Result<&LoadedKernels, EngineError> {
         let loaded = &self.kernels[usize::from(activations == Number::Bf16)];
         loaded.get_or_init(|| self.load(activations)).as_ref().map_err(Clone::clone)
     }
 
-    fn load(&self, activations: Number) -> Result<Kernels, EngineError> {
+    fn load(&self, activations: Number) -> Result<LoadedKernels, EngineError> {
         let images = images(&self.found, &self.cache, activations)?;
-        let mut kernels = Kernels::default();
+        let mut kernels = LoadedKernels::default();
         SOURCES
             .iter()
             .zip(&images)
@@ -101,7 +101,7 @@ impl Machine {
     }
 
     /// Puts a file of machine code onto the GPU.
-    fn load_file(&self, to: &mut Kernels, image: &[u8], source: &Source) -> Result<(), EngineError> {
+    fn load_file(&self, to: &mut LoadedKernels, image: &[u8], source: &Source) -> Result<(), EngineError> {
         self.enter()?;
         // SAFETY: the image is a whole ELF file, which says itself how long it is.
         let module = unsafe { result::module::load_data(image.as_ptr().cast()) };

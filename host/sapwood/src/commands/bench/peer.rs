@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use engine::Precision;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use study::speed::{Speed, Workload};
@@ -10,7 +11,7 @@ use trainer::ErrorClass;
 
 use super::{internal, print_kernels};
 use crate::Outcome;
-use crate::args::{BenchArgs, PrecisionName};
+use crate::args::BenchArgs;
 use crate::device::Place;
 use crate::failure::Failed;
 use crate::output::result_line;
@@ -107,15 +108,16 @@ pub(super) fn last_result<T: DeserializeOwned>(text: &str) -> Result<T, String> 
 }
 
 pub(super) fn engine_flags(args: &BenchArgs) -> [String; 6] {
-    let (engine, precision) = (args.engine.engine.as_flag(), args.precision.as_flag());
-    ["--engine", engine, "--device", &device(args), "--precision", precision].map(ToOwned::to_owned)
+    let (engine, precision) = (args.engine.engine.as_flag(), Precision::from(args.precision).to_string());
+    ["--engine", engine, "--device", &device(args), "--precision", &precision].map(ToOwned::to_owned)
 }
 
 /// What a peer is told beside the shape; nothing of the precision where it is the usual one, which not every peer has a word for.
 pub(super) fn peer_flags(args: &BenchArgs) -> Vec<String> {
     let mut flags = vec!["--device".to_owned(), device(args)];
-    if args.precision != PrecisionName::Fp32 {
-        flags.extend(["--precision".to_owned(), args.precision.as_flag().to_owned()]);
+    let precision = Precision::from(args.precision);
+    if !precision.is_fp32() {
+        flags.extend(["--precision".to_owned(), precision.to_string()]);
     }
     flags
 }

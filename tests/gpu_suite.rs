@@ -11,11 +11,15 @@ const SHAPE: [&str; 14] = [
 ];
 
 fn suite(peer: &str, seconds: &str) -> (Ran, Value) {
+    suite_in("fp32", peer, seconds)
+}
+
+fn suite_in(precision: &str, peer: &str, seconds: &str) -> (Ran, Value) {
     let bench = Bench::new();
     bench.write("peer.sh", peer);
     let reference = root().join("tests/golden/torch_reference_small").display().to_string();
     let flags = ["--peer", "peer.sh", "--python", "sh", "--out", "suite.json", "--reference", &reference];
-    let time = ["--seconds", seconds];
+    let time = ["--seconds", seconds, "--precision", precision];
     let ran = bench.sapwood(&[&["bench", "--gpu-suite"], &SHAPE[..], &flags[..], &time[..]].concat());
     let told = std::fs::read_to_string(bench.path("suite.json")).expect("the file is there whatever happens");
     (ran, serde_json::from_str(&told).expect("it is JSON"))
@@ -79,4 +83,15 @@ fn what_hangs_is_ended_when_the_time_is_up() {
     assert!(begun.elapsed().as_secs() < 60, "it took {:?}", begun.elapsed());
     let why = told["rows"]["all"]["peer"]["failed"].as_str().expect("a reason");
     assert!(why.contains("the time was up"), "{why}");
+}
+
+/// Both sides compute in what was asked for; the processor has no bfloat16, which is told of both of our parts.
+#[test]
+fn both_sides_are_told_of_the_precision() {
+    let (ran, told) = suite_in("bf16", "echo '{\"tokens_per_second\": 10, \"flags\": \"'$@'\"}'", "480");
+    assert_eq!(ran.code, Some(10), "{}", ran.said());
+    let said = |value: &Value| value.as_str().unwrap_or_default().contains("the precision bf16");
+    assert!(said(&told["parity"]["said"]) && said(&told["rows"]["all"]["sapwood"]["failed"]), "{told}");
+    let flags = told["rows"]["all"]["peer"]["flags"].as_str().expect("text");
+    assert!(flags.contains("--precision bf16"), "{flags}");
 }

@@ -11,7 +11,7 @@ use std::{
 use burn::tensor::Tensor;
 use burn_cuda::{Cuda, CudaDevice};
 use cudarc::{driver::result as driver, nvrtc};
-use engine::{Engine, EngineError, ModelShape};
+use engine::{Energy, Engine, EngineError, ModelShape};
 
 use crate::{cuda_unavailable as unavailable, oracle::Oracle};
 
@@ -21,7 +21,7 @@ pub(crate) fn build(shape: &ModelShape) -> Result<Box<dyn Engine>, EngineError> 
     attempt(|| try_out(&device))
         .and_then(|tried| tried)
         .map_err(|reason| unavailable(format!("a trial computation failed: {reason}")))?;
-    Ok(Box::new(Oracle::<Cuda>::new(shape, device, words)))
+    Ok(Box::new(Oracle::<Cuda>::new(shape, device, words, Energy::Untold)))
 }
 
 /// The first device's name. Each question is asked only after what it rests on has answered.

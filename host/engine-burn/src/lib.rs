@@ -17,7 +17,7 @@ mod stack;
 mod step;
 
 use burn::backend::Flex;
-use engine::{BlockKind, Engine, EngineError, ModelShape};
+use engine::{BlockKind, Energy, Engine, EngineError, ModelShape};
 
 /// The engine's name in messages and in [`engine::EngineInfo`].
 const NAME: &str = "burn";
@@ -40,7 +40,7 @@ pub fn build(shape: &ModelShape, device: Device) -> Result<Box<dyn Engine>, Engi
     match device {
         Device::Cpu => {
             let words = "cpu (Burn Flex)".to_owned();
-            Ok(Box::new(oracle::Oracle::<Flex>::new(shape, Default::default(), words)))
+            Ok(Box::new(oracle::Oracle::<Flex>::new(shape, Default::default(), words, Energy::OfHost)))
         }
         #[cfg(feature = "burn-cuda")]
         Device::Cuda => cuda::build(shape),

@@ -5,8 +5,8 @@
 use std::{collections::VecDeque, mem};
 
 use engine::{
-    AdamW, Edit, Engine, EngineError, EngineInfo, Execution, LayerId, Model, ModelShape, Moments, Part,
-    StepMemory, StepOutcome, StepPlan, TensorId, TokenBatch, Wait, Widths,
+    AdamW, Edit, Energy, Engine, EngineError, EngineInfo, Execution, LayerId, Model, ModelShape, Moments,
+    Part, StepMemory, StepOutcome, StepPlan, TensorId, TokenBatch, Wait, Widths,
 };
 
 use crate::{NAME, adamw, evaluate, operation::Compute, param, stack::Stack, step};
@@ -15,15 +15,22 @@ use crate::{NAME, adamw, evaluate, operation::Compute, param, stack::Stack, step
 pub(crate) struct Oracle<B: Compute<Plain = B>> {
     stack: Stack<B>,
     device_in_words: String,
+    energy: Energy,
     /// The mean loss of a step that was not optimized yet.
     loss_in_flight: Option<f64>,
     outcomes: VecDeque<StepOutcome>,
 }
 
 impl<B: Compute<Plain = B>> Oracle<B> {
-    pub(crate) fn new(shape: &ModelShape, device: B::Device, device_in_words: String) -> Oracle<B> {
+    /// `energy` is what that device tells.
+    pub(crate) fn new(
+        shape: &ModelShape,
+        device: B::Device,
+        device_in_words: String,
+        energy: Energy,
+    ) -> Oracle<B> {
         let stack = Stack::new(shape, device);
-        Oracle { stack, device_in_words, loss_in_flight: None, outcomes: VecDeque::new() }
+        Oracle { stack, device_in_words, energy, loss_in_flight: None, outcomes: VecDeque::new() }
     }
 }
 
@@ -67,8 +74,13 @@ impl<B: Compute<Plain = B>> Engine for Oracle<B> {
             engine: NAME,
             device: self.device_in_words.clone(),
             device_memory_peak_bytes: None,
+            clocks: None,
             plain_steps_only: true,
         }
+    }
+
+    fn energy(&self) -> Energy {
+        self.energy
     }
 
     fn memory(&self, _: &ModelShape, _: &[LayerId], _: &StepPlan, _: usize, _: usize) -> Option<StepMemory> {

@@ -16,16 +16,16 @@ pub struct Buffer<M> {
     memory: Option<M>,
     len: usize,
     number: Number,
-    /// Of a weight in f32, where products read bfloat16.
+    /// Of what products read, where this is in f32 and they read bfloat16.
     copy: RefCell<Option<FactorCopy<M>>>,
     _held: Held,
 }
 
-/// A weight as products read it.
+/// A buffer as products read it.
 #[derive(Debug)]
 pub(crate) struct FactorCopy<M> {
     pub(crate) memory: M,
-    /// Whether it is what the weight is now.
+    /// Whether it is what the buffer is now.
     pub(crate) is_current: bool,
     pub(crate) _held: Held,
 }
@@ -39,13 +39,14 @@ impl<M> Buffer<M> {
         self.number
     }
 
-    /// The weight as products read it, once it has been asked for.
+    /// It as products read it, once it has been asked for.
     pub(crate) fn copy(&self) -> &RefCell<Option<FactorCopy<M>>> {
         &self.copy
     }
 
-    /// The weight and its copy, to write both; the copy is current afterwards.
+    /// It and its copy, to write both; the copy is current afterwards.
     pub(crate) fn with_copy(&mut self) -> Result<(&mut M, Option<&mut M>), EngineError> {
+        self.check(Number::F32)?;
         let copy = self.copy.get_mut().as_mut().map(|copy| {
             copy.is_current = true;
             &mut copy.memory

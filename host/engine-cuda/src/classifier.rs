@@ -6,8 +6,9 @@ use engine_native::kernels::{ClassifierGradients, Form, Sink, Write};
 
 use crate::buffer::Buffer;
 use crate::device::Cuda;
-use crate::driver::{Argument, Driver, Place};
+use crate::driver::{Argument, Driver};
 use crate::launch::{Blocks, count, flag, long};
+use crate::tokens::{Part, Tokens};
 
 impl<D: Driver> Cuda<D> {
     #[expect(clippy::too_many_arguments, reason = "a kernel: what it reads, where it writes")]
@@ -16,22 +17,19 @@ impl<D: Driver> Cuda<D> {
         form: &Form,
         x: &Buffer<D::Memory>,
         table: &Buffer<D::Memory>,
-        targets: &[u32],
+        tokens: &Tokens<D::Memory>,
         scratch: &mut Buffer<D::Memory>,
         losses: &mut Buffer<D::Memory>,
         mut gradients: Option<ClassifierGradients<'_, Buffer<D::Memory>>>,
     ) -> Result<(), EngineError> {
         let rows_at_once = scratch.len() / form.vocabulary;
-        let mut indices = self.indices.borrow_mut();
-        let targets_there = self.upload_indices(targets, &mut indices)?;
-        for first in (0..targets.len()).step_by(rows_at_once) {
-            let rows = rows_at_once.min(targets.len() - first);
+        for first in (0..form.rows()).step_by(rows_at_once) {
+            let rows = rows_at_once.min(form.rows() - first);
             self.logits_of(form, x, first, rows, table, scratch)?;
             let scale = gradients.as_ref().map(|gradients| gradients.scale as f32);
-            let targets = Argument::Read(Place { memory: targets_there, first_byte: 0 });
             let arguments = [
                 scratch.write_as(self.activations_are())?,
-                targets,
+                tokens.read(Part::Targets)?,
                 losses.write()?,
                 long(first),
                 count(form.vocabulary),
@@ -58,7 +56,7 @@ impl<D: Driver> Cuda<D> {
     ) -> Result<(), EngineError> {
         let (width, vocabulary) = (form.width, form.vocabulary);
         if let Some(input) = &mut gradients.input {
-            let (logits, table) = (self.activation(logits)?, self.weight(table)?);
+            let (logits, table) = (self.activation(logits)?, self.factor(table)?);
             let (logits, table, to) = (logits.all(), table.all(), (&mut **input, first * width));
             self.multiply([rows, width, vocabulary], logits, table, to, Write::Replace)?;
         }
@@ -81,7 +79,7 @@ impl<D: Driver> Cuda<D> {
         table: &Buffer<D::Memory>,
         out: &mut Buffer<D::Memory>,
     ) -> Result<(), EngineError> {
-        let (x, table) = (self.activation(x)?, self.weight(table)?);
+        let (x, table) = (self.activation(x)?, self.factor(table)?);
         let (x, table) = (x.at(first * form.width), table.all().transposed());
         self.multiply([rows, form.vocabulary, form.width], x, table, (out, 0), Write::Replace)
     }

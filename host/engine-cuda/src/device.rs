@@ -6,17 +6,23 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use engine::{AdamW, EngineError};
+use engine::{AdamW, Clocks, Energy, EngineError};
 use engine_native::Kernels;
 use engine_native::kernels::{
-    Attended, ClassifierGradients, Comparison, Epilogue, Form, Linear, Norm, NormGradients, Sink, Update,
+    Attended, ClassifierGradients, Comparison, Epilogue, Form, Linear, Norm, NormGradients, Sink, Tallied,
+    Update,
 };
 use half::bf16;
 
 use crate::buffer::{Buffer, Held, Ledger};
 use crate::driver::{Driver, Number};
 use crate::launch::Scratch;
+use crate::tally::{Reading, Tally};
+use crate::tokens::Tokens;
 use crate::{attention, columns, norm};
+
+/// A GPU wants products of thousands of rows: of GPT-2's logits it gets 2,600 at once, half a GiB in bfloat16.
+const ELEMENTS_AT_ONCE: usize = 1 << 27;
 
 /// GPT-2's kernels on a driver, in its precision. After its first failure it runs nothing and answers zeros, and
 /// [`health`](Kernels::health) tells what it was.
@@ -25,14 +31,10 @@ pub struct Cuda<D: Driver> {
     pub(crate) failure: RefCell<Option<EngineError>>,
     pub(crate) ledger: Arc<Ledger>,
     _own: Held,
-    /// Partial sums, for the time of one call; so for the other three.
+    /// Partial sums, for the time of one call.
     pub(crate) numbers: RefCell<Scratch<D::Memory>>,
-    /// Tokens and rows.
-    pub(crate) indices: RefCell<Scratch<D::Memory>>,
     /// Sums on their way to the host.
     pub(crate) totals: RefCell<Scratch<D::Memory>>,
-    /// A gradient of the stream, as products read it.
-    pub(crate) narrowed: RefCell<Scratch<D::Memory>>,
 }
 
 impl<D: Driver> Cuda<D> {
@@ -45,9 +47,7 @@ impl<D: Driver> Cuda<D> {
             failure: RefCell::default(),
             ledger,
             numbers: RefCell::default(),
-            indices: RefCell::default(),
             totals: RefCell::default(),
-            narrowed: RefCell::default(),
         }
     }
 
@@ -66,6 +66,9 @@ impl<D: Driver> Cuda<D> {
 
 impl<D: Driver> Kernels for Cuda<D> {
     type Buffer = Buffer<D::Memory>;
+    type Tokens = Tokens<D::Memory>;
+    type Tally = Tally<D::Memory>;
+    type Reading = Reading<D::Later>;
 
     fn words(&self) -> String {
         self.driver.words()
@@ -77,6 +80,30 @@ impl<D: Driver> Kernels for Cuda<D> {
 
     fn memory_peak_bytes(&self) -> Option<u64> {
         Some(self.ledger.peak_bytes())
+    }
+
+    fn energy(&self) -> Energy {
+        self.driver.millijoules().map_or(Energy::Untold, Energy::Millijoules)
+    }
+
+    fn clocks(&self) -> Option<Clocks> {
+        self.driver.clocks()
+    }
+
+    fn runs_ahead(&self) -> bool {
+        true
+    }
+
+    fn submit(&self) {
+        self.attempt(|| self.driver.submit());
+    }
+
+    fn wait(&self) {
+        self.attempt(|| self.driver.wait());
+    }
+
+    fn elements_at_once(&self) -> usize {
+        ELEMENTS_AT_ONCE
     }
 
     fn zeros(&self, len: usize) -> Buffer<D::Memory> {
@@ -111,8 +138,36 @@ impl<D: Driver> Kernels for Cuda<D> {
         values
     }
 
-    fn sum(&self, from: &Buffer<D::Memory>, len: usize) -> f64 {
-        self.attempt(|| self.sum_of(from, len))
+    fn tokens(&self, rows: usize, trains: bool) -> Tokens<D::Memory> {
+        self.new_tokens(rows, trains)
+    }
+
+    fn load(&self, inputs: &[u32], targets: &[u32], to: &mut Tokens<D::Memory>) {
+        self.attempt(|| self.load_tokens(inputs, targets, to));
+    }
+
+    fn tally(&self) -> Tally<D::Memory> {
+        self.new_tally()
+    }
+
+    fn restart(&self, tally: &mut Tally<D::Memory>) {
+        self.attempt(|| self.restart_tally(tally));
+    }
+
+    fn add_losses(&self, losses: &Buffer<D::Memory>, rows: usize, to: &mut Tally<D::Memory>) {
+        self.attempt(|| self.add_to_tally(losses, rows, to));
+    }
+
+    fn finish_tally(
+        &self,
+        gradients: &[(&Buffer<D::Memory>, usize)],
+        tally: &mut Tally<D::Memory>,
+    ) -> Reading<D::Later> {
+        self.attempt(|| self.finish(gradients, tally))
+    }
+
+    fn tallied(&self, reading: &Reading<D::Later>) -> Tallied {
+        self.attempt(|| self.read_tally(reading))
     }
 
     fn bytes(&self, len: usize) -> u64 {
@@ -132,7 +187,7 @@ impl<D: Driver> Kernels for Cuda<D> {
 
     fn scratch_bytes(&self, form: &Form) -> u64 {
         let columns = columns::partials(form.rows(), form.hidden.max(3 * form.attention_width()));
-        // The stream's gradient, as products read it.
+        // The copy of the stream's gradient that products read.
         let narrowed = self.factor_bytes(form.rows() * form.width);
         let numbers = columns.max(norm::partials(form)).max(attention::dots(form));
         self.driver.own_bytes() + self.bytes(numbers) + narrowed
@@ -165,7 +220,7 @@ impl<D: Driver> Kernels for Cuda<D> {
     fn embed(
         &self,
         form: &Form,
-        tokens: &[u32],
+        tokens: &Tokens<D::Memory>,
         wte: &Buffer<D::Memory>,
         wpe: &Buffer<D::Memory>,
         out: &mut Buffer<D::Memory>,
@@ -176,7 +231,7 @@ impl<D: Driver> Kernels for Cuda<D> {
     fn embed_backward(
         &self,
         form: &Form,
-        tokens: &[u32],
+        tokens: &Tokens<D::Memory>,
         gradient: &Buffer<D::Memory>,
         token_table: Option<Sink<'_, Buffer<D::Memory>>>,
         position_table: Option<Sink<'_, Buffer<D::Memory>>>,
@@ -287,12 +342,12 @@ impl<D: Driver> Kernels for Cuda<D> {
         form: &Form,
         x: &Buffer<D::Memory>,
         weight: &Buffer<D::Memory>,
-        targets: &[u32],
+        tokens: &Tokens<D::Memory>,
         scratch: &mut Buffer<D::Memory>,
         losses: &mut Buffer<D::Memory>,
         gradients: Option<ClassifierGradients<'_, Buffer<D::Memory>>>,
     ) {
-        self.attempt(|| self.losses(form, x, weight, targets, scratch, losses, gradients));
+        self.attempt(|| self.losses(form, x, weight, tokens, scratch, losses, gradients));
     }
 
     fn logits(
@@ -307,11 +362,7 @@ impl<D: Driver> Kernels for Cuda<D> {
         self.attempt(|| self.logits_of(form, x, first, rows, weight, out));
     }
 
-    fn squared_norm(&self, buffers: &[(&Buffer<D::Memory>, usize)]) -> f64 {
-        self.attempt(|| self.squares_of(buffers))
-    }
-
-    fn adamw(&self, with: &AdamW, clip: f64, tensors: Vec<Update<'_, Buffer<D::Memory>>>) {
-        self.attempt(|| tensors.into_iter().try_for_each(|tensor| self.update(with, clip, tensor)));
+    fn adamw(&self, with: &AdamW, tally: &Tally<D::Memory>, tensors: Vec<Update<'_, Buffer<D::Memory>>>) {
+        self.attempt(|| self.update(with, tally, tensors));
     }
 }

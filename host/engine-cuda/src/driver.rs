@@ -3,18 +3,32 @@
 //!
 //! Not here: any driver, and what the kernels are called for.
 
-use engine::{EngineError, Precision};
+use engine::{Clocks, EngineError, Precision};
+
+pub use crate::argument::{Argument, MANY, Words};
 
 /// Memory, kernels and matrix products of one machine.
 pub trait Driver: Send {
     /// A piece of its memory; given back when it is dropped.
     type Memory: Send;
+    /// Bytes on their way to the host.
+    type Later: Send;
 
     /// The device in words.
     fn words(&self) -> String;
 
     /// In which numbers its kernels compute: [`Number::of_activations`] says what they take.
     fn precision(&self) -> Precision;
+
+    /// What the machine has used since some moment that stays the same; `None` where it does not tell.
+    fn millijoules(&self) -> Option<u64> {
+        None
+    }
+
+    /// How fast it runs at this moment, where it tells.
+    fn clocks(&self) -> Option<Clocks> {
+        None
+    }
 
     /// Bytes that the driver itself holds, for as long as it lives.
     fn own_bytes(&self) -> u64 {
@@ -33,7 +47,23 @@ pub trait Driver: Send {
     /// A failing device; so for all that follow.
     fn clear(&self, memory: &mut Self::Memory, bytes: usize) -> Result<(), EngineError>;
 
-    /// Overwrites the beginning; `bytes` is free again when the call returns.
+    /// All calls so far begin: until then a driver may keep them back, to begin them together.
+    ///
+    /// # Errors
+    /// See [`clear`](Driver::clear).
+    fn submit(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// Until all calls so far are done.
+    ///
+    /// # Errors
+    /// See [`clear`](Driver::clear).
+    fn wait(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// Overwrites the beginning; `bytes` is free again when the call returns, though they may not have arrived yet.
     ///
     /// # Errors
     /// See [`clear`](Driver::clear).
@@ -44,6 +74,18 @@ pub trait Driver: Send {
     /// # Errors
     /// See [`clear`](Driver::clear).
     fn download(&self, from: &Self::Memory, to: &mut [u8]) -> Result<(), EngineError>;
+
+    /// The same without waiting: `bytes` of the beginning, as all earlier calls leave them.
+    ///
+    /// # Errors
+    /// See [`clear`](Driver::clear).
+    fn download_later(&self, from: &Self::Memory, bytes: usize) -> Result<Self::Later, EngineError>;
+
+    /// Those bytes, once they have arrived.
+    ///
+    /// # Errors
+    /// See [`download`](Driver::download).
+    fn arrived(&self, later: &Self::Later, to: &mut [u8]) -> Result<(), EngineError>;
 
     /// Copies bytes from a place to one in another piece.
     ///
@@ -99,29 +141,12 @@ pub struct PlaceMut<'a, M> {
 }
 
 /// Blocks of a launch, and threads of each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Grid {
     /// `blockIdx.x` runs to the first, `blockIdx.y` to the second.
     pub blocks: [u32; 2],
     /// `threadIdx.x` runs to it.
     pub threads: u32,
-}
-
-/// What a kernel is given.
-#[derive(Debug)]
-pub enum Argument<'a, M> {
-    /// A pointer to what it reads.
-    Read(Place<'a, M>),
-    /// A pointer to what it writes.
-    Write(&'a mut M),
-    /// A null pointer.
-    Nothing,
-    /// A `u32`.
-    U32(u32),
-    /// A `u64`.
-    U64(u64),
-    /// A `float`.
-    F32(f32),
 }
 
 /// What stands in memory.

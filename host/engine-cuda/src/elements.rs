@@ -7,13 +7,13 @@ use engine_native::kernels::{Comparison, Form};
 use crate::buffer::Buffer;
 use crate::device::Cuda;
 use crate::driver::{Argument, Driver, Place};
-use crate::launch::{Blocks, count, long};
+use crate::launch::{Blocks, count, flag, long};
 
 /// Elements that one block sums; the kernels' `CHUNK`.
-const CHUNK: usize = 1 << 14;
+pub(crate) const CHUNK: usize = 1 << 14;
 
 /// f64s of the sums of chunks, one kind of sum for each.
-fn chunks(len: usize) -> usize {
+pub(crate) fn chunks(len: usize) -> usize {
     len.div_ceil(CHUNK)
 }
 
@@ -68,15 +68,6 @@ impl<D: Driver> Cuda<D> {
             .try_for_each(|(i, sequence)| self.copy_elements((from, i * len), (to, sequence * len), len))
     }
 
-    pub(crate) fn sum_of(&self, x: &Buffer<D::Memory>, len: usize) -> Result<f64, EngineError> {
-        let mut numbers = self.numbers.borrow_mut();
-        let sums = self.reserve(&mut numbers, sums_bytes(chunks(len), 1))?;
-        let arguments = [x.read()?, Argument::Write(&mut *sums), long(len)];
-        self.launch("sum_of_chunks", Blocks::of(chunks(len)), &arguments)?;
-        let [sum] = self.total(sums, chunks(len))?;
-        Ok(sum)
-    }
-
     pub(crate) fn compare_elements(
         &self,
         a: &Buffer<D::Memory>,
@@ -87,42 +78,36 @@ impl<D: Driver> Cuda<D> {
         let sums = self.reserve(&mut numbers, sums_bytes(chunks(len), 4))?;
         let arguments = [a.read()?, b.read()?, Argument::Write(&mut *sums), long(len)];
         self.launch("compare_chunks", Blocks::of(chunks(len)), &arguments)?;
-        let [squares_a, squares_b, product, squares_of_difference] = self.total(sums, chunks(len))?;
+        let mut totals = self.totals.borrow_mut();
+        let out = self.reserve(&mut totals, size_of::<[f64; 4]>())?;
+        self.total(sums, Totals { chunks: chunks(len), kinds: 4, first: 0, adds: false }, out)?;
+        let mut read = [0.0; 4];
+        self.driver.download(out, bytemuck::cast_slice_mut(&mut read))?;
+        let [squares_a, squares_b, product, squares_of_difference] = read;
         Ok(Comparison { squares_a, squares_b, product, squares_of_difference })
     }
 
-    /// Of all buffers together.
-    pub(crate) fn squares_of(&self, buffers: &[(&Buffer<D::Memory>, usize)]) -> Result<f64, EngineError> {
-        let all: usize = buffers.iter().map(|(_, len)| chunks(*len)).sum();
-        let mut numbers = self.numbers.borrow_mut();
-        let sums = self.reserve(&mut numbers, sums_bytes(all, 1))?;
-        let mut first = 0;
-        for (buffer, len) in buffers {
-            let arguments = [buffer.read()?, Argument::Write(&mut *sums), long(first), long(*len)];
-            self.launch("squares_of_chunks", Blocks::of(chunks(*len)), &arguments)?;
-            first += chunks(*len);
-        }
-        let [sum] = self.total(sums, all)?;
-        Ok(sum)
-    }
-
-    /// The sums of `chunks` rows of `KINDS` numbers, read back.
-    fn total<const KINDS: usize>(
+    /// What rows of sums of chunks come to.
+    pub(crate) fn total(
         &self,
         sums: &D::Memory,
-        chunks: usize,
-    ) -> Result<[f64; KINDS], EngineError> {
-        let mut totals = self.totals.borrow_mut();
-        let out = self.reserve(&mut totals, size_of::<[f64; KINDS]>())?;
+        Totals { chunks, kinds, first, adds }: Totals,
+        out: &mut D::Memory,
+    ) -> Result<(), EngineError> {
         let sums = Argument::Read(Place { memory: sums, first_byte: 0 });
-        let arguments = [sums, Argument::Write(&mut *out), long(chunks), count(KINDS)];
-        self.launch("total", Blocks::of(1), &arguments)?;
-        let mut read = [0.0; KINDS];
-        self.driver.download(out, bytemuck::cast_slice_mut(&mut read))?;
-        Ok(read)
+        let arguments = [sums, Argument::Write(out), long(chunks), count(kinds), count(first), flag(adds)];
+        self.launch("total", Blocks::of(1), &arguments)
     }
 }
 
-fn sums_bytes(chunks: usize, kinds: usize) -> usize {
+/// Sums of chunks, `[chunks, kinds]`, and where in f64s their totals go or are added.
+pub(crate) struct Totals {
+    pub(crate) chunks: usize,
+    pub(crate) kinds: usize,
+    pub(crate) first: usize,
+    pub(crate) adds: bool,
+}
+
+pub(crate) fn sums_bytes(chunks: usize, kinds: usize) -> usize {
     chunks * kinds * size_of::<f64>()
 }

@@ -1,5 +1,5 @@
-//! What products read: a buffer as it is, or what it holds in bfloat16. A weight keeps such a copy, which is made anew only
-//! after the weight has changed; anything else is rounded for the time of one call. Not here: the products.
+//! What products read: a buffer as it is, or what it holds in bfloat16. A buffer in f32 that products read keeps such a copy, which is
+//! made anew only after the buffer has changed, and not even then where whoever changed it has written both. Not here: the products.
 
 use std::cell::Ref;
 
@@ -8,7 +8,7 @@ use engine::EngineError;
 use crate::buffer::{Buffer, FactorCopy, Held};
 use crate::device::Cuda;
 use crate::driver::{Argument, Driver, Number, Place};
-use crate::launch::{Blocks, Factor, Scratch, long};
+use crate::launch::{Blocks, Factor, long};
 
 /// What a product reads.
 pub(crate) struct Operand<'a, M> {
@@ -52,40 +52,21 @@ impl<D: Driver> Cuda<D> {
         Ok(Operand { memory: Lent::Itself(x.memory()?), number })
     }
 
-    /// The first `len` elements of what may be the residual stream's gradient as well as an activation's.
-    pub(crate) fn either<'a>(
-        &self,
-        x: &'a Buffer<D::Memory>,
-        len: usize,
-        scratch: &'a mut Scratch<D::Memory>,
-    ) -> Result<Operand<'a, D::Memory>, EngineError> {
+    /// What may be an activation, or else is in f32: a weight, or the residual stream's gradient.
+    pub(crate) fn factor<'a>(&self, x: &'a Buffer<D::Memory>) -> Result<Operand<'a, D::Memory>, EngineError> {
         let number = self.activations_are();
         if x.number() == number {
-            return self.activation(x);
+            return Ok(Operand { memory: Lent::Itself(x.memory()?), number });
         }
-        let memory = self.reserve(scratch, len * number.bytes())?;
-        self.narrow(x, memory, len)?;
-        Ok(Operand { memory: Lent::Itself(memory), number })
-    }
-
-    /// A weight.
-    pub(crate) fn weight<'a>(
-        &self,
-        weight: &'a Buffer<D::Memory>,
-    ) -> Result<Operand<'a, D::Memory>, EngineError> {
-        let number = self.activations_are();
-        if weight.number() == number {
-            return Ok(Operand { memory: Lent::Itself(weight.memory()?), number });
-        }
-        self.renew_copy(weight, number)?;
-        let copy = Ref::filter_map(weight.copy().borrow(), |copy| copy.as_ref().map(|copy| &copy.memory));
-        let Ok(copy) = copy else { return Err(EngineError::Device("a weight has lost its copy".into())) };
+        self.renew_copy(x, number)?;
+        let copy = Ref::filter_map(x.copy().borrow(), |copy| copy.as_ref().map(|copy| &copy.memory));
+        let Ok(copy) = copy else { return Err(EngineError::Device("a factor has lost its copy".into())) };
         Ok(Operand { memory: Lent::Copy(copy), number })
     }
 
-    fn renew_copy(&self, weight: &Buffer<D::Memory>, number: Number) -> Result<(), EngineError> {
-        let mut copy = weight.copy().borrow_mut();
-        let bytes = weight.len() * number.bytes();
+    fn renew_copy(&self, whole: &Buffer<D::Memory>, number: Number) -> Result<(), EngineError> {
+        let mut copy = whole.copy().borrow_mut();
+        let bytes = whole.len() * number.bytes();
         let copy = match &mut *copy {
             Some(copy) => copy,
             none => none.insert(FactorCopy {
@@ -95,7 +76,7 @@ impl<D: Driver> Cuda<D> {
             }),
         };
         if !copy.is_current {
-            self.narrow(weight, &mut copy.memory, weight.len())?;
+            self.narrow(whole, &mut copy.memory, whole.len())?;
             copy.is_current = true;
         }
         Ok(())

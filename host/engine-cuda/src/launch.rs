@@ -39,6 +39,38 @@ impl Blocks {
     }
 }
 
+/// Tensors that one launch takes, each with blocks of its own, which follow each other.
+pub(crate) struct Row {
+    lens: Vec<u64>,
+    ends: Vec<u32>,
+}
+
+impl Row {
+    /// At most [`MANY`](crate::driver::MANY), with so many elements for each block.
+    pub(crate) fn of(lens: impl Iterator<Item = usize>, elements_of_a_block: usize) -> Row {
+        let mut row = Row { lens: Vec::new(), ends: Vec::new() };
+        for len in lens {
+            let end = row.blocks() + len.div_ceil(elements_of_a_block);
+            row.lens.push(len as u64);
+            row.ends.push(u32::try_from(end).expect("2^32 blocks of elements would not fit any device"));
+        }
+        row
+    }
+
+    pub(crate) fn blocks(&self) -> usize {
+        self.ends.last().map_or(0, |end| *end as usize)
+    }
+
+    pub(crate) fn lens<'a, M>(&self) -> Argument<'a, M> {
+        Argument::U64Each(self.lens.clone())
+    }
+
+    /// The first block behind those of each.
+    pub(crate) fn ends<'a, M>(&self) -> Argument<'a, M> {
+        Argument::U32Each(self.ends.clone())
+    }
+}
+
 /// A dimension of a model or a batch.
 pub(crate) fn count<'a, M>(count: usize) -> Argument<'a, M> {
     Argument::U32(u32::try_from(count).expect("a dimension beyond 2^32 would not fit any device"))
@@ -148,17 +180,6 @@ impl<D: Driver> Cuda<D> {
             scratch.bytes = bytes;
         }
         let (memory, _) = scratch.memory.as_mut().expect("it was just made");
-        Ok(memory)
-    }
-
-    /// Indices, on the device.
-    pub(crate) fn upload_indices<'s>(
-        &self,
-        indices: &[u32],
-        scratch: &'s mut Scratch<D::Memory>,
-    ) -> Result<&'s D::Memory, EngineError> {
-        let memory = self.reserve(scratch, size_of_val(indices))?;
-        self.driver.upload(bytemuck::cast_slice(indices), memory)?;
         Ok(memory)
     }
 

@@ -4,6 +4,7 @@
 //! Not here: the step itself (engine-native), and which device a user gets.
 
 mod adamw;
+mod argument;
 mod attention;
 mod buffer;
 mod classifier;
@@ -18,6 +19,8 @@ mod linear;
 mod norm;
 pub mod nvidia;
 pub mod sources;
+mod tally;
+mod tokens;
 
 pub use buffer::Buffer;
 pub use device::Cuda;

@@ -19,7 +19,7 @@ impl<D: Driver> Cuda<D> {
         epilogue: Epilogue<'_, Buffer<D::Memory>>,
         out: &mut Buffer<D::Memory>,
     ) -> Result<(), EngineError> {
-        let (x, weight) = (self.activation(x)?, self.weight(weight)?);
+        let (x, weight) = (self.activation(x)?, self.factor(weight)?);
         self.multiply([rows, outputs, inputs], x.all(), weight.all(), (&mut *out, 0), Write::Replace)?;
         let (bias, columns, activations) = (bias.read()?, count(outputs), self.activations_are());
         let blocks = Blocks::of_matrix(rows, outputs);
@@ -44,9 +44,7 @@ impl<D: Driver> Cuda<D> {
         weight: &Buffer<D::Memory>,
         out: &mut Buffer<D::Memory>,
     ) -> Result<(), EngineError> {
-        let mut narrowed = self.narrowed.borrow_mut();
-        let gradient = self.either(gradient, rows * outputs, &mut narrowed)?;
-        let weight = self.weight(weight)?;
+        let (gradient, weight) = (self.factor(gradient)?, self.factor(weight)?);
         let (gradient, weight) = (gradient.all(), weight.all().transposed());
         self.multiply([rows, inputs, outputs], gradient, weight, (out, 0), Write::Replace)
     }
@@ -73,10 +71,9 @@ impl<D: Driver> Cuda<D> {
         bias: Option<Sink<'_, Buffer<D::Memory>>>,
     ) -> Result<(), EngineError> {
         if let Some(Sink { buffer, write }) = weight {
-            let mut narrowed = self.narrowed.borrow_mut();
-            let dy = self.either(gradient, rows * outputs, &mut narrowed)?;
-            let (x, dy) = (self.activation(x)?, dy.all());
-            self.multiply([inputs, outputs, rows], x.all().transposed(), dy, (buffer, 0), write)?;
+            let (x, dy) = (self.activation(x)?, self.factor(gradient)?);
+            let (x, dy) = (x.all().transposed(), dy.all());
+            self.multiply([inputs, outputs, rows], x, dy, (buffer, 0), write)?;
         }
         bias.map_or(Ok(()), |sink| self.sum_of_rows(gradient, [rows, outputs], sink))
     }

@@ -6,7 +6,7 @@ use engine_native::kernels::{Form, Norm, NormGradients, Sink, Write};
 use crate::buffer::{Buffer, write_if_any};
 use crate::columns::Chunks;
 use crate::device::Cuda;
-use crate::driver::{Argument, Driver, Number, Place};
+use crate::driver::{Argument, Driver, Place};
 use crate::launch::{Blocks, count, flag, long};
 
 /// The kernels' `ROWS_OF_A_PARTIAL`.
@@ -76,14 +76,17 @@ impl<D: Driver> Cuda<D> {
         normed: Option<&mut Buffer<D::Memory>>,
     ) -> Result<(), EngineError> {
         let adds = input.as_ref().is_some_and(|sink| sink.write == Write::Add);
+        let both = input.map(|sink| sink.buffer.with_copy()).transpose()?;
+        let (input, copy) = both.map_or((None, None), |(input, copy)| (Some(input), copy));
         let arguments = [
             x.read()?,
             moments.read()?,
             norm.gain.read()?,
             norm.shift.read()?,
             gradient.read_as(self.activations_are())?,
-            write_if_any(input.map(|sink| sink.buffer), Number::F32)?,
+            input.map_or(Argument::Nothing, Argument::Write),
             flag(adds),
+            copy.map_or(Argument::Nothing, Argument::Write),
             write_if_any(normed, self.activations_are())?,
             long(form.rows()),
             count(form.width),

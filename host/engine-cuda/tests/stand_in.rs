@@ -5,12 +5,15 @@
 
 /// The kernels' sources as a library for the processor.
 mod compiled;
+/// Calls that come again and again, as graphs.
+#[path = "stand_in/graphs.rs"]
+mod graphs;
 
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use engine::{EngineError, Execution, Precision, contract};
+use engine::{Clocks, Energy, EngineError, Execution, Precision, contract};
 use engine_cuda::nvidia::{Cache, Machine};
 use engine_cuda::sources::{SOURCES, Source};
 use engine_cuda::{Cuda, Driver, build};
@@ -20,7 +23,7 @@ use libloading::Library;
 /// A library that is loaded already is found by its name, wherever it lies.
 struct StandIns {
     cuda: Library,
-    others: [Library; 2],
+    others: [Library; 3],
 }
 
 static STAND_INS: OnceLock<Result<StandIns, String>> = OnceLock::new();
@@ -43,12 +46,14 @@ fn load() -> Result<StandIns, String> {
     let names = SOURCES.iter().flat_map(Source::kernels);
     let names =
         names.flat_map(|name| compiled::NUMBERS.map(|number| format!("{name}_{}", compiled::suffix(number))));
-    let entries: String = names.map(|name| format!("{{\"{name}\", run_{name}}},\n")).collect();
+    let entries: String =
+        names.map(|name| format!("{{\"{name}\", {{run_{name}, sizes_{name}}}}},\n")).collect();
     let driver = format!(
         "#include \"stand_in/cuda.h\"\nconst std::map<std::string, cuda::Entry> cuda::kernels = {{\n{entries}}};\n"
     );
     let cuda = compiled::library("libcuda.so", &driver)?;
-    Ok(StandIns { cuda, others: [other("cublaslt", "libcublasLt.so"), other("nvrtc", "libnvrtc.so")] })
+    let others = [("cublaslt", "libcublasLt.so"), ("nvrtc", "libnvrtc.so"), ("nvml", "libnvidia-ml.so.1")];
+    Ok(StandIns { cuda, others: others.map(|(source, name)| other(source, name)) })
 }
 
 fn other(source: &str, name: &str) -> Library {
@@ -80,6 +85,21 @@ impl StandIns {
 
     fn products_in_tf32(&self) -> i32 {
         StandIns::ask(&self.others[0], b"stand_in_products_in_tf32\0")
+    }
+
+    /// Whether captures fail.
+    fn refuse_graphs(&self, refuses: bool) {
+        StandIns::set(&self.cuda, b"stand_in_refuse_graphs\0", refuses);
+    }
+
+    /// Whether the GPU is cut into instances.
+    fn cut(&self, is_cut: bool) {
+        StandIns::set(&self.others[2], b"stand_in_cut\0", is_cut);
+    }
+
+    fn set(library: &Library, what: &[u8], value: bool) {
+        // SAFETY: all that can be set has this signature.
+        unsafe { library.get::<unsafe extern "C" fn(bool)>(what).expect("it is defined")(value) };
     }
 
     fn limit_memory(&self, bytes: usize) {
@@ -176,6 +196,26 @@ fn a_gpu_that_is_not_there_is_told_from_one_that_is() {
     let reason = "the GPUs that the driver knows are 1, counted from 0".into();
     let expected = EngineError::DeviceUnavailable { device: "cuda:1".into(), reason };
     assert_eq!(Machine::open(1, &Cache::default()).map(drop), Err(expected));
+}
+
+#[test]
+fn energy_and_clocks_are_the_gpus_own_and_not_told_of_one_that_is_cut() {
+    let Some((stand_ins, _turn)) = turn() else { return };
+    let open = || {
+        let machine = Machine::open(0, &Cache::default()).expect("the stand-in is there");
+        build(&contract::tiny_shape(), &machine, Precision::Fp32).expect("the shape is good")
+    };
+    let engine = open();
+    assert_eq!([engine.energy(), engine.energy()], [6500, 8000].map(Energy::Millijoules));
+    let clocks = Clocks { processor_megahertz: 1755, most_processor_megahertz: 1980, memory_megahertz: 2619 };
+    assert_eq!(engine.info().clocks, Some(clocks));
+    drop(engine);
+    stand_ins.cut(true);
+    let engine = open();
+    assert_eq!((engine.energy(), engine.info().clocks), (Energy::Untold, None));
+    stand_ins.cut(false);
+    drop(engine);
+    assert_eq!(stand_ins.handles(), 0);
 }
 
 #[test]

@@ -39,7 +39,9 @@ fn replace(buffer: &mut Buffer) -> Option<Sink<'_, Buffer>> {
 fn embeddings(criterion: &mut Criterion) {
     let cpu = Cpu::new();
     let (rows, width) = (FORM.rows(), FORM.width);
-    let tokens: Vec<u32> = (0..rows).map(|i| (i * 7919 % FORM.vocabulary) as u32).collect();
+    let ids: Vec<u32> = (0..rows).map(|i| (i * 7919 % FORM.vocabulary) as u32).collect();
+    let mut tokens = cpu.tokens(rows, true);
+    cpu.load(&ids, &[], &mut tokens);
     let (wte, wpe) = (filled(&cpu, FORM.vocabulary * width), filled(&cpu, FORM.length * width));
     let (mut d_wte, mut d_wpe) = (filled(&cpu, FORM.vocabulary * width), filled(&cpu, FORM.length * width));
     let mut stream = filled(&cpu, rows * width);
@@ -139,7 +141,9 @@ fn classifier(criterion: &mut Criterion) {
     let (x, mut dx) = (filled(&cpu, rows * FORM.width), filled(&cpu, rows * FORM.width));
     let (weight, mut d_weight) = (filled(&cpu, table), filled(&cpu, table));
     let (mut scratch, mut losses) = (filled(&cpu, rows * FORM.vocabulary), filled(&cpu, rows));
-    let targets: Vec<u32> = (0..rows).map(|i| (i * 7919 % FORM.vocabulary) as u32).collect();
+    let ids: Vec<u32> = (0..rows).map(|i| (i * 7919 % FORM.vocabulary) as u32).collect();
+    let mut tokens = cpu.tokens(rows, true);
+    cpu.load(&ids, &ids, &mut tokens);
     criterion.bench_function("classifier", |bencher| {
         bencher.iter(|| {
             let gradients = ClassifierGradients {
@@ -147,11 +151,11 @@ fn classifier(criterion: &mut Criterion) {
                 input: Some(&mut dx),
                 weight: replace(&mut d_weight),
             };
-            cpu.classifier(&FORM, &x, &weight, &targets, &mut scratch, &mut losses, Some(gradients));
+            cpu.classifier(&FORM, &x, &weight, &tokens, &mut scratch, &mut losses, Some(gradients));
         });
     });
     criterion.bench_function("per-token losses alone", |bencher| {
-        bencher.iter(|| cpu.classifier(&FORM, &x, &weight, &targets, &mut scratch, &mut losses, None));
+        bencher.iter(|| cpu.classifier(&FORM, &x, &weight, &tokens, &mut scratch, &mut losses, None));
     });
 }
 
@@ -161,6 +165,7 @@ fn optimizer(criterion: &mut Criterion) {
     let [gradient, mut weights, mut first, mut second] = [0; 4].map(|_| filled(&cpu, len));
     second.iter_mut().for_each(|value| *value = value.abs());
     let with = AdamW { rate: 1e-9, weight_decay: 0.1, ..AdamW::NOTHING };
+    let mut tally = cpu.tally();
     criterion.bench_function("adamw, a million elements", |bencher| {
         bencher.iter(|| {
             let update = Update {
@@ -173,11 +178,11 @@ fn optimizer(criterion: &mut Criterion) {
                 decays: true,
                 rate_factor: 1.0,
             };
-            cpu.adamw(&with, 1.0, vec![update]);
+            cpu.adamw(&with, &tally, vec![update]);
         });
     });
     criterion.bench_function("gradient norm, a million elements", |bencher| {
-        bencher.iter(|| cpu.squared_norm(&[(&gradient, len)]));
+        bencher.iter(|| cpu.finish_tally(&[(&gradient, len)], &mut tally));
     });
 }
 

@@ -10,9 +10,8 @@ use crate::{
     plan::{EntryPlan, Plan},
 };
 
-/// Most logits held at once, unless fewer than [`LEAST_ROWS`] rows would fit: 16 MiB of f32.
-const MOST_LOGITS: usize = 1 << 22;
-/// Fewer rows would read and write the classifier's weight and its gradient too often.
+/// Rows of logits that are held at once, however many elements that takes: fewer rows would read and write the
+/// classifier's weight and its gradient too often.
 const LEAST_ROWS: usize = 256;
 
 pub(crate) struct Arena<B> {
@@ -85,7 +84,7 @@ impl Layout {
     }
 
     /// Elements of all buffers for micro-batches of up to `form`'s rows.
-    pub(crate) fn elements(&self, form: &Form) -> Elements {
+    pub(crate) fn elements<K: Kernels>(&self, form: &Form, kernels: &K) -> Elements {
         let (rows, width) = (form.rows(), form.width);
         let of = |kind: Kind| -> usize {
             let pools = self.pools(form).into_iter().filter(|pool| pool.kind == kind);
@@ -94,7 +93,7 @@ impl Layout {
         let streams = if self.gradients { 1 + usize::from(self.compact.is_some()) } else { 0 };
         let inside = if self.gradients { branch(form) + wide(form) } else { 0 };
         let (normed, gated) = (width, usize::from(self.gradients && self.gated) * width);
-        let (losses, logits) = (rows, rows_of_logits(form) * form.vocabulary);
+        let (losses, logits) = (rows, rows_of_logits(form, kernels) * form.vocabulary);
         Elements {
             whole: of(Kind::Whole) + streams * rows * width + losses,
             activations: of(Kind::Activation) + rows * (normed + gated + inside) + logits,
@@ -154,7 +153,7 @@ impl<B> Arena<B> {
             moments: Vec::new(),
             normed: kernels.activations(form.rows() * form.width),
             losses: kernels.zeros(form.rows()),
-            logits: kernels.activations(rows_of_logits(form) * form.vocabulary),
+            logits: kernels.activations(rows_of_logits(form, kernels) * form.vocabulary),
             gradients: None,
         };
         arena.fit(layout, form, kernels);
@@ -213,8 +212,8 @@ fn branch(form: &Form) -> usize {
 }
 
 /// Rows whose logits exist at once.
-pub(crate) fn rows_of_logits(form: &Form) -> usize {
-    (MOST_LOGITS / form.vocabulary).max(LEAST_ROWS).min(form.rows())
+pub(crate) fn rows_of_logits<K: Kernels>(form: &Form, kernels: &K) -> usize {
+    (kernels.elements_at_once() / form.vocabulary).max(LEAST_ROWS).min(form.rows())
 }
 
 #[derive(Clone, Debug, Default)]
@@ -326,7 +325,7 @@ mod tests {
             let of_kind = if buffer.is_activation { &mut made.activations } else { &mut made.whole };
             *of_kind += buffer.values.len();
         }
-        assert_eq!(layout.elements(form), made, "{} heads, {plan:?}", form.heads);
+        assert_eq!(layout.elements(form, &Rounded), made, "{} heads, {plan:?}", form.heads);
     }
 
     #[test]

@@ -14,9 +14,8 @@ use crate::{
 };
 
 /// What a micro-batch adds to the gradient of the step.
-pub(crate) struct Share<'a> {
-    pub(crate) tokens: &'a [u32],
-    pub(crate) targets: &'a [u32],
+pub(crate) struct Share<'a, T> {
+    pub(crate) tokens: &'a T,
     pub(crate) tokens_of_step: u64,
 }
 
@@ -24,7 +23,7 @@ impl<K: Kernels> Pass<'_, K> {
     /// After [`Pass::forward`]: losses in `arena.losses`, gradients in the stack's tensors.
     pub(crate) fn backward(
         &mut self,
-        share: &Share<'_>,
+        share: &Share<'_, K::Tokens>,
         stack: &mut Stack<K::Buffer>,
         arena: &mut Arena<K::Buffer>,
     ) {
@@ -52,7 +51,12 @@ impl<K: Kernels> Pass<'_, K> {
         arena.gradients = Some(gradients);
     }
 
-    fn classifier(&mut self, share: &Share<'_>, stack: &mut Stack<K::Buffer>, arena: &mut Arena<K::Buffer>) {
+    fn classifier(
+        &mut self,
+        share: &Share<'_, K::Tokens>,
+        stack: &mut Stack<K::Buffer>,
+        arena: &mut Arena<K::Buffer>,
+    ) {
         let table = &mut stack.shared.token_table;
         let product = flops(self.linear(self.form.width, self.form.vocabulary));
         self.flops.head_forward.0 += product;
@@ -66,7 +70,7 @@ impl<K: Kernels> Pass<'_, K> {
         });
         let (scratch, losses) = (&mut arena.logits, &mut arena.losses);
         let (x, weight) = (&arena.normed, &table.weights);
-        self.kernels.classifier(&self.form, x, weight, share.targets, scratch, losses, gradients);
+        self.kernels.classifier(&self.form, x, weight, share.tokens, scratch, losses, gradients);
     }
 
     fn final_norm(

@@ -10,12 +10,10 @@ use crate::{
     stack::Stack,
 };
 
-/// Most elements of one activation: 16 MiB of f32.
-const MOST_ELEMENTS: usize = 1 << 22;
-
 /// What is evaluated at once of so many sequences.
-pub(crate) fn at_once(form: Form) -> Form {
-    let most = MOST_ELEMENTS / (form.hidden.max(4 * form.width.max(form.attention_width())) * form.length);
+pub(crate) fn at_once<K: Kernels>(form: Form, kernels: &K) -> Form {
+    let most = kernels.elements_at_once()
+        / (form.hidden.max(4 * form.width.max(form.attention_width())) * form.length);
     Form { sequences: most.clamp(1, form.sequences), ..form }
 }
 
@@ -30,20 +28,22 @@ pub(crate) fn losses<K: Kernels>(
     if batch.sequences() == 0 {
         return Vec::new();
     }
-    let form = at_once(form);
+    let form = at_once(form, kernels);
     let at_once = form.sequences;
     let layout = &Layout::new(plan);
     let mut arena = Arena::new(layout, &form, kernels);
     let flops = &mut FlopTerms::default();
+    let mut tokens = kernels.tokens(form.rows(), false);
     let mut losses = Vec::with_capacity(batch.sequences() * batch.length());
     for first in (0..batch.sequences()).step_by(at_once) {
         let form = Form { sequences: at_once.min(batch.sequences() - first), ..form };
-        let tokens: Vec<u32> = batch.inputs(first, form.sequences).collect();
+        let inputs: Vec<u32> = batch.inputs(first, form.sequences).collect();
         let targets: Vec<u32> = batch.targets(first, form.sequences).collect();
+        kernels.load(&inputs, &targets, &mut tokens);
         Pass { kernels, plan, layout, form, first, flops, watch: None }.forward(&tokens, stack, &mut arena);
         let table = &stack.shared.token_table.weights;
         let (scratch, out) = (&mut arena.logits, &mut arena.losses);
-        kernels.classifier(&form, &arena.normed, table, &targets, scratch, out, None);
+        kernels.classifier(&form, &arena.normed, table, &tokens, scratch, out, None);
         losses.extend(kernels.download(&arena.losses, form.rows()));
     }
     losses
@@ -63,8 +63,10 @@ pub(crate) fn logits<K: Kernels>(
     let layout = &Layout::new(plan);
     let mut arena = Arena::new(layout, &form, kernels);
     let flops = &mut FlopTerms::default();
-    Pass { kernels, plan, layout, form, first: 0, flops, watch: None }.forward(tokens, stack, &mut arena);
-    let at_once = rows_of_logits(&form);
+    let mut ids = kernels.tokens(form.rows(), false);
+    kernels.load(tokens, &[], &mut ids);
+    Pass { kernels, plan, layout, form, first: 0, flops, watch: None }.forward(&ids, stack, &mut arena);
+    let at_once = rows_of_logits(&form, kernels);
     let mut logits = Vec::with_capacity(tokens.len() * form.vocabulary);
     for first in (0..tokens.len()).step_by(at_once) {
         let rows = at_once.min(tokens.len() - first);

@@ -28,7 +28,12 @@ pub(crate) struct Pass<'a, K: Kernels> {
 
 impl<K: Kernels> Pass<'_, K> {
     /// From tokens to the final norm's output, which it leaves in `arena.normed`.
-    pub(crate) fn forward(&mut self, tokens: &[u32], stack: &Stack<K::Buffer>, arena: &mut Arena<K::Buffer>) {
+    pub(crate) fn forward(
+        &mut self,
+        tokens: &K::Tokens,
+        stack: &Stack<K::Buffer>,
+        arena: &mut Arena<K::Buffer>,
+    ) {
         let (shared, layout) = (&stack.shared, self.layout);
         let bottom = layout.slots.first().map_or(layout.top, |slots| slots.input);
         self.kernels.embed(

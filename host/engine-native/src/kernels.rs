@@ -10,7 +10,7 @@
 
 use std::ops::AddAssign;
 
-use engine::{EngineError, ModelShape};
+use engine::{AdamW, Clocks, Energy, EngineError, ModelShape, StepOutcome};
 
 /// The measures of one micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -142,6 +142,81 @@ pub struct ClassifierGradients<'a, B> {
     pub weight: Option<Sink<'a, B>>,
 }
 
+/// What a step comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tallied {
+    /// Sum of the losses of all its tokens, in nats.
+    pub loss_nats: f64,
+    /// Sum of squares over the gradients of all that trains.
+    pub squared_norm: f64,
+}
+
+impl Tallied {
+    /// The gradient's norm.
+    pub fn gradient_norm(&self) -> f64 {
+        self.squared_norm.sqrt()
+    }
+
+    /// Whether an update can be made from it.
+    pub fn is_finite(&self) -> bool {
+        StepOutcome::is_finite(self.loss_nats, self.gradient_norm())
+    }
+
+    /// What an update multiplies all gradients by.
+    pub fn clip(&self, with: &AdamW) -> f64 {
+        with.clip_norm.map_or(1.0, |most| (most / (self.gradient_norm() + 1e-6)).min(1.0))
+    }
+}
+
+/// The ids of a micro-batch where kernels read them from the host's memory.
+#[derive(Clone, Debug, Default)]
+pub struct HostTokens {
+    /// Of each row.
+    pub inputs: Vec<u32>,
+    /// What each row is followed by; empty where no loss is asked for.
+    pub targets: Vec<u32>,
+}
+
+impl HostTokens {
+    /// Takes the place of what was there.
+    pub fn load(&mut self, inputs: &[u32], targets: &[u32]) {
+        self.inputs.clear();
+        self.inputs.extend(inputs);
+        self.targets.clear();
+        self.targets.extend(targets);
+    }
+}
+
+/// For a device that computes in the host's memory: ids and tallies are the host's, too.
+macro_rules! ids_and_tallies_of_the_host {
+    () => {
+        type Tokens = $crate::kernels::HostTokens;
+        type Tally = $crate::kernels::Tallied;
+        type Reading = $crate::kernels::Tallied;
+
+        fn tokens(&self, _: usize, _: bool) -> Self::Tokens {
+            Self::Tokens::default()
+        }
+
+        fn load(&self, inputs: &[u32], targets: &[u32], to: &mut Self::Tokens) {
+            to.load(inputs, targets);
+        }
+
+        fn tally(&self) -> Self::Tally {
+            Self::Tally::default()
+        }
+
+        fn restart(&self, tally: &mut Self::Tally) {
+            *tally = Self::Tally::default();
+        }
+
+        fn tallied(&self, reading: &Self::Reading) -> $crate::kernels::Tallied {
+            *reading
+        }
+    };
+}
+pub(crate) use ids_and_tallies_of_the_host;
+
 /// One tensor's part in an AdamW update.
 #[derive(Debug)]
 pub struct Update<'a, B> {
@@ -199,10 +274,16 @@ impl AddAssign for Comparison {
 }
 
 /// Buffers and kernels of one device. Every call is finished, or ordered before the next, when it returns;
-/// every sum has an order that depends on the measures alone.
+/// every sum has an order that depends on the measures alone. Only what answers with numbers waits for the device.
 pub trait Kernels: Send {
     /// A flat array of the device's numbers.
     type Buffer: Send;
+    /// The ids of a micro-batch on the device.
+    type Tokens: Send;
+    /// Where the device sums up what a step comes to.
+    type Tally: Send;
+    /// A whole tally on its way to the host.
+    type Reading: Send;
 
     /// The engine that they make, as `--engine` takes it: what a run is bound to.
     fn engine_name(&self) -> &'static str {
@@ -223,6 +304,32 @@ pub trait Kernels: Send {
         None
     }
 
+    /// What it has used so far.
+    fn energy(&self) -> Energy {
+        Energy::OfHost
+    }
+
+    /// How fast it runs at this moment, where it tells.
+    fn clocks(&self) -> Option<Clocks> {
+        None
+    }
+
+    /// Whether it works on its own time, so that what a step comes to is better read while the next one runs.
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+
+    /// All that was asked for so far is to begin, where the device has put it off to begin it at once.
+    fn submit(&self) {}
+
+    /// All that was asked for so far is to be done.
+    fn wait(&self) {}
+
+    /// Most numbers of a single array that is cut only to bound its memory: logits, and what is evaluated at once.
+    fn elements_at_once(&self) -> usize {
+        1 << 22
+    }
+
     /// A buffer of that many zeros.
     fn zeros(&self, len: usize) -> Self::Buffer;
 
@@ -237,8 +344,26 @@ pub trait Kernels: Send {
     /// The first `len` elements.
     fn download(&self, from: &Self::Buffer, len: usize) -> Vec<f32>;
 
-    /// Sum of the first `len` elements, in f64.
-    fn sum(&self, from: &Self::Buffer, len: usize) -> f64;
+    /// Room for the ids of micro-batches of up to that many rows; `trains` where the embeddings' gradient is asked for.
+    fn tokens(&self, rows: usize, trains: bool) -> Self::Tokens;
+
+    /// Overwrites them: the id of each row, and what follows it; no `targets` where no loss is asked for.
+    fn load(&self, inputs: &[u32], targets: &[u32], to: &mut Self::Tokens);
+
+    /// Of a step that has not begun: zeros.
+    fn tally(&self) -> Self::Tally;
+
+    /// Back to zeros.
+    fn restart(&self, tally: &mut Self::Tally);
+
+    /// Adds the losses of `rows` tokens.
+    fn add_losses(&self, losses: &Self::Buffer, rows: usize, to: &mut Self::Tally);
+
+    /// The sum of squares over the first `len` elements of every buffer, in f64, makes a tally whole.
+    fn finish_tally(&self, gradients: &[(&Self::Buffer, usize)], tally: &mut Self::Tally) -> Self::Reading;
+
+    /// What it says, once it has arrived.
+    fn tallied(&self, reading: &Self::Reading) -> Tallied;
 
     /// Bytes that a buffer of that many numbers takes.
     fn bytes(&self, len: usize) -> u64;
@@ -278,7 +403,7 @@ pub trait Kernels: Send {
     fn embed(
         &self,
         form: &Form,
-        tokens: &[u32],
+        tokens: &Self::Tokens,
         token_table: &Self::Buffer,
         position_table: &Self::Buffer,
         out: &mut Self::Buffer,
@@ -288,7 +413,7 @@ pub trait Kernels: Send {
     fn embed_backward(
         &self,
         form: &Form,
-        tokens: &[u32],
+        tokens: &Self::Tokens,
         gradient: &Self::Buffer,
         token_table: Option<Sink<'_, Self::Buffer>>,
         position_table: Option<Sink<'_, Self::Buffer>>,
@@ -389,7 +514,7 @@ pub trait Kernels: Send {
         form: &Form,
         x: &Self::Buffer,
         weight: &Self::Buffer,
-        targets: &[u32],
+        tokens: &Self::Tokens,
         scratch: &mut Self::Buffer,
         losses: &mut Self::Buffer,
         gradients: Option<ClassifierGradients<'_, Self::Buffer>>,
@@ -406,9 +531,6 @@ pub trait Kernels: Send {
         out: &mut Self::Buffer,
     );
 
-    /// Sum of squares over the first `len` elements of every buffer, in f64.
-    fn squared_norm(&self, buffers: &[(&Self::Buffer, usize)]) -> f64;
-
-    /// One AdamW update of each tensor, its gradient times `clip`.
-    fn adamw(&self, with: &engine::AdamW, clip: f64, tensors: Vec<Update<'_, Self::Buffer>>);
+    /// One AdamW update of each tensor, its gradient clipped by the norm of a whole tally; none at all where that is not finite.
+    fn adamw(&self, with: &AdamW, tally: &Self::Tally, tensors: Vec<Update<'_, Self::Buffer>>);
 }

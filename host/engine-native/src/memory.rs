@@ -25,10 +25,10 @@ pub(crate) fn of_step<K: Kernels>(
     let factors: u64 = factors.map(|(_, spec)| kernels.factor_bytes(spec.len())).sum();
     let trains = tensors.iter().filter(|(tensor, _)| plan.trainable.contains(*tensor));
     let trains: usize = trains.map(|(_, spec)| spec.len()).sum();
-    let activations = Layout::new(&Plan::new(shape, stack, plan)).elements(&form);
-    let evaluated = evaluate::at_once(form);
+    let activations = Layout::new(&Plan::new(shape, stack, plan)).elements(&form, kernels);
+    let evaluated = evaluate::at_once(form, kernels);
     let evaluation =
-        Layout::new(&Plan::forward_only(shape, stack, &Execution::WholeStack)).elements(&evaluated);
+        Layout::new(&Plan::forward_only(shape, stack, &Execution::WholeStack)).elements(&evaluated, kernels);
     StepMemory {
         weights: bytes(weights) + factors,
         gradients: bytes(trains),

@@ -13,7 +13,10 @@ pub(crate) struct Param<B> {
     pub(crate) gradient: Option<Gradient<B>>,
     /// Both moments; `None` stands for zeros, so that what never trains takes no memory for them.
     moments: Option<(B, B)>,
+    /// The last one included, though it may be in doubt.
     updates: u64,
+    /// Whether the last update is made only if its step, which nobody has read yet, came to numbers.
+    in_doubt: bool,
 }
 
 /// A gradient, unclipped.
@@ -27,7 +30,7 @@ impl<B> Param<B> {
     /// Zero weights, never updated.
     pub(crate) fn zero<K: Kernels<Buffer = B>>(spec: TensorSpec, kernels: &K) -> Param<B> {
         let weights = kernels.zeros(spec.len());
-        Param { spec, weights, gradient: None, moments: None, updates: 0 }
+        Param { spec, weights, gradient: None, moments: None, updates: 0, in_doubt: false }
     }
 
     /// Makes a gradient buffer where the tensor trains, and drops it where it does not.
@@ -53,7 +56,8 @@ impl<B> Param<B> {
         self.gradient.as_ref().filter(|gradient| gradient.written).map(|gradient| &gradient.buffer)
     }
 
-    /// Its part in an update that is about to be made, if it trained; counts that update.
+    /// Its part in an update that is about to be made, if it trained; counts that update, until [`settle`](Param::settle)
+    /// tells whether it was.
     pub(crate) fn update<K: Kernels<Buffer = B>>(
         &mut self,
         rate_factor: f64,
@@ -61,11 +65,23 @@ impl<B> Param<B> {
     ) -> Option<Update<'_, B>> {
         let gradient = self.gradient.as_ref().filter(|gradient| gradient.written).map(|g| &g.buffer)?;
         self.updates += 1;
+        self.in_doubt = true;
         let len = self.spec.len();
         let (first, second) = self.moments.get_or_insert_with(|| (kernels.zeros(len), kernels.zeros(len)));
         let (updates, decays) = (self.updates, self.spec.decays());
         let weights = &mut self.weights;
         Some(Update { len, weights, gradient, first, second, updates, decays, rate_factor })
+    }
+
+    /// The last step was read: its update was made, or was not.
+    pub(crate) fn settle(&mut self, was_made: bool) {
+        self.updates = self.updates_if(was_made);
+        self.in_doubt = false;
+    }
+
+    /// Updates that were made, if the one in doubt was, or was not.
+    fn updates_if(&self, was_made: bool) -> u64 {
+        self.updates - u64::from(self.in_doubt && !was_made)
     }
 
     pub(crate) fn set_weights<K: Kernels<Buffer = B>>(
@@ -98,13 +114,14 @@ impl<B> Param<B> {
         Ok(())
     }
 
-    pub(crate) fn moments<K: Kernels<Buffer = B>>(&self, kernels: &K) -> Moments {
-        let len = self.spec.len();
+    /// `was_made` tells of an update in doubt.
+    pub(crate) fn moments<K: Kernels<Buffer = B>>(&self, was_made: bool, kernels: &K) -> Moments {
+        let (len, updates) = (self.spec.len(), self.updates_if(was_made));
         let Some((first, second)) = &self.moments else {
-            return Moments { updates: self.updates, ..Moments::zero(len) };
+            return Moments { updates, ..Moments::zero(len) };
         };
         let (first, second) = (kernels.download(first, len), kernels.download(second, len));
-        Moments { first, second, updates: self.updates }
+        Moments { first, second, updates }
     }
 
     /// Weights and AdamW state, bit for bit in the device's own numbers.
@@ -120,6 +137,7 @@ impl<B> Param<B> {
             gradient: None,
             moments: self.moments.as_ref().map(|(first, second)| (copy(first), copy(second))),
             updates: self.updates,
+            in_doubt: self.in_doubt,
         }
     }
 }

@@ -5,8 +5,8 @@
 use engine::AdamW;
 
 use crate::kernels::{
-    Attended, ClassifierGradients, Comparison, Epilogue, Form, Kernels, Linear, Norm, NormGradients, Sink,
-    Update, Write,
+    Attended, ClassifierGradients, Comparison, Epilogue, Form, HostTokens, Kernels, Linear, Norm,
+    NormGradients, Sink, Tallied, Update, Write, ids_and_tallies_of_the_host,
 };
 
 /// The device in f64.
@@ -17,6 +17,7 @@ type Buffer = Vec<f64>;
 
 impl Kernels for Reference {
     type Buffer = Buffer;
+    ids_and_tallies_of_the_host!();
 
     fn engine_name(&self) -> &'static str {
         "reference"
@@ -40,8 +41,14 @@ impl Kernels for Reference {
         from[..len].iter().map(|&value| value as f32).collect()
     }
 
-    fn sum(&self, from: &Buffer, len: usize) -> f64 {
-        from[..len].iter().sum()
+    fn add_losses(&self, losses: &Buffer, rows: usize, to: &mut Tallied) {
+        to.loss_nats += losses[..rows].iter().sum::<f64>();
+    }
+
+    fn finish_tally(&self, gradients: &[(&Buffer, usize)], tally: &mut Tallied) -> Tallied {
+        let squares = gradients.iter().map(|(buffer, len)| buffer[..*len].iter().map(|x| x * x).sum::<f64>());
+        tally.squared_norm = squares.sum();
+        *tally
     }
 
     fn bytes(&self, len: usize) -> u64 {
@@ -84,9 +91,9 @@ impl Kernels for Reference {
         sums
     }
 
-    fn embed(&self, form: &Form, tokens: &[u32], wte: &Buffer, wpe: &Buffer, out: &mut Buffer) {
+    fn embed(&self, form: &Form, tokens: &HostTokens, wte: &Buffer, wpe: &Buffer, out: &mut Buffer) {
         let width = form.width;
-        for (row, &token) in tokens.iter().enumerate() {
+        for (row, &token) in tokens.inputs.iter().enumerate() {
             for c in 0..width {
                 out[row * width + c] = wte[token as usize * width + c] + wpe[(row % form.length) * width + c];
             }
@@ -96,12 +103,12 @@ impl Kernels for Reference {
     fn embed_backward(
         &self,
         form: &Form,
-        tokens: &[u32],
+        tokens: &HostTokens,
         gradient: &Buffer,
         token_table: Option<Sink<'_, Buffer>>,
         position_table: Option<Sink<'_, Buffer>>,
     ) {
-        let rows = tokens.iter().enumerate();
+        let rows = tokens.inputs.iter().enumerate();
         add_rows(form, gradient, token_table, rows.clone().map(|(row, &token)| (row, token as usize)));
         add_rows(form, gradient, position_table, rows.map(|(row, _)| (row, row % form.length)));
     }
@@ -310,7 +317,7 @@ impl Kernels for Reference {
         form: &Form,
         x: &Buffer,
         weight: &Buffer,
-        targets: &[u32],
+        tokens: &HostTokens,
         scratch: &mut Buffer,
         losses: &mut Buffer,
         mut gradients: Option<ClassifierGradients<'_, Buffer>>,
@@ -319,7 +326,7 @@ impl Kernels for Reference {
         if let Some(gradients) = &mut gradients {
             start(&mut gradients.weight);
         }
-        for (row, &target) in targets.iter().enumerate() {
+        for (row, &target) in tokens.targets.iter().enumerate() {
             self.logits(form, x, row, 1, weight, scratch);
             let logits = &mut scratch[..form.vocabulary];
             let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -353,11 +360,11 @@ impl Kernels for Reference {
         }
     }
 
-    fn squared_norm(&self, buffers: &[(&Buffer, usize)]) -> f64 {
-        buffers.iter().map(|(buffer, len)| buffer[..*len].iter().map(|x| x * x).sum::<f64>()).sum()
-    }
-
-    fn adamw(&self, with: &AdamW, clip: f64, tensors: Vec<Update<'_, Buffer>>) {
+    fn adamw(&self, with: &AdamW, tally: &Tallied, tensors: Vec<Update<'_, Buffer>>) {
+        if !tally.is_finite() {
+            return;
+        }
+        let clip = tally.clip(with);
         for tensor in tensors {
             let bias1 = 1.0 - with.beta1.powf(tensor.updates as f64);
             let bias2 = 1.0 - with.beta2.powf(tensor.updates as f64);

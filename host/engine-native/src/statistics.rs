@@ -48,7 +48,7 @@ pub(crate) fn update_watched<K: Kernels>(
     kernels: &K,
     id: TensorId,
     with: &engine::AdamW,
-    clip: f64,
+    tally: &K::Tally,
     update: Update<'_, K::Buffer>,
     scratch: &mut K::Buffer,
 ) -> (TensorId, TensorStatistics) {
@@ -56,7 +56,7 @@ pub(crate) fn update_watched<K: Kernels>(
     let direction = kernels.compare(gradient, first, len);
     kernels.copy_some(weights, scratch, len);
     let again = Update { len, weights: &mut *weights, gradient, first, second, updates, decays, rate_factor };
-    kernels.adamw(with, clip, vec![again]);
+    kernels.adamw(with, tally, vec![again]);
     let moved = kernels.compare(scratch, weights, len);
     let statistics = TensorStatistics {
         gradient_norm: direction.squares_a.sqrt(),

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use engine::{
-    AdamW, Edit, Engine, EngineError, EngineInfo, Execution, FlopTerms, LayerId, LayerIndex, Model,
+    AdamW, Edit, Energy, Engine, EngineError, EngineInfo, Execution, FlopTerms, LayerId, LayerIndex, Model,
     ModelShape, Moments, Part, Statistics, StepMemory, StepOutcome, StepPlan, TensorId, TensorStatistics,
     TokenBatch, Wait, Wanted, Widths,
 };
@@ -22,34 +22,43 @@ use crate::{
     statistics::{Watch, update_watched},
 };
 
-/// GPT-2 in training on one device. Every call returns when its work is done, so that no outcome is ever
-/// held back.
+/// GPT-2 in training on one device. Where the device runs ahead of the host, what a step came to is read once the next one
+/// is under way; else when it is optimized.
 pub struct Step<K: Kernels> {
     kernels: K,
     stack: Stack<K::Buffer>,
-    phase: Option<Phase<K::Buffer>>,
+    phase: Option<Phase<K>>,
     flops: FlopTerms,
+    /// Of the last step.
+    tally: K::Tally,
     in_flight: Option<InFlight>,
+    unread: Option<Unread<K::Reading>>,
     outcomes: VecDeque<StepOutcome>,
 }
 
 /// A step that was not optimized yet.
 struct InFlight {
-    loss_nats_per_token: f64,
+    tokens: u64,
     wanted: Wanted,
     watch: Option<Watch>,
 }
 
+/// A step that was optimized, and whose numbers the device may still be forming.
+struct Unread<R> {
+    reading: R,
+    tokens: u64,
+    statistics: Option<Box<Statistics>>,
+}
+
 /// What stays the same from step to step, until the stack, the scope or the batch's measures change.
-struct Phase<B> {
+struct Phase<K: Kernels> {
     layers: Vec<LayerId>,
     form: Form,
     step: StepPlan,
     plan: Plan,
     layout: Layout,
-    arena: Arena<B>,
-    tokens: Vec<u32>,
-    targets: Vec<u32>,
+    arena: Arena<K::Buffer>,
+    tokens: K::Tokens,
 }
 
 impl<K: Kernels> Step<K> {
@@ -60,9 +69,18 @@ impl<K: Kernels> Step<K> {
     pub fn new(shape: &ModelShape, kernels: K) -> Result<Step<K>, EngineError> {
         check(shape)?;
         let stack = Stack::new(shape, &kernels);
+        let tally = kernels.tally();
         kernels.health()?;
-        let (flops, outcomes) = (FlopTerms::default(), VecDeque::new());
-        Ok(Step { kernels, stack, phase: None, flops, in_flight: None, outcomes })
+        Ok(Step {
+            kernels,
+            stack,
+            phase: None,
+            flops: FlopTerms::default(),
+            in_flight: None,
+            unread: None,
+            tally,
+            outcomes: VecDeque::new(),
+        })
     }
 
     /// [any time] What the last step and its update cost, counted kernel by kernel.
@@ -81,6 +99,7 @@ impl<K: Kernels> Step<K> {
     /// As for an insertion, and a block to copy that is not there.
     pub fn duplicate(&mut self, from: LayerId, to: LayerId, at: LayerIndex) -> Result<(), EngineError> {
         self.phase = None;
+        self.read_newest();
         self.stack.duplicate(from, to, at.0, &self.kernels)?;
         self.kernels.health()
     }
@@ -91,7 +110,7 @@ impl<K: Kernels> Step<K> {
 
     /// The phase that this step belongs to: the present one, or a new one in its place. Within a phase each step
     /// may run something else; its buffers are those of the most that any step has needed.
-    fn enter(&mut self, step: &StepPlan, form: Form) -> Phase<K::Buffer> {
+    fn enter(&mut self, step: &StepPlan, form: Form) -> Phase<K> {
         let layers = self.stack.layers();
         if let Some(phase) = self.phase.take()
             && (&phase.step.trainable, &phase.layers, phase.form) == (&step.trainable, &layers, form)
@@ -104,11 +123,11 @@ impl<K: Kernels> Step<K> {
         let plan = Plan::new(&self.stack.shape, &layers, step);
         let layout = Layout::new(&plan);
         let arena = Arena::new(&layout, &form, &self.kernels);
-        let (tokens, targets) = (Vec::new(), Vec::new());
-        Phase { layers, form, step: step.clone(), plan, layout, arena, tokens, targets }
+        let tokens = self.kernels.tokens(form.rows(), plan.embeddings);
+        Phase { layers, form, step: step.clone(), plan, layout, arena, tokens }
     }
 
-    fn follow(&self, mut phase: Phase<K::Buffer>, step: &StepPlan) -> Phase<K::Buffer> {
+    fn follow(&self, mut phase: Phase<K>, step: &StepPlan) -> Phase<K> {
         if phase.step != *step {
             phase.plan = Plan::new(&self.stack.shape, &phase.layers, step);
             phase.layout = Layout::new(&phase.plan);
@@ -118,33 +137,40 @@ impl<K: Kernels> Step<K> {
         phase
     }
 
-    /// Forward and backward over all micro-batches; the sum of all losses.
-    fn train(
-        &mut self,
-        batch: &TokenBatch,
-        phase: &mut Phase<K::Buffer>,
-        mut watch: Option<&mut Watch>,
-    ) -> f64 {
+    /// Forward and backward over all micro-batches.
+    fn train(&mut self, batch: &TokenBatch, phase: &mut Phase<K>, mut watch: Option<&mut Watch>) {
         self.flops = FlopTerms::default();
         self.stack.all_mut().for_each(|(_, param)| param.forget_gradient());
-        let Phase { plan, layout, arena, tokens, targets, form, .. } = phase;
+        let kernels = &self.kernels;
+        kernels.restart(&mut self.tally);
+        let Phase { plan, layout, arena, tokens, form, .. } = phase;
         let at_once = form.sequences;
-        let mut loss_nats = 0.0;
         for first in (0..batch.sequences()).step_by(at_once) {
             let form = Form { sequences: at_once.min(batch.sequences() - first), ..*form };
-            tokens.clear();
-            tokens.extend(batch.inputs(first, form.sequences));
-            targets.clear();
-            targets.extend(batch.targets(first, form.sequences));
-            let share = Share { tokens, targets, tokens_of_step: batch.tokens().0 };
-            let watch = watch.as_deref_mut();
-            let mut pass =
-                Pass { kernels: &self.kernels, plan, layout, form, first, flops: &mut self.flops, watch };
+            let inputs: Vec<u32> = batch.inputs(first, form.sequences).collect();
+            let targets: Vec<u32> = batch.targets(first, form.sequences).collect();
+            kernels.load(&inputs, &targets, tokens);
+            let share = Share { tokens: &*tokens, tokens_of_step: batch.tokens().0 };
+            let (flops, watch) = (&mut self.flops, watch.as_deref_mut());
+            let mut pass = Pass { kernels, plan, layout, form, first, flops, watch };
             pass.forward(share.tokens, &self.stack, arena);
             pass.backward(&share, &mut self.stack, arena);
-            loss_nats += self.kernels.sum(&arena.losses, form.rows());
+            kernels.add_losses(&arena.losses, form.rows(), &mut self.tally);
+            kernels.submit();
         }
-        loss_nats
+    }
+
+    /// Waits for the newest step, so that all outcomes can be told and all counters are right.
+    fn read_newest(&mut self) {
+        let Some(Unread { reading, tokens, statistics }) = self.unread.take() else { return };
+        let tallied = self.kernels.tallied(&reading);
+        self.stack.all_mut().for_each(|(_, param)| param.settle(tallied.is_finite()));
+        if !tallied.is_finite() {
+            self.flops.optimizer.0 = 0;
+        }
+        let loss_nats_per_token = tallied.loss_nats / tokens as f64;
+        let gradient_norm = tallied.gradient_norm();
+        self.outcomes.push_back(StepOutcome { loss_nats_per_token, gradient_norm, statistics });
     }
 
     /// That answer, unless the device has failed: then it means nothing.
@@ -153,24 +179,24 @@ impl<K: Kernels> Step<K> {
     }
 
     /// Updates tensor by tensor, each with its norms.
-    fn update_watched(&mut self, with: &AdamW, clip: f64) -> Vec<(TensorId, TensorStatistics)> {
+    fn update_watched(&mut self, with: &AdamW) -> Vec<(TensorId, TensorStatistics)> {
         let largest = self.stack.all().map(|param| param.spec.len()).max().unwrap_or(0);
         let mut scratch = self.kernels.zeros(largest);
-        let Step { stack, kernels, flops, .. } = self;
+        let Step { stack, kernels, flops, tally, .. } = self;
         let updated = stack.all_mut().filter_map(|(id, param)| {
             let update = param.update(with.rate_factor(id), kernels)?;
             flops.optimizer.0 += 12 * update.len as u128;
-            Some(update_watched(kernels, id, with, clip, update, &mut scratch))
+            Some(update_watched(kernels, id, with, tally, update, &mut scratch))
         });
         updated.collect()
     }
 
-    fn update(&mut self, with: &AdamW, clip: f64) {
+    fn update(&mut self, with: &AdamW) {
         let all = self.stack.all_mut();
         let tensors: Vec<_> =
             all.filter_map(|(id, param)| param.update(with.rate_factor(id), &self.kernels)).collect();
         self.flops.optimizer.0 = tensors.iter().map(|tensor| 12 * tensor.len as u128).sum();
-        self.kernels.adamw(with, clip, tensors);
+        self.kernels.adamw(with, &self.tally, tensors);
     }
 }
 
@@ -186,6 +212,7 @@ impl<K: Kernels> Model for Step<K> {
     fn edit(&mut self, edit: Edit) -> Result<(), EngineError> {
         // A block that left and came back has no gradient buffers, though the scope reads the same.
         self.phase = None;
+        self.read_newest();
         self.stack.edit(edit, &self.kernels)?;
         self.kernels.health()
     }
@@ -208,10 +235,13 @@ impl<K: Kernels> Model for Step<K> {
     }
 
     fn moments(&self, tensor: TensorId) -> Result<Moments, EngineError> {
-        self.healthy(self.stack.get(tensor)?.moments(&self.kernels))
+        let unread = self.unread.as_ref();
+        let was_made = unread.is_none_or(|step| self.kernels.tallied(&step.reading).is_finite());
+        self.healthy(self.stack.get(tensor)?.moments(was_made, &self.kernels))
     }
 
     fn set_moments(&mut self, tensor: TensorId, moments: &Moments) -> Result<(), EngineError> {
+        self.read_newest();
         self.stack.get_mut(tensor)?.set_moments(tensor, moments, &self.kernels)?;
         self.kernels.health()
     }
@@ -223,8 +253,13 @@ impl<K: Kernels> Engine for Step<K> {
             engine: self.kernels.engine_name(),
             device: self.kernels.words(),
             device_memory_peak_bytes: self.kernels.memory_peak_bytes(),
+            clocks: self.kernels.clocks(),
             plain_steps_only: false,
         }
+    }
+
+    fn energy(&self) -> Energy {
+        self.kernels.energy()
     }
 
     fn memory(
@@ -253,38 +288,45 @@ impl<K: Kernels> Engine for Step<K> {
         let mut phase = self.enter(plan, form);
         self.kernels.health()?;
         let mut watch = plan.statistics.blocks.then(|| Watch::new(&phase.plan));
-        let loss_nats = self.train(batch, &mut phase, watch.as_mut());
+        self.train(batch, &mut phase, watch.as_mut());
         self.phase = Some(phase);
         self.kernels.health()?;
-        let loss_nats_per_token = loss_nats / batch.tokens().0 as f64;
-        self.in_flight = Some(InFlight { loss_nats_per_token, wanted: plan.statistics, watch });
+        let (tokens, wanted) = (batch.tokens().0, plan.statistics);
+        self.in_flight = Some(InFlight { tokens, wanted, watch });
         Ok(())
     }
 
     fn optimize(&mut self, update: &AdamW) -> Result<(), EngineError> {
-        let Some(InFlight { loss_nats_per_token, wanted, watch }) = self.in_flight.take() else {
-            return Ok(());
-        };
+        let Some(InFlight { tokens, wanted, watch }) = self.in_flight.take() else { return Ok(()) };
+        // Whether the step before this one was left out decides what this one's counters say. The device has this one's
+        // passes to run meanwhile.
+        self.read_newest();
         let trained = self.stack.all().filter_map(|param| Some((param.last_gradient()?, param.spec.len())));
-        let gradient_norm = self.kernels.squared_norm(&trained.collect::<Vec<_>>()).sqrt();
-        let clip = update.clip_norm.map_or(1.0, |most| (most / (gradient_norm + 1e-6)).min(1.0));
+        let reading = self.kernels.finish_tally(&trained.collect::<Vec<_>>(), &mut self.tally);
         let mut statistics = Statistics::default();
-        if !StepOutcome::is_finite(loss_nats_per_token, gradient_norm) {
+        if !wanted.tensors {
+            self.update(update);
+        } else if self.kernels.tallied(&reading).is_finite() {
             // Nothing is measured of an update that is not made.
-        } else if wanted.tensors {
-            statistics.tensors = self.update_watched(update, clip);
-        } else {
-            self.update(update, clip);
+            statistics.tensors = self.update_watched(update);
         }
+        self.kernels.submit();
         self.kernels.health()?;
         statistics.blocks = watch.map(|watch| watch.blocks()).unwrap_or_default();
         let statistics = (wanted != Wanted::default()).then(|| Box::new(statistics));
-        self.outcomes.push_back(StepOutcome { loss_nats_per_token, gradient_norm, statistics });
+        self.unread = Some(Unread { reading, tokens, statistics });
+        if !self.kernels.runs_ahead() {
+            self.read_newest();
+        }
         Ok(())
     }
 
-    fn outcome(&mut self, _: Wait) -> Result<Option<StepOutcome>, EngineError> {
-        Ok(self.outcomes.pop_front())
+    fn outcome(&mut self, wait: Wait) -> Result<Option<StepOutcome>, EngineError> {
+        if wait == Wait::ForAll {
+            self.read_newest();
+        }
+        let oldest = self.outcomes.pop_front();
+        self.healthy(oldest)
     }
 
     fn evaluate(&mut self, batch: &TokenBatch, execution: &Execution) -> Result<Vec<f32>, EngineError> {

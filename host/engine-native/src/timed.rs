@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use engine::{AdamW, EngineError};
+use engine::{AdamW, Clocks, Energy, EngineError};
 
 use crate::kernels::{
     Attended, ClassifierGradients, Comparison, Epilogue, Form, Kernels, Linear, Norm, NormGradients, Sink,
-    Update,
+    Tallied, Update,
 };
 
 /// Passes every call on and keeps the time of those that compute; not of transfers, plain copies and sums read back.
@@ -50,7 +50,7 @@ impl KernelTimes {
     }
 }
 
-impl<K> Timed<K> {
+impl<K: Kernels> Timed<K> {
     /// Measures the kernels of that device.
     pub fn new(kernels: K) -> Timed<K> {
         Timed { kernels, times: KernelTimes::default() }
@@ -64,6 +64,7 @@ impl<K> Timed<K> {
     fn measured<R>(&self, kernel: &'static str, work: impl FnOnce(&K) -> R) -> R {
         let start = Instant::now();
         let result = work(&self.kernels);
+        self.kernels.wait();
         self.times.add(kernel, start.elapsed());
         result
     }
@@ -71,6 +72,9 @@ impl<K> Timed<K> {
 
 impl<K: Kernels> Kernels for Timed<K> {
     type Buffer = K::Buffer;
+    type Tokens = K::Tokens;
+    type Tally = K::Tally;
+    type Reading = K::Reading;
 
     fn engine_name(&self) -> &'static str {
         self.kernels.engine_name()
@@ -86,6 +90,30 @@ impl<K: Kernels> Kernels for Timed<K> {
 
     fn memory_peak_bytes(&self) -> Option<u64> {
         self.kernels.memory_peak_bytes()
+    }
+
+    fn energy(&self) -> Energy {
+        self.kernels.energy()
+    }
+
+    fn clocks(&self) -> Option<Clocks> {
+        self.kernels.clocks()
+    }
+
+    fn runs_ahead(&self) -> bool {
+        self.kernels.runs_ahead()
+    }
+
+    fn submit(&self) {
+        self.kernels.submit();
+    }
+
+    fn wait(&self) {
+        self.kernels.wait();
+    }
+
+    fn elements_at_once(&self) -> usize {
+        self.kernels.elements_at_once()
     }
 
     fn zeros(&self, len: usize) -> K::Buffer {
@@ -104,8 +132,32 @@ impl<K: Kernels> Kernels for Timed<K> {
         self.kernels.download(from, len)
     }
 
-    fn sum(&self, from: &K::Buffer, len: usize) -> f64 {
-        self.kernels.sum(from, len)
+    fn tokens(&self, rows: usize, trains: bool) -> K::Tokens {
+        self.kernels.tokens(rows, trains)
+    }
+
+    fn load(&self, inputs: &[u32], targets: &[u32], to: &mut K::Tokens) {
+        self.kernels.load(inputs, targets, to);
+    }
+
+    fn tally(&self) -> K::Tally {
+        self.kernels.tally()
+    }
+
+    fn restart(&self, tally: &mut K::Tally) {
+        self.kernels.restart(tally);
+    }
+
+    fn add_losses(&self, losses: &K::Buffer, rows: usize, to: &mut K::Tally) {
+        self.kernels.add_losses(losses, rows, to);
+    }
+
+    fn finish_tally(&self, gradients: &[(&K::Buffer, usize)], tally: &mut K::Tally) -> K::Reading {
+        self.measured("gradient norm", |k| k.finish_tally(gradients, tally))
+    }
+
+    fn tallied(&self, reading: &K::Reading) -> Tallied {
+        self.kernels.tallied(reading)
     }
 
     fn bytes(&self, len: usize) -> u64 {
@@ -148,14 +200,14 @@ impl<K: Kernels> Kernels for Timed<K> {
         self.measured("statistics", |k| k.compare(a, b, len))
     }
 
-    fn embed(&self, form: &Form, tokens: &[u32], wte: &K::Buffer, wpe: &K::Buffer, out: &mut K::Buffer) {
+    fn embed(&self, form: &Form, tokens: &K::Tokens, wte: &K::Buffer, wpe: &K::Buffer, out: &mut K::Buffer) {
         self.measured("embedding forward", |k| k.embed(form, tokens, wte, wpe, out));
     }
 
     fn embed_backward(
         &self,
         form: &Form,
-        tokens: &[u32],
+        tokens: &K::Tokens,
         gradient: &K::Buffer,
         token_table: Option<Sink<'_, K::Buffer>>,
         position_table: Option<Sink<'_, K::Buffer>>,
@@ -267,12 +319,12 @@ impl<K: Kernels> Kernels for Timed<K> {
         form: &Form,
         x: &K::Buffer,
         weight: &K::Buffer,
-        targets: &[u32],
+        tokens: &K::Tokens,
         scratch: &mut K::Buffer,
         losses: &mut K::Buffer,
         gradients: Option<ClassifierGradients<'_, K::Buffer>>,
     ) {
-        self.measured("classifier", |k| k.classifier(form, x, weight, targets, scratch, losses, gradients));
+        self.measured("classifier", |k| k.classifier(form, x, weight, tokens, scratch, losses, gradients));
     }
 
     fn logits(
@@ -287,11 +339,7 @@ impl<K: Kernels> Kernels for Timed<K> {
         self.measured("logits", |k| k.logits(form, x, first, rows, weight, out));
     }
 
-    fn squared_norm(&self, buffers: &[(&K::Buffer, usize)]) -> f64 {
-        self.measured("gradient norm", |k| k.squared_norm(buffers))
-    }
-
-    fn adamw(&self, with: &AdamW, clip: f64, tensors: Vec<Update<'_, K::Buffer>>) {
-        self.measured("adamw", |k| k.adamw(with, clip, tensors));
+    fn adamw(&self, with: &AdamW, tally: &K::Tally, tensors: Vec<Update<'_, K::Buffer>>) {
+        self.measured("adamw", |k| k.adamw(with, tally, tensors));
     }
 }

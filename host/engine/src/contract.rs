@@ -31,6 +31,7 @@ pub fn check(build: Build<'_>) {
     another_width_replaces_what_was_there(build);
     a_step_that_is_not_optimized_is_forgotten(build);
     nothing_is_updated_from_what_is_no_number(build);
+    a_step_that_is_left_out_is_noticed_before_the_next_one_updates(build);
     nonsense_is_refused(build);
 }
 
@@ -377,6 +378,37 @@ fn nothing_is_updated_from_what_is_no_number(build: Build<'_>) {
     train(&mut *engine, &all, 3);
     let updates = engine.moments(position).expect("it exists").updates;
     assert_eq!(updates, moments.updates + 1, "the step that was left out does not count");
+}
+
+/// Whoever reads outcomes late gets the same, bit for bit.
+fn a_step_that_is_left_out_is_noticed_before_the_next_one_updates(build: Build<'_>) {
+    let course = |reads: bool| {
+        let (shape, mut engine) = filled(build, &[0]);
+        let all = Trainable::all(&shape, &ids(&[0]));
+        let position = TensorId::shared(shape.class("wpe.weight").expect("GPT-2 has learned positions"));
+        let good = engine.read(position, Part::Weights).expect("it exists");
+        let mut bad = good.clone();
+        bad[0] = f32::NAN;
+        let mut outcomes = Vec::new();
+        for weights in [&good, &bad, &good, &good] {
+            write(&mut *engine, position, weights);
+            train(&mut *engine, &all, 3);
+            if reads {
+                outcomes.extend(engine.outcome(Wait::ForAll).expect("a healthy device"));
+            }
+        }
+        while let Some(outcome) = engine.outcome(Wait::ForAll).expect("a healthy device") {
+            outcomes.push(outcome);
+        }
+        let is_finite = |outcome: &StepOutcome| {
+            StepOutcome::is_finite(outcome.loss_nats_per_token, outcome.gradient_norm)
+        };
+        let finite: Vec<bool> = outcomes.iter().map(is_finite).collect();
+        assert_eq!(finite, [true, false, true, true]);
+        assert_eq!(engine.moments(position).expect("it exists").updates, 3);
+        state_bits(&snapshot(&*engine, &shape))
+    };
+    assert!(course(true) == course(false), "what is read when decides what is updated");
 }
 
 /// What compares equal where values are no numbers, too.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Execution, LayerId, LayerIndex, ModelShape, Statistics, StepMemory, StepPlan, TensorClass, TensorId,
     TokenBatch, Widths,
@@ -60,6 +62,11 @@ pub trait Model {
 pub trait Engine: Model + Send {
     /// [any time] Who computes, where, and how much memory that took.
     fn info(&self) -> EngineInfo;
+
+    /// [any time] What the device has used so far.
+    fn energy(&self) -> Energy {
+        Energy::OfHost
+    }
 
     /// [any time] What a step by that plan would hold in memory, on a stack of these blocks of a model of that `shape`, which
     /// need not be as wide as this one, and a batch of `sequences` rows of `length` targets, an evaluation of as many rows
@@ -124,8 +131,32 @@ pub struct EngineInfo {
     pub device: String,
     /// Most device memory held at once, in bytes; `None` where the device is the host's memory.
     pub device_memory_peak_bytes: Option<u64>,
+    /// How fast the device runs at this moment; `None` where it does not tell.
+    pub clocks: Option<Clocks>,
     /// Whether it refuses every execution but that of the whole stack, and every statistic.
     pub plain_steps_only: bool,
+}
+
+/// What a device says of the energy that it has used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Energy {
+    /// It is the host's processor, whose counters tell.
+    OfHost,
+    /// Since some moment that stays the same.
+    Millijoules(u64),
+    /// It has no counter, or one that others use as well.
+    Untold,
+}
+
+/// How fast a device runs at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clocks {
+    /// Of its multiprocessors.
+    pub processor_megahertz: u32,
+    /// The most that they may run at.
+    pub most_processor_megahertz: u32,
+    /// Of its memory.
+    pub memory_megahertz: u32,
 }
 
 /// What a step came to.

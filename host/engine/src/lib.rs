@@ -21,7 +21,8 @@ mod units;
 
 pub use batch::TokenBatch;
 pub use engine::{
-    AdamW, BlockTensors, Edit, Engine, EngineError, EngineInfo, Model, Moments, Part, StepOutcome, Wait,
+    AdamW, BlockTensors, Clocks, Edit, Energy, Engine, EngineError, EngineInfo, Model, Moments, Part,
+    StepOutcome, Wait,
 };
 pub use flops::{FlopTerms, plan_flops, step_flops, step_flops_li2024};
 pub use model::{BlockKind, Mlp, ModelError, ModelShape, Norm, Position, Widths};
@@ -32,7 +33,7 @@ pub use plan::{
 pub use precision::Precision;
 pub use refusal::{check_order, check_resized};
 pub use scope::Trainable;
-pub use scripted::{Fault, FaultKind, ScriptedEngine, Weights};
+pub use scripted::{Fault, FaultKind, MILLIJOULES_OF_A_STEP, ScriptedEngine, Weights};
 pub use snapshot::{Snapshot, TensorState};
 pub use tensor::{TensorClass, TensorId, TensorRole, TensorSpec};
 pub use units::{Flops, LayerId, LayerIndex, Step, Tokens};

@@ -12,10 +12,11 @@
 //! is none. AdamW runs for real, on a pseudo-random
 //! gradient drawn from the tensor's name and its step counter. A gradient's norm is measured as `1 / (1 + updates)`.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    AdamW, BlockStatistics, Edit, Engine, EngineError, EngineInfo, Entry, Execution, LayerId, Model,
+    AdamW, BlockStatistics, Edit, Energy, Engine, EngineError, EngineInfo, Entry, Execution, LayerId, Model,
     ModelShape, Moments, Part, Statistics, Step, StepMemory, StepOutcome, StepPlan, TensorId, TensorSpec,
     TensorStatistics, TokenBatch, Wait, Wanted, Widths, check_order, check_resized,
 };
@@ -64,6 +65,32 @@ pub struct ScriptedEngine {
     in_flight: Option<(StepPlan, StepOutcome)>,
     outcomes: VecDeque<StepOutcome>,
     faults: Vec<Fault>,
+    meter: Option<Meter>,
+}
+
+/// Of an engine that works on its own time: half of what a step takes is used once `optimize` has returned and it was asked.
+#[derive(Default)]
+struct Meter {
+    used_millijoules: Cell<u64>,
+    coming_millijoules: Cell<u64>,
+}
+
+/// Of a step, where energy is told of.
+pub const MILLIJOULES_OF_A_STEP: u64 = 2000;
+/// Of an evaluation.
+const MILLIJOULES_OF_AN_EVALUATION: u64 = 7000;
+
+impl Meter {
+    fn add(&self, now: u64, later: u64) {
+        self.used_millijoules.set(self.used_millijoules.get() + now);
+        self.coming_millijoules.set(self.coming_millijoules.get() + later);
+    }
+
+    fn read(&self) -> u64 {
+        let now = self.used_millijoules.get();
+        self.used_millijoules.set(now + self.coming_millijoules.take());
+        now
+    }
 }
 
 struct Tensor {
@@ -84,6 +111,7 @@ impl ScriptedEngine {
             in_flight: None,
             outcomes: VecDeque::new(),
             faults: Vec::new(),
+            meter: None,
         };
         for spec in shape.shared_tensors() {
             engine.add(TensorId::shared(spec.class), spec);
@@ -94,6 +122,11 @@ impl ScriptedEngine {
     /// The same, failing at these steps.
     pub fn failing(shape: &ModelShape, faults: &[Fault]) -> ScriptedEngine {
         ScriptedEngine { faults: faults.to_vec(), ..ScriptedEngine::new(shape, Weights::Kept) }
+    }
+
+    /// The same, telling of its energy: [`MILLIJOULES_OF_A_STEP`] for each step.
+    pub fn metered(shape: &ModelShape) -> ScriptedEngine {
+        ScriptedEngine { meter: Some(Meter::default()), ..ScriptedEngine::new(shape, Weights::Kept) }
     }
 
     fn add(&mut self, tensor: TensorId, spec: TensorSpec) {
@@ -279,8 +312,13 @@ impl Engine for ScriptedEngine {
             engine: NAME,
             device: "none".into(),
             device_memory_peak_bytes: None,
+            clocks: None,
             plain_steps_only: false,
         }
+    }
+
+    fn energy(&self) -> Energy {
+        self.meter.as_ref().map_or(Energy::OfHost, |meter| Energy::Millijoules(meter.read()))
     }
 
     fn memory(&self, _: &ModelShape, _: &[LayerId], _: &StepPlan, _: usize, _: usize) -> Option<StepMemory> {
@@ -309,6 +347,9 @@ impl Engine for ScriptedEngine {
         let Some((plan, outcome)) = self.in_flight.take() else { return Ok(()) };
         let is_finite = StepOutcome::is_finite(outcome.loss_nats_per_token, outcome.gradient_norm);
         self.outcomes.push_back(outcome);
+        if let Some(meter) = &self.meter {
+            meter.add(MILLIJOULES_OF_A_STEP / 2, MILLIJOULES_OF_A_STEP / 2);
+        }
         if !is_finite {
             return Ok(());
         }
@@ -332,6 +373,9 @@ impl Engine for ScriptedEngine {
     fn evaluate(&mut self, batch: &TokenBatch, execution: &Execution) -> Result<Vec<f32>, EngineError> {
         self.shape.check_batch(batch)?;
         execution.check(&self.layers, batch.sequences())?;
+        if let Some(meter) = &self.meter {
+            meter.add(MILLIJOULES_OF_AN_EVALUATION, 0);
+        }
         let rows = batch.rows().chunks_exact(batch.length() + 1);
         Ok(rows.flat_map(|row| vec![self.loss(row, execution) as f32; batch.length()]).collect())
     }

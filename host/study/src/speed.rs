@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use engine::{
-    AdamW, BlockKind, Engine, LayerId, ModelShape, StepPlan, TensorId, TokenBatch, Trainable, Wait,
-    step_flops,
+    AdamW, BlockKind, Clocks, Energy, Engine, LayerId, ModelShape, StepPlan, TensorId, TokenBatch, Trainable,
+    Wait, step_flops,
 };
 use plugin_host::api::{Key, Random};
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,12 @@ pub struct Speed {
     pub seconds_to_first_step: f64,
     /// Most memory of the device, or of this process where that is the same.
     pub peak_memory_gib: Option<f64>,
+    /// How fast the device ran right after the last step, where it tells.
+    #[serde(default)]
+    pub clocks: Option<Clocks>,
+    /// Joules that a timed step has used, where the device counts them by itself.
+    #[serde(default)]
+    pub joules_per_step: Option<f64>,
     /// What it was told to become: what the process held before, and what the engine says of the step.
     pub predicted_memory_gib: Option<f64>,
     /// Loss of the last step.
@@ -123,10 +129,11 @@ pub fn measure(
     let layers = engine.layers();
     let plan = StepPlan::new(workload.trainable(&shape, &layers), workload.batch);
     let mut random = Random::new(Key::of_seed(0));
-    let mut timing = Timing::default();
+    let (mut timing, mut before) = (Timing::default(), engine.energy());
     for step in 0..WARM_UP_STEPS + workload.steps {
         if step == WARM_UP_STEPS {
             warm();
+            before = engine.energy();
         }
         let batch = random_batch(workload, &mut random);
         let started = Instant::now();
@@ -138,6 +145,12 @@ pub fn measure(
             timing.seconds.push(started.elapsed().as_secs_f64());
         }
     }
+    let joules = match (before, engine.energy()) {
+        (Energy::Millijoules(before), Energy::Millijoules(now)) => {
+            now.checked_sub(before).map(|used| used as f64 / 1e3)
+        }
+        _ => None,
+    };
     timing.seconds.sort_by(f64::total_cmp);
     let median = timing.seconds.get(workload.steps / 2).copied().unwrap_or(f64::NAN);
     let worst = timing.seconds.last().copied().unwrap_or(f64::NAN);
@@ -157,6 +170,8 @@ pub fn measure(
         gflops_per_second: flops.as_f64() / median / 1e9,
         seconds_to_first_step: timing.first,
         peak_memory_gib: info.device_memory_peak_bytes.or_else(peak_memory_bytes).map(gibibytes),
+        clocks: info.clocks,
+        joules_per_step: joules.map(|joules| joules / workload.steps as f64),
         predicted_memory_gib: predicted.map(gibibytes),
         last_loss: timing.last_loss,
         sgemm_gflops_per_second: None,

@@ -179,6 +179,11 @@ impl Costs {
         self.probes.flops += step.flops.total();
     }
 
+    /// What a step has used; once it is not known of one, the sum is not known any more.
+    pub(crate) fn add_joules(&mut self, used: Option<f64>) {
+        self.joules = self.joules.zip(used).map(|(sum, used)| sum + used);
+    }
+
     /// From a sitting on that is alone or not, and in which joules are counted or not.
     pub(crate) fn sit(&mut self, is_first: bool, alone: bool, counts_joules: bool) {
         self.alone = alone && (is_first || self.alone);

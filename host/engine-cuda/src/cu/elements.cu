@@ -28,12 +28,16 @@ extern "C" __global__ void sum_of_chunks(const float* x, double* sums, u64 len) 
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-// Leaves its sums from `first` on, so that those of several arrays can stand in a row.
-extern "C" __global__ void squares_of_chunks(const float* x, double* sums, u64 first, u64 len) {
+// Of many arrays, whose sums stand in a row, from `first` on.
+extern "C" __global__ void squares_of_chunks(Many<const float*> arrays, Many<u64> lens, Many<u32> ends, double* sums,
+                                             u64 first) {
     __shared__ double of_warps[THREADS / WARP];
+    u32 array = tensor_of_block(ends);
+    const float* x = arrays.at[array];
+    u64 begin = first_of_block(ends, array, CHUNK), len = lens.at[array];
+    u64 end = begin + CHUNK < len ? begin + CHUNK : len;
     double sum = 0;
-    for (u64 i = blockIdx.x * CHUNK + threadIdx.x; i < end_of_chunk(len); i += THREADS)
-        sum += (double)x[i] * (double)x[i];
+    for (u64 i = begin + threadIdx.x; i < end; i += THREADS) sum += (double)x[i] * (double)x[i];
     sum = block_sum(sum, of_warps);
     if (threadIdx.x == 0) sums[first + blockIdx.x] = sum;
 }
@@ -55,13 +59,13 @@ extern "C" __global__ void compare_chunks(const float* a, const float* b, double
     }
 }
 
-// Sums of `chunks` rows of `kinds` numbers, column by column. One block.
-extern "C" __global__ void total(const double* sums, double* out, u64 chunks, u32 kinds) {
+// Sums of `chunks` rows of `kinds` numbers, column by column, into `out` from `first` on, or added there. One block.
+extern "C" __global__ void total(const double* sums, double* out, u64 chunks, u32 kinds, u32 first, u32 add) {
     __shared__ double of_warps[THREADS / WARP];
     for (u32 kind = 0; kind < kinds; kind++) {
         double sum = 0;
         for (u64 chunk = threadIdx.x; chunk < chunks; chunk += THREADS) sum += sums[chunk * kinds + kind];
         sum = block_sum(sum, of_warps);
-        if (threadIdx.x == 0) out[kind] = sum;
+        if (threadIdx.x == 0) out[first + kind] = add ? out[first + kind] + sum : sum;
     }
 }

@@ -9,11 +9,12 @@ extern "C" __global__ void embed(const u32* tokens, const float* token_table, co
     out[row * width + c] = token_table[(u64)tokens[row] * width + c] + position_table[(row % length) * width + c];
 }
 
-// The batch's rows sorted by token: group `g` is of token `ids[g]` and has `rows[starts[g] .. starts[g + 1]]`.
-extern "C" __global__ void add_to_tokens(const float* gradient, const u32* ids, const u32* starts, const u32* rows,
-                                         float* table, u32 width) {
+// The batch's rows sorted by token: group `g` of `*groups` is of token `ids[g]` and has `rows[starts[g] .. starts[g + 1]]`.
+// Launched for as many groups as there can be, so that every batch of the same measures has the same launch.
+extern "C" __global__ void add_to_tokens(const float* gradient, const u32* groups, const u32* ids, const u32* starts,
+                                         const u32* rows, float* table, u32 width) {
     u32 c = blockIdx.y * blockDim.x + threadIdx.x;
-    if (c >= width) return;
+    if (c >= width || blockIdx.x >= *groups) return;
     float* to = table + (u64)ids[blockIdx.x] * width + c;
     float sum = *to;
     for (u32 i = starts[blockIdx.x]; i < starts[blockIdx.x + 1]; i++) sum += gradient[(u64)rows[i] * width + c];

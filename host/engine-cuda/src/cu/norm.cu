@@ -30,9 +30,11 @@ extern "C" __global__ void layer_norm(const float* x, const float* gain, const f
 }
 
 // With `u` the row at unit variance and `g = dy gain`: `dx = scale (g - mean(g) - u mean(g u))`. `dx` takes it, or
-// is added it; `normed` takes the norm's output once more. Either may be null.
+// is added it; `copy` takes what `dx` is then as products read it; `normed` the norm's output once more. Any of them may
+// be null, but for `dx` where `copy` is not.
 extern "C" __global__ void layer_norm_backward(const float* x, const float* moments, const float* gain,
                                                const float* shift, const activation* dy, float* dx, u32 add,
+                                               activation* copy,
                                                activation* normed,
                                                u64 rows, u32 width) {
     u64 row = row_of_warp();
@@ -54,7 +56,9 @@ extern "C" __global__ void layer_norm_backward(const float* x, const float* mome
         if (normed) put(normed[row * width + c], unit * gain[c] + shift[c]);
         if (!dx) continue;
         float own = (value(dy[c]) * gain[c] - gradient - unit * projection) * scale;
-        dx[row * width + c] = add ? dx[row * width + c] + own : own;
+        float sum = add ? dx[row * width + c] + own : own;
+        dx[row * width + c] = sum;
+        if (copy) put(copy[row * width + c], sum);
     }
 }
 

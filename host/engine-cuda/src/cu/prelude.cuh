@@ -31,6 +31,26 @@ __device__ inline float value(bf16 x) { return __uint_as_float((u32)x.bits << 16
 __device__ inline void put(float& to, float x) { to = x; }
 __device__ inline void put(bf16& to, float x) { to.bits = nearest_bf16(x); }
 
+// What a launch takes for each of several tensors; the launching side has the same number.
+constexpr u32 MANY = 32;
+template <class T> struct Many {
+    typedef T element;
+    T at[MANY];
+};
+
+// Which tensor a block works on, where the blocks of each end before those of the next begin.
+__device__ inline u32 tensor_of_block(const Many<u32>& ends) {
+    u32 tensor = 0;
+    while (blockIdx.x >= ends.at[tensor]) tensor++;
+    return tensor;
+}
+
+// The first element of a block's part of its tensor.
+__device__ inline u64 first_of_block(const Many<u32>& ends, u32 tensor, u64 elements_of_a_block) {
+    u32 before = tensor == 0 ? 0 : ends.at[tensor - 1];
+    return (u64)(blockIdx.x - before) * elements_of_a_block;
+}
+
 constexpr u32 WARP = 32;
 constexpr u32 ALL_LANES = 0xffffffffu;
 // Threads of a block that reduces over itself; the launching side has the same number.

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::result::{self, DriverError};
@@ -11,9 +11,12 @@ use cudarc::driver::sys;
 use engine::{EngineError, Precision};
 
 use super::compile::OPTIONS;
-use super::{Cache, Library, Nvidia, cubin, nvrtc_version};
+use super::{Cache, Library, Meter, Nvidia, cubin, nvrtc_version};
 use crate::driver::Number;
 use crate::sources::{SOURCES, Source};
+
+/// Room for the name of a place on the bus, with its zero; NVIDIA asks for 13.
+const WORDS_OF_A_BUS: usize = 32;
 
 /// A GPU, opened.
 pub struct Machine {
@@ -21,6 +24,8 @@ pub struct Machine {
     context: sys::CUcontext,
     found: Found,
     cache: Cache,
+    /// `None` where NVML knows nothing of it.
+    meter: OnceLock<Option<Meter>>,
     /// For activations in f32, and in bfloat16.
     kernels: [OnceLock<Result<LoadedKernels, EngineError>>; 2],
     name: String,
@@ -48,6 +53,8 @@ pub struct Found {
     pub capability: (i32, i32),
     /// Its memory.
     pub memory_bytes: usize,
+    /// Where it is plugged in, as in `0000:17:00.0`: by this NVML knows it.
+    pub bus: String,
 }
 
 impl Machine {
@@ -72,8 +79,8 @@ impl Machine {
             unsafe { result::primary_ctx::retain(device) }.map(|context| (device, context))
         });
         let (device, context) = context.map_err(|error| unavailable(&name, error))?;
-        let (cache, kernels) = (cache.clone(), Default::default());
-        Ok(Arc::new(Machine { device, context, found, cache, kernels, name }))
+        let (cache, meter, kernels) = (cache.clone(), OnceLock::new(), Default::default());
+        Ok(Arc::new(Machine { device, context, found, cache, meter, kernels, name }))
     }
 
     /// A driver with a queue of its own, and all kernels of that precision.
@@ -125,6 +132,11 @@ impl Machine {
     pub(super) fn function(&self, kernel: &str, activations: Number) -> Result<sys::CUfunction, EngineError> {
         let function = self.kernels(activations)?.functions.get(kernel).copied();
         function.ok_or_else(|| EngineError::Device(format!("there is no kernel {kernel}")))
+    }
+
+    /// What tells of its energy and clocks; opened when somebody first asks.
+    pub(super) fn meter(&self) -> Option<&Meter> {
+        self.meter.get_or_init(|| Meter::of(&self.found.bus)).as_ref()
     }
 
     pub(super) fn name(&self) -> &str {
@@ -196,7 +208,15 @@ fn found(ordinal: i32) -> Result<Found, DriverError> {
             (result::device::get_attribute(device, MAJOR)?, result::device::get_attribute(device, MINOR)?);
         (capability, result::device::total_mem(device)?)
     };
-    Ok(Found { name: result::device::get_name(device)?, capability, memory_bytes })
+    Ok(Found { name: result::device::get_name(device)?, capability, memory_bytes, bus: bus(device)? })
+}
+
+fn bus(device: sys::CUdevice) -> Result<String, DriverError> {
+    let mut words = [0u8; WORDS_OF_A_BUS];
+    // SAFETY: the driver is told how much room there is, and ends what it writes with a zero.
+    unsafe { sys::cuDeviceGetPCIBusId(words.as_mut_ptr().cast(), WORDS_OF_A_BUS as i32, device) }.result()?;
+    let words = CStr::from_bytes_until_nul(&words).map(CStr::to_string_lossy).unwrap_or_default();
+    Ok(words.into_owned())
 }
 
 /// The newest CUDA that the driver knows, as in 12.8; `None` where it is not there.

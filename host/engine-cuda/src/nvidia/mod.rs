@@ -6,17 +6,22 @@
 //! (`tests/stand_in`): it has not run on a GPU yet. Not here: which kernels there are, and in which order they run.
 
 mod cache;
+mod calls;
 mod compile;
+mod graphs;
 mod library;
 mod machine;
 mod nvml;
 mod product;
 mod queue;
+mod staging;
+mod stream;
 
 pub use cache::Cache;
 pub use compile::{cubin, version as nvrtc_version};
+pub use graphs::GraphCounts;
 pub use library::Library;
 pub use machine::{Found, Machine, devices, driver_version};
-pub use nvml::Nvml;
+pub use nvml::{Meter, Nvml};
 pub use product::version as cublaslt_version;
-pub use queue::{Memory, Nvidia};
+pub use queue::{Later, Memory, Nvidia};

@@ -4,27 +4,25 @@
 
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::sync::Arc;
 
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys;
 use engine::{EngineError, Precision};
 
 use super::Library;
-use super::queue::{Memory, Queue};
-use crate::driver::{Lie, Number, Place, PlaceMut, Product};
+use super::stream::{Piece, Stream};
+use crate::driver::{Lie, Number, Product};
 
 /// Memory that an algorithm may use; NVIDIA's advice for Hopper.
 pub(super) const WORKSPACE_BYTES: usize = 32 << 20;
 /// The most that cuBLASLt makes use of.
 const MOST_ALIGNMENT: u32 = 256;
 
-/// cuBLASLt for one queue.
+/// cuBLASLt for one queue. Made, used and dropped with the context current.
 pub(super) struct Products {
     prepared: HashMap<Key, Prepared>,
     handle: sys::cublasLtHandle_t,
-    workspace: Memory,
-    queue: Arc<Queue>,
+    workspace: Piece,
     precision: Precision,
 }
 
@@ -33,7 +31,7 @@ unsafe impl Send for Products {}
 
 /// What an algorithm was chosen for: a product, and the bytes that divide all three addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
+pub(super) struct Key {
     product: Product,
     alignment: u32,
 }
@@ -54,39 +52,31 @@ pub fn version() -> Option<usize> {
 }
 
 impl Products {
-    pub(super) fn new(queue: Arc<Queue>, precision: Precision) -> Result<Products, EngineError> {
-        let workspace = queue.allocate(WORKSPACE_BYTES)?;
+    pub(super) fn new(stream: &Stream, precision: Precision) -> Result<Products, EngineError> {
+        let workspace = stream.allocate(WORKSPACE_BYTES)?;
         let handle = result::create_handle().map_err(|error| failed("start", error))?;
-        Ok(Products { prepared: HashMap::new(), handle, workspace, queue, precision })
+        Ok(Products { prepared: HashMap::new(), handle, workspace, precision })
     }
 
-    pub(super) fn multiply(
-        &mut self,
-        product: &Product,
-        a: Place<'_, Memory>,
-        b: Place<'_, Memory>,
-        c: PlaceMut<'_, Memory>,
-    ) -> Result<(), EngineError> {
-        if product.m == 0 || product.n == 0 {
-            return Ok(());
-        }
-        let [a, b, c] = addresses(product, a, b, c)?;
-        self.queue.enter()?;
-        let key = Key { product: *product, alignment: alignment(a | b | c) };
+    /// Finds an algorithm for a product of matrices at such addresses, unless one was found before.
+    pub(super) fn prepare(&mut self, product: &Product, addresses: u64) -> Result<Key, EngineError> {
+        let key = Key { product: *product, alignment: alignment(addresses) };
         if !self.prepared.contains_key(&key) {
             let prepared = Prepared::new(self.handle, &key, self.precision);
-            let prepared = prepared.map_err(|error| failed("prepare", error))?;
-            self.prepared.insert(key, prepared);
+            self.prepared.insert(key, prepared.map_err(|error| failed("prepare", error))?);
         }
-        self.run(&self.prepared[&key], [a, b, c], product.adds).map_err(|error| failed("multiply", error))
+        Ok(key)
     }
 
-    fn run(&self, prepared: &Prepared, [a, b, c]: [u64; 3], adds: bool) -> Result<(), CublasError> {
-        let (alpha, beta) = (1f32, if adds { 1f32 } else { 0f32 });
-        let workspace = self.workspace.address(0, WORKSPACE_BYTES).expect("it was allocated so long");
-        // SAFETY: descriptions and matrices fit each other (`Prepared::new`, `addresses`); the factors are read at
+    /// Asks the stream for a product that was prepared; all matrices lie within their memory.
+    pub(super) fn run(&self, key: &Key, [a, b, c]: [u64; 3], stream: &Stream) -> Result<(), EngineError> {
+        let (alpha, beta) = (1f32, if key.product.adds { 1f32 } else { 0f32 });
+        let workspace = self.workspace.address(0, WORKSPACE_BYTES)?;
+        let unprepared = || EngineError::Device("a product was not prepared".into());
+        let prepared = self.prepared.get(key).ok_or_else(unprepared)?;
+        // SAFETY: descriptions and matrices fit each other (`Prepared::new`, `extents`); alpha and beta are read at
         // once, the matrices before the queue gives any memory back.
-        unsafe {
+        let multiplied = unsafe {
             result::matmul(
                 self.handle,
                 prepared.operation.0,
@@ -103,38 +93,32 @@ impl Products {
                 &raw const prepared.algorithm,
                 workspace as *mut c_void,
                 WORKSPACE_BYTES,
-                self.queue.stream().cast(),
+                stream.raw().cast(),
             )
-        }
+        };
+        multiplied.map_err(|error| failed("multiply", error))
     }
 }
 
 impl Drop for Products {
     fn drop(&mut self) {
         self.prepared.clear();
-        if self.queue.enter().is_ok() && self.queue.wait().is_ok() {
-            // SAFETY: it was made once, and nothing that it has begun is under way.
-            let _ = unsafe { result::destroy_handle(self.handle) };
-        }
+        // SAFETY: it was made once, and nothing that it has begun is under way.
+        let _ = unsafe { result::destroy_handle(self.handle) };
     }
 }
 
-/// Where the matrices begin, having looked that they lie within their memory.
-fn addresses(
-    product: &Product,
-    a: Place<'_, Memory>,
-    b: Place<'_, Memory>,
-    c: PlaceMut<'_, Memory>,
-) -> Result<[u64; 3], EngineError> {
+/// Bytes from where each matrix begins to where it ends.
+pub(super) fn extents(product: &Product) -> [usize; 3] {
     let Product { m, n, k, factors, result: number, .. } = *product;
     let bytes = |of: Number, [rows, columns]: [usize; 2], leading: usize| {
         of.bytes() * (leading * columns.saturating_sub(1) + rows)
     };
-    Ok([
-        a.memory.address(a.first_byte, bytes(factors, stored(product.a, [m, k]), product.a.leading))?,
-        b.memory.address(b.first_byte, bytes(factors, stored(product.b, [k, n]), product.b.leading))?,
-        c.memory.address(c.first_byte, bytes(number, [m, n], product.leading_c))?,
-    ])
+    [
+        bytes(factors, stored(product.a, [m, k]), product.a.leading),
+        bytes(factors, stored(product.b, [k, n]), product.b.leading),
+        bytes(number, [m, n], product.leading_c),
+    ]
 }
 
 /// Rows and columns in memory of what the product sees in such a shape.

@@ -1,132 +1,147 @@
-//! [`Driver`] on a GPU: memory and launches in one queue, in the order in which they are asked for. Not here: products
-//! of matrices.
+//! [`Driver`] on a GPU: memory and calls in one queue, in the order in which they are asked for. Calls are kept back until they are
+//! submitted, to begin them together. Not here: what becomes of a sequence of calls (graphs.rs).
 #![allow(unsafe_code)]
 
-use std::cell::RefCell;
-use std::ffi::c_void;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cudarc::driver::result::{self, DriverError, stream};
-use cudarc::driver::sys;
-use engine::{EngineError, Precision};
+use cudarc::driver::result;
+use engine::{Clocks, EngineError, Precision};
 
+use super::calls::{Call, Function};
+use super::graphs::{GraphCounts, Graphs};
 use super::machine::{Machine, failed};
-use super::product::{Products, WORKSPACE_BYTES};
-use crate::driver::{Argument, Driver, Grid, Number, Place, PlaceMut, Product};
+use super::product::{self, Products, WORKSPACE_BYTES};
+use super::staging::Staging;
+use super::stream::{Piece, Pinned, Stream};
+use crate::driver::{Argument, Driver, Grid, Number, Place, PlaceMut, Product, Words};
+
+/// What is larger is copied to the GPU from where it lies: weights, which are written while nothing runs.
+const MOST_STAGED_BYTES: usize = 8 << 20;
 
 /// The driver.
 pub struct Nvidia {
-    products: RefCell<Products>,
     queue: Arc<Queue>,
     precision: Precision,
 }
 
 impl Nvidia {
     pub(super) fn new(machine: Arc<Machine>, precision: Precision) -> Result<Nvidia, EngineError> {
-        let queue = Arc::new(Queue::new(machine)?);
-        let products = RefCell::new(Products::new(Arc::clone(&queue), precision)?);
-        Ok(Nvidia { products, queue, precision })
+        let stream = Stream::new(machine)?;
+        let products = Products::new(&stream, precision)?;
+        let (calls, graphs, staging) = (Vec::new(), Graphs::new(), Staging::default());
+        let state = Mutex::new(State { calls, graphs, staging, products });
+        Ok(Nvidia { queue: Arc::new(Queue { state, stream }), precision })
+    }
+
+    /// How often its calls became graphs.
+    pub fn graph_counts(&self) -> GraphCounts {
+        self.queue.state().graphs.counts()
     }
 }
 
-/// A stream of a machine's.
-pub(super) struct Queue {
-    machine: Arc<Machine>,
-    stream: sys::CUstream,
+/// A stream, and what it was not asked yet.
+struct Queue {
+    state: Mutex<State>,
+    stream: Stream,
 }
 
-// SAFETY: a stream may be used by any thread in which its context is current, which `enter` sees to.
-unsafe impl Send for Queue {}
-// SAFETY: as above; the driver itself orders calls on a stream.
-unsafe impl Sync for Queue {}
+struct State {
+    /// Since the last submission.
+    calls: Vec<Call>,
+    graphs: Graphs,
+    staging: Staging,
+    products: Products,
+}
 
 impl Queue {
-    fn new(machine: Arc<Machine>) -> Result<Queue, EngineError> {
-        machine.enter()?;
-        let stream = stream::create(stream::StreamKind::NonBlocking);
-        Ok(Queue { stream: stream.map_err(|error| failed("make a stream", error))?, machine })
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn enter(&self) -> Result<(), EngineError> {
-        self.machine.enter()
+    fn add(&self, call: Call) {
+        self.state().calls.push(call);
     }
 
-    pub(super) fn stream(&self) -> sys::CUstream {
-        self.stream
-    }
-
-    pub(super) fn wait(&self) -> Result<(), EngineError> {
-        // SAFETY: the stream is there until the queue is dropped.
-        unsafe { stream::synchronize(self.stream) }.map_err(|error| failed("finish its work", error))
-    }
-
-    /// Memory that nobody has written to.
-    pub(super) fn allocate(self: &Arc<Queue>, bytes: usize) -> Result<Memory, EngineError> {
-        self.enter()?;
-        // SAFETY: whoever asks writes to it before it is read.
-        let address = unsafe { result::malloc_sync(bytes) }.map_err(|error| self.refused(bytes, error))?;
-        Ok(Memory { address, bytes, queue: Arc::clone(self) })
-    }
-
-    fn refused(&self, bytes: usize, error: DriverError) -> EngineError {
-        if error.0 != sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY {
-            return failed("allocate", error);
+    fn submit(&self) -> Result<(), EngineError> {
+        let State { calls, graphs, products, .. } = &mut *self.state();
+        if calls.is_empty() {
+            return Ok(());
         }
-        let what = result::mem_get_info().map_or_else(
-            |_| format!("{} wanted", in_words(bytes)),
-            |(free, all)| format!("{} wanted, {} of {} free", in_words(bytes), in_words(free), in_words(all)),
-        );
-        EngineError::OutOfMemory { device: self.machine.name().into(), what }
+        self.stream.enter()?;
+        graphs.run(std::mem::take(calls), &self.stream, products)
+    }
+
+    fn finish(&self) -> Result<(), EngineError> {
+        let submitted = self.submit();
+        self.stream.enter()?;
+        let waited = self.stream.wait();
+        submitted.and(waited)
     }
 }
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        if self.enter().is_ok() {
-            // SAFETY: nobody else has it; work that is under way is finished first by the driver.
-            let _ = unsafe { stream::destroy(self.stream) };
-        }
+        // What the state has made is destroyed next: the context is current then, and nothing is under way.
+        let _ = self.finish();
     }
 }
 
 /// A piece of the GPU's memory.
 pub struct Memory {
-    address: sys::CUdeviceptr,
-    bytes: usize,
+    /// There until this is dropped.
+    piece: Option<Piece>,
     queue: Arc<Queue>,
 }
 
 impl Memory {
-    /// The address of a byte, with so many behind it.
-    pub(super) fn address(&self, first_byte: usize, bytes: usize) -> Result<sys::CUdeviceptr, EngineError> {
-        let inside = first_byte.checked_add(bytes).is_some_and(|end| end <= self.bytes);
-        let beyond = || {
-            let Memory { bytes: all, .. } = self;
-            EngineError::Device(format!("{bytes} bytes from {first_byte} on lie beyond a piece of {all}"))
-        };
-        inside.then(|| self.address + first_byte as u64).ok_or_else(beyond)
+    fn address(&self, first_byte: usize, bytes: usize) -> Result<u64, EngineError> {
+        let gone = || EngineError::Device("a piece of memory was given back".into());
+        self.piece.as_ref().ok_or_else(gone)?.address(first_byte, bytes)
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // What is under way may still use it. A device that has failed takes its memory with it.
-        if self.queue.enter().is_ok() && self.queue.wait().is_ok() {
-            // SAFETY: it was allocated once, and nothing uses it any more.
-            let _ = unsafe { result::free_sync(self.address) };
+        // What is under way, or kept back, may still use it. A device that has failed takes its memory with it.
+        if self.queue.finish().is_err() {
+            std::mem::forget(self.piece.take());
+        }
+    }
+}
+
+/// Bytes on their way to the host.
+pub struct Later {
+    /// There until this is dropped.
+    pinned: Option<Pinned>,
+    queue: Arc<Queue>,
+}
+
+impl Drop for Later {
+    fn drop(&mut self) {
+        if let Some(pinned) = self.pinned.take() {
+            self.queue.state().staging.give_back(pinned);
         }
     }
 }
 
 impl Driver for Nvidia {
     type Memory = Memory;
+    type Later = Later;
 
     fn words(&self) -> String {
-        self.queue.machine.words(self.precision)
+        self.queue.stream.machine().words(self.precision)
     }
 
     fn precision(&self) -> Precision {
         self.precision
+    }
+
+    fn millijoules(&self) -> Option<u64> {
+        self.queue.stream.machine().meter()?.millijoules()
+    }
+
+    fn clocks(&self) -> Option<Clocks> {
+        self.queue.stream.machine().meter()?.clocks()
     }
 
     fn own_bytes(&self) -> u64 {
@@ -134,35 +149,69 @@ impl Driver for Nvidia {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Memory, EngineError> {
-        let mut memory = self.queue.allocate(bytes)?;
+        let piece = self.queue.stream.allocate(bytes)?;
+        let mut memory = Memory { piece: Some(piece), queue: Arc::clone(&self.queue) };
         self.clear(&mut memory, bytes)?;
         Ok(memory)
     }
 
     fn clear(&self, memory: &mut Memory, bytes: usize) -> Result<(), EngineError> {
         let address = memory.address(0, bytes)?;
-        self.queue.enter()?;
-        // SAFETY: so many bytes lie there.
-        let cleared = unsafe { result::memset_d8_async(address, 0, bytes, self.queue.stream) };
-        cleared.map_err(|error| failed("clear memory", error))
+        self.queue.add(Call::Clear { address, bytes });
+        Ok(())
+    }
+
+    fn submit(&self) -> Result<(), EngineError> {
+        self.queue.submit()
+    }
+
+    fn wait(&self) -> Result<(), EngineError> {
+        self.queue.finish()
     }
 
     fn upload(&self, bytes: &[u8], to: &mut Memory) -> Result<(), EngineError> {
         let address = to.address(0, bytes.len())?;
-        self.queue.enter()?;
+        self.queue.submit()?;
+        let stream = &self.queue.stream;
+        stream.enter()?;
+        if bytes.len() <= MOST_STAGED_BYTES {
+            let staging = &mut self.queue.state().staging;
+            let mut pinned = staging.take(bytes.len())?;
+            let sent = pinned.send(bytes, address, stream);
+            staging.give_back(pinned);
+            return sent;
+        }
         // SAFETY: so many bytes lie there, and the host's are not given back before the copy is done.
-        let copied = unsafe { result::memcpy_htod_async(address, bytes, self.queue.stream) };
-        let waited = self.queue.wait();
+        let copied = unsafe { result::memcpy_htod_async(address, bytes, stream.raw()) };
+        let waited = stream.wait();
         copied.map_err(|error| failed("copy to the GPU", error)).and(waited)
     }
 
     fn download(&self, from: &Memory, to: &mut [u8]) -> Result<(), EngineError> {
         let address = from.address(0, to.len())?;
-        self.queue.enter()?;
-        // SAFETY: as above.
-        let copied = unsafe { result::memcpy_dtoh_async(to, address, self.queue.stream) };
-        let waited = self.queue.wait();
+        self.queue.submit()?;
+        let stream = &self.queue.stream;
+        stream.enter()?;
+        // SAFETY: so many bytes lie there, and the host's are not looked at before the copy is done.
+        let copied = unsafe { result::memcpy_dtoh_async(to, address, stream.raw()) };
+        let waited = stream.wait();
         copied.map_err(|error| failed("copy from the GPU", error)).and(waited)
+    }
+
+    fn download_later(&self, from: &Memory, bytes: usize) -> Result<Later, EngineError> {
+        let address = from.address(0, bytes)?;
+        self.queue.submit()?;
+        let stream = &self.queue.stream;
+        stream.enter()?;
+        let mut pinned = self.queue.state().staging.take(bytes)?;
+        let fetched = pinned.fetch(address, bytes, stream);
+        let later = Later { pinned: Some(pinned), queue: Arc::clone(&self.queue) };
+        fetched.map(|()| later)
+    }
+
+    fn arrived(&self, later: &Later, to: &mut [u8]) -> Result<(), EngineError> {
+        self.queue.stream.enter()?;
+        later.pinned.as_ref().map_or(Ok(()), |pinned| pinned.read(to))
     }
 
     fn copy(
@@ -173,29 +222,21 @@ impl Driver for Nvidia {
     ) -> Result<(), EngineError> {
         let from = from.memory.address(from.first_byte, bytes)?;
         let to = to.memory.address(to.first_byte, bytes)?;
-        self.queue.enter()?;
-        // SAFETY: so many bytes lie at both, in two pieces: one is borrowed to be read, the other to be written.
-        let copied = unsafe { result::memcpy_dtod_async(to, from, bytes, self.queue.stream) };
-        copied.map_err(|error| failed("copy on the GPU", error))
+        self.queue.add(Call::Copy { from, to, bytes });
+        Ok(())
     }
 
     fn launch(
         &self,
         kernel: &'static str,
-        Grid { blocks: [x, y], threads }: Grid,
+        grid: Grid,
         arguments: &[Argument<'_, Memory>],
     ) -> Result<(), EngineError> {
-        let function = self.queue.machine.function(kernel, Number::of_activations(self.precision))?;
-        let mut values = arguments.iter().map(value).collect::<Result<Vec<u64>, _>>()?;
-        let mut pointers: Vec<*mut c_void> =
-            values.iter_mut().map(|value| (&raw mut *value).cast()).collect();
-        self.queue.enter()?;
-        // SAFETY: the arguments are those of the kernel's source in number and type (the emulated driver refuses
-        // others), each in the lowest bytes of eight; memory is given back only once the queue is idle.
-        let launched = unsafe {
-            result::launch_kernel(function, (x, y, 1), (threads, 1, 1), 0, self.queue.stream, &mut pointers)
-        };
-        launched.map_err(|error| failed(kernel, error))
+        let machine = self.queue.stream.machine();
+        let function = Function(machine.function(kernel, Number::of_activations(self.precision))?);
+        let arguments = Words::of(arguments, |memory, first_byte| memory.address(first_byte, 0))?;
+        self.queue.add(Call::Launch { kernel, function, grid, arguments });
+        Ok(())
     }
 
     fn multiply(
@@ -205,22 +246,17 @@ impl Driver for Nvidia {
         b: Place<'_, Memory>,
         c: PlaceMut<'_, Memory>,
     ) -> Result<(), EngineError> {
-        self.products.borrow_mut().multiply(product, a, b, c)
+        if product.m == 0 || product.n == 0 {
+            return Ok(());
+        }
+        let [of_a, of_b, of_c] = product::extents(product);
+        let a = a.memory.address(a.first_byte, of_a)?;
+        let b = b.memory.address(b.first_byte, of_b)?;
+        let c = c.memory.address(c.first_byte, of_c)?;
+        self.queue.stream.enter()?;
+        let state = &mut *self.queue.state();
+        let key = state.products.prepare(product, a | b | c)?;
+        state.calls.push(Call::Multiply { key, addresses: [a, b, c] });
+        Ok(())
     }
-}
-
-/// The bits of an argument, in the lowest bytes: CUDA runs on little-endian machines alone.
-fn value(argument: &Argument<'_, Memory>) -> Result<u64, EngineError> {
-    Ok(match argument {
-        Argument::Read(place) => place.memory.address(place.first_byte, 0)?,
-        Argument::Write(memory) => memory.address(0, 0)?,
-        Argument::Nothing => 0,
-        Argument::U32(value) => u64::from(*value),
-        Argument::U64(value) => *value,
-        Argument::F32(value) => u64::from(value.to_bits()),
-    })
-}
-
-fn in_words(bytes: usize) -> String {
-    format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
 }

@@ -49,7 +49,9 @@ fn program() -> String {
         for kernel in source.kernels() {
             text += &format!(
                 "extern \"C\" int run_{kernel}_{}(const unsigned* grid, const char* kinds, void** values, bool reverse) \
-                 {{ return emulator::launch({space}::{kernel}, grid, kinds, values, reverse); }}\n",
+                 {{ return emulator::launch({space}::{kernel}, grid, kinds, values, reverse); }}\n\
+                 extern \"C\" const size_t* sizes_{kernel}_{}() {{ return emulator::sizes({space}::{kernel}); }}\n",
+                suffix(number),
                 suffix(number)
             );
         }

@@ -11,7 +11,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use engine::{EngineError, Precision};
-use engine_cuda::driver::{Argument, Driver, Grid, Lie, Number, Place, PlaceMut, Product};
+use engine_cuda::driver::{Argument, Driver, Grid, Lie, Number, Place, PlaceMut, Product, Words};
 use half::bf16;
 
 use crate::compiled;
@@ -33,7 +33,7 @@ pub(crate) struct Emulated {
     precision: Precision,
 }
 
-type Entry = unsafe extern "C" fn(*const u32, *const c_char, *const *const c_void, bool) -> c_int;
+type Entry = unsafe extern "C" fn(*const u32, *const c_char, *const *mut c_void, bool) -> c_int;
 
 /// The kernels, compiled once for all tests; `Err` says what the compiler is missing.
 static LIBRARY: OnceLock<Result<libloading::Library, String>> = OnceLock::new();
@@ -62,6 +62,7 @@ impl Emulated {
 
 impl Driver for Emulated {
     type Memory = Memory;
+    type Later = Vec<u8>;
 
     fn words(&self) -> String {
         let numbers = match self.precision {
@@ -96,6 +97,15 @@ impl Driver for Emulated {
         Ok(())
     }
 
+    fn download_later(&self, from: &Memory, bytes: usize) -> Result<Vec<u8>, EngineError> {
+        Ok(from.bytes()[..bytes].to_vec())
+    }
+
+    fn arrived(&self, later: &Vec<u8>, to: &mut [u8]) -> Result<(), EngineError> {
+        to.copy_from_slice(later);
+        Ok(())
+    }
+
     fn copy(
         &self,
         from: Place<'_, Memory>,
@@ -115,10 +125,9 @@ impl Driver for Emulated {
     ) -> Result<(), EngineError> {
         let kinds: String = arguments.iter().map(kind).collect();
         let kinds = CString::new(kinds).expect("letters");
-        let values: Vec<u64> = arguments.iter().map(value).collect();
-        let pointers: Vec<*const c_void> = values.iter().map(|value| (&raw const *value).cast()).collect();
+        let words = Words::of(arguments, |memory, first_byte| Ok(memory.address() + first_byte as u64))?;
         let numbers = [grid.blocks[0], grid.blocks[1], grid.threads];
-        let answer = self.enter(kernel, &numbers, &kinds, &pointers)?;
+        let answer = self.enter(kernel, &numbers, &kinds, &words.pointers())?;
         let wrong = match answer {
             0 => return check_guards(kernel, arguments),
             1 => "is given arguments of other types than its own",
@@ -206,7 +215,7 @@ impl Emulated {
         kernel: &'static str,
         grid: &[u32; 3],
         kinds: &CStr,
-        values: &[*const c_void],
+        values: &[*mut c_void],
     ) -> Result<c_int, EngineError> {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let name = format!("run_{kernel}_{}\0", compiled::suffix(Number::of_activations(self.precision)));
@@ -226,18 +235,11 @@ fn kind(argument: &Argument<'_, Memory>) -> char {
         Argument::U32(_) => 'u',
         Argument::U64(_) => 'l',
         Argument::F32(_) => 'f',
-    }
-}
-
-/// Its bits, in the lowest bytes.
-fn value(argument: &Argument<'_, Memory>) -> u64 {
-    match argument {
-        Argument::Read(place) => place.memory.address() + place.first_byte as u64,
-        Argument::Write(memory) => memory.address(),
-        Argument::Nothing => 0,
-        Argument::U32(value) => u64::from(*value).to_le(),
-        Argument::U64(value) => *value,
-        Argument::F32(value) => u64::from(value.to_bits()).to_le(),
+        Argument::F64(_) => 'd',
+        Argument::ReadEach(_) | Argument::WriteEach(_) => 'P',
+        Argument::U32Each(_) => 'U',
+        Argument::U64Each(_) => 'L',
+        Argument::F32Each(_) => 'F',
     }
 }
 
@@ -246,6 +248,8 @@ fn check_guards(kernel: &str, arguments: &[Argument<'_, Memory>]) -> Result<(), 
         let intact = match argument {
             Argument::Read(place) => place.memory.is_intact(),
             Argument::Write(memory) => memory.is_intact(),
+            Argument::ReadEach(places) => places.iter().all(|place| place.memory.is_intact()),
+            Argument::WriteEach(pieces) => pieces.iter().flatten().all(|memory| memory.is_intact()),
             _ => true,
         };
         if !intact {

@@ -164,6 +164,8 @@ template <class T> constexpr char kind() {
     else if constexpr (std::is_same_v<T, unsigned>) return 'u';
     else if constexpr (std::is_same_v<T, unsigned long long>) return 'l';
     else if constexpr (std::is_same_v<T, float>) return 'f';
+    else if constexpr (std::is_same_v<T, double>) return 'd';
+    else if constexpr (std::is_class_v<T>) return kind<typename T::element>() - 'a' + 'A'; // many of them
     else return '?';
 }
 
@@ -173,6 +175,12 @@ template <class... A> struct Call {
     template <size_t... I> void apply(std::index_sequence<I...>) { kernel(*static_cast<A*>(values[I])...); }
     static void thread(void* self) { static_cast<Call*>(self)->apply(std::index_sequence_for<A...>{}); }
 };
+
+// The bytes of each argument, and a zero.
+template <class... A> const size_t* sizes(void (*)(A...)) {
+    static const size_t all[] = {sizeof(A)..., 0};
+    return all;
+}
 
 // 0 when it ran; 1 where the arguments are of other kinds than the kernel's (not asked where `kinds` is null), 2 where threads wait for ever, 3 where
 // the block has no whole number of warps.

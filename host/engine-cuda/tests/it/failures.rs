@@ -32,14 +32,14 @@ fn a_model_that_does_not_fit_is_not_built() {
 
 #[test]
 fn a_block_that_does_not_fit_is_told_of() {
-    let (mut engine, _) = engine(4 + 11).expect("the shared tensors fit");
+    let (mut engine, _) = engine(5 + 11).expect("the shared tensors and a tally fit");
     let inserted = insert(&mut engine);
     assert!(matches!(inserted, Err(EngineError::OutOfMemory { .. })), "{inserted:?}");
 }
 
 #[test]
 fn a_step_that_does_not_fit_computes_nothing_and_neither_does_what_follows() {
-    let (mut engine, record) = engine(4 + 12 + 20).expect("the shared tensors fit");
+    let (mut engine, record) = engine(5 + 12 + 20).expect("the shared tensors and a tally fit");
     insert(&mut engine).expect("the block fits");
     record.take();
     let all = Trainable::all(&contract::tiny_shape(), &engine.layers());

@@ -78,7 +78,7 @@ fn the_newest_block_and_the_embeddings_train() {
     let lines = step(everything().iter().filter(|id| !old(id)).collect());
     // Gradients cross the frozen blocks on their way to the embeddings, but leave nothing there.
     assert_eq!(of(&lines, "attention_key_gradient"), 3);
-    assert_eq!(of(&lines, "adamw"), 12 + 4);
+    assert!(lines.contains(&format!("adamw, {0} x 1 blocks, {0} tensors", 12 + 4)), "{lines:?}");
     expect_file!["order/newest.txt"].assert_eq(&in_words(&lines));
 }
 
@@ -120,10 +120,9 @@ fn in_bf16_a_weight_is_rounded_again_only_where_it_has_changed() {
     expect_file!["order/newest_alone_bf16.txt"].assert_eq(&in_words(&first));
     step_of(&mut engine, newest);
     let second = record.take();
-    // Four matrices of each block and the token table; and the stream's gradient, twice for each branch that trains.
-    let of_stream = 2 + 1;
-    assert_eq!(of(&first, "narrow") - of(&second, "narrow"), 3 * 4 + 1);
-    assert!(of(&second, "narrow") <= 2 * of_stream, "{second:?}");
+    // Four matrices of each block and the token table; and the stream's gradient, which is written both ways from then on.
+    assert_eq!(of(&first, "narrow"), 3 * 4 + 1 + 1);
+    assert_eq!(of(&second, "narrow"), 0, "{second:?}");
 }
 
 /// What a step takes beyond what was foretold: ids, sums and tables.

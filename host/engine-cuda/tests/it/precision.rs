@@ -27,7 +27,7 @@ fn every_kernel_in_bf16_does_what_its_rounded_twin_does() {
     }
     // A number that falls to the other side is the exception.
     let apart = agreements.iter().filter(|agreement| agreement.deviation > TOLERANCE).count();
-    assert!(10 * apart < agreements.len(), "{apart} of {}", agreements.len());
+    assert!(5 * apart < agreements.len(), "{apart} of {}", agreements.len());
 }
 
 #[test]

@@ -36,6 +36,7 @@ impl Recording {
 
 impl Driver for Recording {
     type Memory = ();
+    type Later = usize;
 
     fn words(&self) -> String {
         "cuda, recorded".into()
@@ -67,14 +68,39 @@ impl Driver for Recording {
         Ok(())
     }
 
+    fn submit(&self) -> Result<(), EngineError> {
+        self.record.add("submit".into());
+        Ok(())
+    }
+
+    fn download_later(&self, (): &(), bytes: usize) -> Result<usize, EngineError> {
+        self.record.add(format!("download {bytes} bytes later"));
+        Ok(bytes)
+    }
+
+    fn arrived(&self, later: &usize, to: &mut [u8]) -> Result<(), EngineError> {
+        assert_eq!(*later, to.len());
+        self.record.add(format!("wait for {later} bytes"));
+        Ok(())
+    }
+
     fn copy(&self, _: Place<'_, ()>, _: PlaceMut<'_, ()>, bytes: usize) -> Result<(), EngineError> {
         self.record.add(format!("copy {} numbers", bytes / 4));
         Ok(())
     }
 
-    fn launch(&self, kernel: &'static str, grid: Grid, _: &[Argument<'_, ()>]) -> Result<(), EngineError> {
+    fn launch(
+        &self,
+        kernel: &'static str,
+        grid: Grid,
+        arguments: &[Argument<'_, ()>],
+    ) -> Result<(), EngineError> {
         let Grid { blocks: [x, y], .. } = grid;
-        self.record.add(format!("{kernel}, {x} x {y} blocks"));
+        let tensors = arguments.iter().find_map(|argument| match argument {
+            Argument::U64Each(lens) => Some(format!(", {} tensors", lens.len())),
+            _ => None,
+        });
+        self.record.add(format!("{kernel}, {x} x {y} blocks{}", tensors.unwrap_or_default()));
         Ok(())
     }
 

@@ -23,8 +23,8 @@ use engine::AdamW;
 
 use self::{buffer::Buffer, level::Available};
 use crate::kernels::{
-    Attended, ClassifierGradients, Comparison, Epilogue, Form, Kernels, Linear, Norm, NormGradients, Sink,
-    Update,
+    Attended, ClassifierGradients, Comparison, Epilogue, Form, HostTokens, Kernels, Linear, Norm,
+    NormGradients, Sink, Tallied, Update, ids_and_tallies_of_the_host,
 };
 
 pub use level::Level;
@@ -77,6 +77,7 @@ pub(crate) fn multiply(cpu: &Cpu, measures: [usize; 3], a: &[f32], b: &[f32], c:
 
 impl Kernels for Cpu {
     type Buffer = Buffer;
+    ids_and_tallies_of_the_host!();
 
     fn words(&self) -> String {
         let level = match self.level() {
@@ -100,8 +101,13 @@ impl Kernels for Cpu {
         from[..len].to_vec()
     }
 
-    fn sum(&self, from: &Buffer, len: usize) -> f64 {
-        from[..len].iter().map(|&value| f64::from(value)).sum()
+    fn add_losses(&self, losses: &Buffer, rows: usize, to: &mut Tallied) {
+        to.loss_nats += losses[..rows].iter().map(|&loss| f64::from(loss)).sum::<f64>();
+    }
+
+    fn finish_tally(&self, gradients: &[(&Buffer, usize)], tally: &mut Tallied) -> Tallied {
+        tally.squared_norm = adamw::squared_norm(self.available, gradients);
+        *tally
     }
 
     fn bytes(&self, len: usize) -> u64 {
@@ -137,19 +143,19 @@ impl Kernels for Cpu {
         elements::compare(self.available, &a[..len], &b[..len])
     }
 
-    fn embed(&self, form: &Form, tokens: &[u32], wte: &Buffer, wpe: &Buffer, out: &mut Buffer) {
-        embed::forward(form, tokens, wte, wpe, out);
+    fn embed(&self, form: &Form, tokens: &HostTokens, wte: &Buffer, wpe: &Buffer, out: &mut Buffer) {
+        embed::forward(form, &tokens.inputs, wte, wpe, out);
     }
 
     fn embed_backward(
         &self,
         form: &Form,
-        tokens: &[u32],
+        tokens: &HostTokens,
         gradient: &Buffer,
         token_table: Option<Sink<'_, Buffer>>,
         position_table: Option<Sink<'_, Buffer>>,
     ) {
-        embed::backward(form, tokens, gradient, token_table, position_table);
+        embed::backward(form, &tokens.inputs, gradient, token_table, position_table);
     }
 
     fn layer_norm(
@@ -241,11 +247,12 @@ impl Kernels for Cpu {
         form: &Form,
         x: &Buffer,
         weight: &Buffer,
-        targets: &[u32],
+        tokens: &HostTokens,
         scratch: &mut Buffer,
         losses: &mut Buffer,
         gradients: Option<ClassifierGradients<'_, Buffer>>,
     ) {
+        let targets = &tokens.targets;
         classifier::losses(self.available, form, x, weight, targets, scratch, losses, gradients);
     }
 
@@ -254,11 +261,9 @@ impl Kernels for Cpu {
         classifier::logits(self.available, form, x, weight, &mut out[..rows * form.vocabulary]);
     }
 
-    fn squared_norm(&self, buffers: &[(&Buffer, usize)]) -> f64 {
-        adamw::squared_norm(self.available, buffers)
-    }
-
-    fn adamw(&self, with: &AdamW, clip: f64, tensors: Vec<Update<'_, Buffer>>) {
-        adamw::update(self.available, with, clip, tensors);
+    fn adamw(&self, with: &AdamW, tally: &Tallied, tensors: Vec<Update<'_, Buffer>>) {
+        if tally.is_finite() {
+            adamw::update(self.available, with, tally.clip(with), tensors);
+        }
     }
 }

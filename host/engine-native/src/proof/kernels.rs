@@ -7,8 +7,8 @@ use super::{Agreement, Rounded};
 use crate::{
     Kernels, Reference,
     kernels::{
-        Attended, ClassifierGradients, Comparison, Epilogue, Form, Linear, Norm, NormGradients, Sink, Update,
-        Write,
+        Attended, ClassifierGradients, Comparison, Epilogue, Form, Linear, Norm, NormGradients, Sink,
+        Tallied, Update, Write,
     },
 };
 
@@ -78,8 +78,9 @@ fn against<R: Kernels, K: Kernels>(reference: &R, devices: &[K]) -> Vec<Agreemen
     for length in [1, 5, 1001, 2048] {
         table.add("elements", &format!("3 sequences of {length}"), &Elements(length));
     }
-    for len in [1, 31, 1000, 70_001] {
-        table.add("optimizer", &format!("{len} elements"), &Optimizer(len));
+    for lens in [vec![1], vec![31], vec![70_001, 1000], (1..80).collect()] {
+        let measures = format!("{} elements in {} tensors", lens.iter().sum::<usize>(), lens.len());
+        table.add("optimizer", &measures, &Optimizer(lens));
     }
     table.agreements
 }
@@ -140,9 +141,17 @@ impl<'a, K: Kernels> Bench<'a, K> {
         (self.seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
-    fn tokens(&mut self, form: &Form) -> Vec<u32> {
+    /// An id for each row, and what follows it.
+    fn tokens(&mut self, form: &Form) -> K::Tokens {
         let most = form.vocabulary as f32;
-        (0..form.rows()).map(|_| ((self.next() + 1.0) / 2.0 * most) as u32 % form.vocabulary as u32).collect()
+        let mut ids = || -> Vec<u32> {
+            let id = |_| ((self.next() + 1.0) / 2.0 * most) as u32 % form.vocabulary as u32;
+            (0..form.rows()).map(id).collect()
+        };
+        let (inputs, targets) = (ids(), ids());
+        let mut tokens = self.kernels.tokens(form.rows(), true);
+        self.kernels.load(&inputs, &targets, &mut tokens);
+        tokens
     }
 
     fn read(&self, buffers: &[(&K::Buffer, usize)]) -> Vec<Vec<f32>> {
@@ -299,7 +308,7 @@ impl Case for Classifier {
         let Classifier(form, rows_at_once) = *self;
         let (rows, width, vocabulary) = (form.rows(), form.width, form.vocabulary);
         let (x, table) = (bench.activations(rows * width), bench.random(vocabulary * width));
-        let targets = bench.tokens(&form);
+        let tokens = bench.tokens(&form);
         let mut scratch = bench.activations(rows_at_once * vocabulary);
         let (mut losses, mut only_losses) = (bench.random(rows), bench.random(rows));
         let (mut dx, mut d_table) = (bench.activations(rows * width), bench.random(vocabulary * width));
@@ -309,8 +318,8 @@ impl Case for Classifier {
             weight: Some(Sink { buffer: &mut d_table, write: Write::Replace }),
         };
         let kernels = &bench.kernels;
-        kernels.classifier(&form, &x, &table, &targets, &mut scratch, &mut losses, Some(gradients));
-        kernels.classifier(&form, &x, &table, &targets, &mut scratch, &mut only_losses, None);
+        kernels.classifier(&form, &x, &table, &tokens, &mut scratch, &mut losses, Some(gradients));
+        kernels.classifier(&form, &x, &table, &tokens, &mut scratch, &mut only_losses, None);
         let mut logits = kernels.activations(vocabulary);
         kernels.logits(&form, &x, rows - 1, 1, &table, &mut logits);
         let tables = vocabulary * width;
@@ -324,32 +333,64 @@ impl Case for Classifier {
     }
 }
 
-struct Optimizer(usize);
+/// Tensors of these lengths, updated together.
+struct Optimizer(Vec<usize>);
+
+/// One of them.
+struct Trained<B> {
+    len: usize,
+    weights: B,
+    gradient: B,
+    moments: [B; 2],
+}
 
 impl Case for Optimizer {
     fn run<K: Kernels>(&self, bench: &mut Bench<'_, K>) -> Vec<Vec<f32>> {
-        let len = self.0;
-        let (mut weights, gradient) = (bench.random(len), bench.random(len));
-        let (mut first, mut second) = (bench.kernels.zeros(len), bench.kernels.zeros(len));
-        let norm = bench.kernels.squared_norm(&[(&gradient, len), (&gradient, len / 2)]);
-        let with = AdamW { rate: 0.01, weight_decay: 0.1, ..AdamW::NOTHING };
-        for updates in 1..=3 {
-            let update = Update {
-                len,
-                weights: &mut weights,
-                gradient: &gradient,
-                first: &mut first,
-                second: &mut second,
-                updates,
-                decays: true,
-                // Another at each update, as layers that anneal have it.
-                rate_factor: [1.0, 0.5, 0.0][updates as usize - 1],
-            };
-            bench.kernels.adamw(&with, 0.37, vec![update]);
+        let mut tensors: Vec<Trained<K::Buffer>> = Vec::new();
+        for &len in &self.0 {
+            let (weights, gradient) = (bench.random(len), bench.random(len));
+            let moments = [bench.kernels.zeros(len), bench.kernels.zeros(len)];
+            tensors.push(Trained { len, weights, gradient, moments });
         }
-        let mut all = bench.read(&[(&weights, len), (&first, len), (&second, len)]);
-        all.push(vec![norm as f32]);
+        let kernels = bench.kernels;
+        let mut tally = kernels.tally();
+        let mut tallied = Vec::new();
+        // The second is as infinite as what it is to leave alone.
+        for (updates, infinity) in [(1, 1.0), (2, f32::INFINITY), (2, 1.0), (3, 1.0)] {
+            kernels.restart(&mut tally);
+            let mut losses = kernels.zeros(2);
+            kernels.upload(&[infinity, 0.5], &mut losses);
+            kernels.add_losses(&losses, 2, &mut tally);
+            kernels.add_losses(&losses, 1, &mut tally);
+            let gradients: Vec<_> = tensors.iter().map(|tensor| (&tensor.gradient, tensor.len)).collect();
+            let reading = kernels.finish_tally(&gradients, &mut tally);
+            let Tallied { loss_nats, squared_norm } = kernels.tallied(&reading);
+            tallied.extend([loss_nats, squared_norm].map(|sum| sum as f32).map(|sum| sum.min(f32::MAX)));
+            // Clipped, not clipped, and clipped to more than it has.
+            let clip_norm = [Some(0.37), None, Some(1e9)][updates as usize - 1];
+            let with = AdamW { rate: 0.01, weight_decay: 0.1, clip_norm, ..AdamW::NOTHING };
+            kernels.adamw(&with, &tally, tensors.iter_mut().enumerate().map(part_of(updates)).collect());
+        }
+        let mut all: Vec<Vec<f32>> = tallied.into_iter().map(|sum| vec![sum]).collect();
+        for Trained { len, weights, moments: [first, second], .. } in &tensors {
+            all.extend(bench.read(&[(weights, *len), (first, *len), (second, *len)]));
+        }
         all
+    }
+}
+
+/// Every other tensor decays, and has been updated once more often; the rate is another at each update, as layers that anneal
+/// have it.
+fn part_of<'t, B>(updates: u64) -> impl FnMut((usize, &'t mut Trained<B>)) -> Update<'t, B> {
+    move |(i, Trained { len, weights, gradient, moments: [first, second] })| Update {
+        len: *len,
+        weights,
+        gradient,
+        first,
+        second,
+        updates: updates + i as u64 % 2,
+        decays: i % 2 == 0,
+        rate_factor: [1.0, 0.5, 0.0][(updates as usize - 1 + i) % 3],
     }
 }
 
@@ -372,9 +413,8 @@ impl Case for Elements {
         kernels.copy_some(&a, begun, len - 1);
         let Comparison { squares_a, squares_b, product, squares_of_difference } =
             kernels.compare(&a, &b, len - 1);
-        let sum = kernels.sum(&a, len - 1);
         let mut all = bench.read(&outs.iter().map(|buffer| (buffer, len)).collect::<Vec<_>>());
-        for sum in [squares_a, squares_b, product, squares_of_difference, sum] {
+        for sum in [squares_a, squares_b, product, squares_of_difference] {
             all.push(vec![sum as f32]);
         }
         all

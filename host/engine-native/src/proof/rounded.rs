@@ -6,8 +6,8 @@ use engine::AdamW;
 
 use crate::Reference;
 use crate::kernels::{
-    Attended, ClassifierGradients, Comparison, Epilogue, Form, Kernels, Linear, Norm, NormGradients, Sink,
-    Update, Write,
+    Attended, ClassifierGradients, Comparison, Epilogue, Form, HostTokens, Kernels, Linear, Norm,
+    NormGradients, Sink, Tallied, Update, Write, ids_and_tallies_of_the_host,
 };
 
 /// The device.
@@ -59,6 +59,7 @@ fn settle(sink: Option<Sink<'_, Buffer>>) {
 
 impl Kernels for Rounded {
     type Buffer = Buffer;
+    ids_and_tallies_of_the_host!();
 
     fn words(&self) -> String {
         "f64, activations rounded to bfloat16".into()
@@ -81,8 +82,13 @@ impl Kernels for Rounded {
         Reference.download(&from.values, len)
     }
 
-    fn sum(&self, from: &Buffer, len: usize) -> f64 {
-        Reference.sum(&from.values, len)
+    fn add_losses(&self, losses: &Buffer, rows: usize, to: &mut Tallied) {
+        Reference.add_losses(&losses.values, rows, to);
+    }
+
+    fn finish_tally(&self, gradients: &[(&Buffer, usize)], tally: &mut Tallied) -> Tallied {
+        let gradients: Vec<_> = gradients.iter().map(|(buffer, len)| (&buffer.values, *len)).collect();
+        Reference.finish_tally(&gradients, tally)
     }
 
     fn bytes(&self, len: usize) -> u64 {
@@ -118,7 +124,7 @@ impl Kernels for Rounded {
         Reference.compare(&a.values, &b.values, len)
     }
 
-    fn embed(&self, form: &Form, tokens: &[u32], wte: &Buffer, wpe: &Buffer, out: &mut Buffer) {
+    fn embed(&self, form: &Form, tokens: &HostTokens, wte: &Buffer, wpe: &Buffer, out: &mut Buffer) {
         Reference.embed(form, tokens, &wte.values, &wpe.values, &mut out.values);
         out.settle();
     }
@@ -126,7 +132,7 @@ impl Kernels for Rounded {
     fn embed_backward(
         &self,
         form: &Form,
-        tokens: &[u32],
+        tokens: &HostTokens,
         gradient: &Buffer,
         mut token_table: Option<Sink<'_, Buffer>>,
         mut position_table: Option<Sink<'_, Buffer>>,
@@ -270,14 +276,14 @@ impl Kernels for Rounded {
         form: &Form,
         x: &Buffer,
         weight: &Buffer,
-        targets: &[u32],
+        tokens: &HostTokens,
         scratch: &mut Buffer,
         losses: &mut Buffer,
         mut gradients: Option<ClassifierGradients<'_, Buffer>>,
     ) {
         let (width, vocabulary, table) = (form.width, form.vocabulary, weight.factor());
         let mut row_of_logits = Buffer { values: vec![0.0; vocabulary], ..*scratch };
-        for (row, &target) in targets.iter().enumerate() {
+        for (row, &target) in tokens.targets.iter().enumerate() {
             Reference.logits(form, &x.factor(), row, 1, &table, &mut row_of_logits.values);
             row_of_logits.settle();
             let logits = &mut row_of_logits.values;
@@ -313,12 +319,7 @@ impl Kernels for Rounded {
         out.settle();
     }
 
-    fn squared_norm(&self, buffers: &[(&Buffer, usize)]) -> f64 {
-        Reference
-            .squared_norm(&buffers.iter().map(|(buffer, len)| (&buffer.values, *len)).collect::<Vec<_>>())
-    }
-
-    fn adamw(&self, with: &AdamW, clip: f64, tensors: Vec<Update<'_, Buffer>>) {
+    fn adamw(&self, with: &AdamW, tally: &Tallied, tensors: Vec<Update<'_, Buffer>>) {
         let tensors = tensors.into_iter().map(|update| {
             let Update { len, weights, gradient, first, second, updates, decays, rate_factor } = update;
             Update {
@@ -332,7 +333,7 @@ impl Kernels for Rounded {
                 rate_factor,
             }
         });
-        Reference.adamw(with, clip, tensors.collect());
+        Reference.adamw(with, tally, tensors.collect());
     }
 }
 

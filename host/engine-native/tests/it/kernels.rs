@@ -21,17 +21,23 @@ fn every_kernel_does_what_its_twin_does() {
 }
 
 /// What is asked of a device beside kernels: what it is, and its buffers, without which no case could be run.
-const NO_KERNELS: [&str; 12] = [
+const NO_KERNELS: [&str; 18] = [
     "activation_bytes",
     "activations",
     "bytes",
+    "clocks",
     "download",
+    "elements_at_once",
+    "energy",
     "engine_name",
     "factor_bytes",
     "health",
     "memory_peak_bytes",
+    "runs_ahead",
     "scratch_bytes",
+    "submit",
     "upload",
+    "wait",
     "words",
     "zeros",
 ];

@@ -80,6 +80,13 @@ fn print(speed: &Speed, threads: usize) {
     if let Some(gib) = speed.predicted_memory_gib {
         result_line!("  as told before, GiB   {gib:>12.3}");
     }
+    if let Some(joules) = speed.joules_per_step {
+        result_line!("  joules a step         {joules:>12.1}");
+    }
+    if let Some(clocks) = speed.clocks {
+        let (now, most) = (clocks.processor_megahertz, clocks.most_processor_megahertz);
+        result_line!("  clock, MHz            {now:>12}  (of {most}; memory {})", clocks.memory_megahertz);
+    }
     print_kernels(speed);
 }
 

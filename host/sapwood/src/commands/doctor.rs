@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use engine_cuda::nvidia::{self, Found, Library, Nvml};
+use engine::Clocks;
+use engine_cuda::nvidia::{self, Found, Library, Meter, Nvml};
 use plugin_host::{Registry, SearchPath};
 
 use crate::args::PluginPath;
@@ -79,8 +80,21 @@ fn cuda() {
     }
 }
 
-fn print_gpu(ordinal: usize, Found { name, capability: (major, minor), memory_bytes }: &Found) {
+fn print_gpu(ordinal: usize, Found { name, capability: (major, minor), memory_bytes, bus }: &Found) {
     let gib = *memory_bytes as f64 / f64::from(1 << 30);
     let number = format!("cuda:{ordinal}");
     result_line!("  {number:<10} {name}, compute capability {major}.{minor}, {gib:.1} GiB");
+    let meter = Meter::of(bus);
+    let energy = meter.as_ref().and_then(Meter::millijoules);
+    let energy = if energy.is_some() { "energy is counted" } else { "energy is not measured" };
+    match meter.as_ref().and_then(Meter::clocks) {
+        Some(Clocks {
+            processor_megahertz: now,
+            most_processor_megahertz: most,
+            memory_megahertz: memory,
+        }) => {
+            result_line!("  {:<10} {now} of {most} MHz now, its memory {memory} MHz; {energy}", "");
+        }
+        None => result_line!("  {:<10} clocks are not told; {energy}", ""),
+    }
 }

@@ -1,17 +1,24 @@
-//! What the processor has used, by its own counters (RAPL, as Linux shows them below `/sys/class/powercap`). They count the
-//! whole package, so what they say is a run's alone only where nothing runs beside it.
+//! What the device has used that a run computes on: a GPU by its own counter, the processor by its packages' (RAPL, as Linux shows
+//! them below `/sys/class/powercap`). They count all of the device, so what they say is a run's alone only where nothing runs
+//! beside it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use engine::{Energy, Engine};
+
 const POWERCAP: &str = "/sys/class/powercap";
 
-/// The counters of all packages.
-pub(crate) struct EnergyCounter {
-    packages: Vec<Package>,
+/// A counter, and where it stood when it was last asked.
+pub(crate) enum EnergyCounter {
+    /// Of the engine's device, in millijoules.
+    OfDevice { last: u64 },
+    /// Of the processor's packages.
+    OfHost(Vec<Package>),
 }
 
-struct Package {
+/// A package of the processor.
+pub(crate) struct Package {
     energy: PathBuf,
     /// Where the counter begins anew, in microjoules.
     range: u64,
@@ -19,9 +26,13 @@ struct Package {
 }
 
 impl EnergyCounter {
-    /// This machine's; `None` where it has none that may be read.
-    pub(crate) fn of_machine() -> Option<EnergyCounter> {
-        EnergyCounter::below(Path::new(POWERCAP))
+    /// Of what that engine computes on; `None` where there is none that may be read.
+    pub(crate) fn of(engine: &dyn Engine) -> Option<EnergyCounter> {
+        match engine.energy() {
+            Energy::OfHost => EnergyCounter::below(Path::new(POWERCAP)),
+            Energy::Millijoules(last) => Some(EnergyCounter::OfDevice { last }),
+            Energy::Untold => None,
+        }
     }
 
     fn below(powercap: &Path) -> Option<EnergyCounter> {
@@ -29,20 +40,26 @@ impl EnergyCounter {
         let packages: Vec<Option<Package>> = zones.filter(|zone| is_package(zone)).map(Package::at).collect();
         // A sum over some of them would be no sum.
         let packages: Vec<Package> = packages.into_iter().collect::<Option<_>>()?;
-        (!packages.is_empty()).then_some(EnergyCounter { packages })
+        (!packages.is_empty()).then_some(EnergyCounter::OfHost(packages))
     }
 
     /// Joules since it was asked last; `None` where a counter can be read no more.
-    pub(crate) fn joules_since(&mut self) -> Option<f64> {
-        let mut sum = 0;
-        for package in &mut self.packages {
-            let now = number(&package.energy)?;
-            let used =
-                if now >= package.last { now - package.last } else { package.range - package.last + now };
-            package.last = now;
-            sum += used;
+    pub(crate) fn joules_since(&mut self, engine: &dyn Engine) -> Option<f64> {
+        match self {
+            EnergyCounter::OfDevice { last } => {
+                let Energy::Millijoules(now) = engine.energy() else { return None };
+                // A counter that has begun anew, as with a driver that was loaded anew, tells nothing.
+                let used = now.checked_sub(std::mem::replace(last, now))?;
+                Some(used as f64 / 1e3)
+            }
+            EnergyCounter::OfHost(packages) => {
+                let mut sum = 0;
+                for package in packages {
+                    sum += package.microjoules_since()?;
+                }
+                Some(sum as f64 / 1e6)
+            }
         }
-        Some(sum as f64 / 1e6)
     }
 }
 
@@ -58,6 +75,13 @@ impl Package {
         let (range, last) = (number(&zone.join("max_energy_range_uj"))?, number(&energy)?);
         Some(Package { energy, range, last })
     }
+
+    fn microjoules_since(&mut self) -> Option<u64> {
+        let now = number(&self.energy)?;
+        let used = if now >= self.last { now - self.last } else { self.range - self.last + now };
+        self.last = now;
+        Some(used)
+    }
 }
 
 fn number(path: &Path) -> Option<u64> {
@@ -66,6 +90,8 @@ fn number(path: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use engine::{ScriptedEngine, Weights, contract};
+
     use super::*;
 
     fn zone(powercap: &Path, name: &str, microjoules: u64) {
@@ -78,6 +104,7 @@ mod tests {
     #[test]
     fn packages_are_added_up_and_a_counter_may_begin_anew() {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        let engine = ScriptedEngine::new(&contract::tiny_shape(), Weights::Forgotten);
         let at = |first, second| {
             zone(folder.path(), "intel-rapl:0", first);
             zone(folder.path(), "intel-rapl:1", second);
@@ -87,13 +114,13 @@ mod tests {
         };
         at(1_000_000, 9_000_000);
         let mut counter = EnergyCounter::below(folder.path()).expect("two packages");
-        assert_eq!(counter.joules_since(), Some(0.0));
+        assert_eq!(counter.joules_since(&engine), Some(0.0));
         at(1_500_000, 9_250_000);
-        assert_eq!(counter.joules_since(), Some(0.75));
+        assert_eq!(counter.joules_since(&engine), Some(0.75));
         at(1_500_000, 250_000);
-        assert_eq!(counter.joules_since(), Some(1.0), "10 - 9.25 + 0.25");
+        assert_eq!(counter.joules_since(&engine), Some(1.0), "10 - 9.25 + 0.25");
         fs::remove_dir_all(folder.path().join("intel-rapl:1")).expect("it was made");
-        assert_eq!(counter.joules_since(), None);
+        assert_eq!(counter.joules_since(&engine), None);
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl<'a> Run<'a> {
                 begin(&mut parts, &plan, trail)?
             }
         };
-        let energy = EnergyCounter::of_machine().filter(|_| parts.alone);
+        let energy = EnergyCounter::of(&*parts.engine).filter(|_| parts.alone);
         state.costs.sit(!resumed, parts.alone, energy.is_some());
         let (strategies, at) = (std::mem::take(&mut parts.shadows), (state.step, &state.plugins));
         let mut logs =

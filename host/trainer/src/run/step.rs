@@ -10,7 +10,6 @@ use sha2::{Digest, Sha256};
 use super::measured;
 use super::{Parts, Run};
 use crate::costs::budget::progress;
-use crate::costs::energy::EnergyCounter;
 use crate::costs::{Costs, timed};
 use crate::course::Course;
 use crate::course::shown::push_recent;
@@ -66,13 +65,15 @@ impl Run<'_> {
         state.batches_sha256 = chained(&state.batches_sha256, rows.as_ref().unwrap_or(&batch));
         state.trail.add_step(self.step_key, update.rate);
         let engine = &mut *self.parts.engine;
-        let before = self.energy.as_mut().and_then(EnergyCounter::joules_since);
+        // What was used since the last look is a step's only where the device may still have been at one.
+        let since = self.energy.as_mut().and_then(|energy| energy.joules_since(engine));
+        let before = if self.unread.is_empty() { since.map(|_| 0.0) } else { since };
         timed(&mut state.costs.wall.training_seconds, || {
             engine.step(&batch, &plan)?;
             engine.optimize(&update)
         })?;
-        let used = before.and(self.energy.as_mut().and_then(EnergyCounter::joules_since));
-        state.costs.joules = state.costs.joules.zip(used).map(|(sum, used)| sum + used);
+        let within = self.energy.as_mut().and_then(|energy| energy.joules_since(engine));
+        state.costs.add_joules(before.zip(within).map(|(before, within)| before + within));
         let record = self.pass_step(update.rate);
         self.unread.push_back(record);
         self.read_outcomes(Wait::ForOlder)
@@ -101,11 +102,12 @@ impl Run<'_> {
 
     /// Writes down every step whose loss is known by now.
     pub(super) fn read_outcomes(&mut self, wait: Wait) -> Result<(), TrainError> {
+        let waits = wait == Wait::ForAll && !self.unread.is_empty();
         while !self.unread.is_empty() {
             let engine = &mut *self.parts.engine;
             let outcome = timed(&mut self.state.costs.wall.training_seconds, || engine.outcome(wait))?;
-            let Some(outcome) = outcome else { return Ok(()) };
-            let Some(mut record) = self.unread.pop_front() else { return Ok(()) };
+            let Some(outcome) = outcome else { break };
+            let Some(mut record) = self.unread.pop_front() else { break };
             record.loss_nats_per_token = outcome.loss_nats_per_token;
             record.gradient_norm = outcome.gradient_norm;
             record.skipped = skipped_for(&record);
@@ -114,6 +116,11 @@ impl Run<'_> {
                 self.state.untold.measured.push(measured::of_step(record.step, &statistics));
             }
             self.enter_step(record)?;
+        }
+        if waits {
+            // The device has finished a step meanwhile.
+            let used = self.energy.as_mut().and_then(|energy| energy.joules_since(&*self.parts.engine));
+            self.state.costs.add_joules(used);
         }
         Ok(())
     }

@@ -7,6 +7,8 @@ mod bench;
 mod damage;
 /// Whatever lies in folders of models: read, or refused.
 mod damaged;
+/// Is every joule of a step counted, and none beside?
+mod energy;
 /// Bad plugins and failing devices: contained, saved, named.
 mod faults;
 /// Checkpoints of older and of later versions.

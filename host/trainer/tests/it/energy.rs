@@ -12,7 +12,8 @@ fn every_joule_of_a_step_is_counted_and_none_of_an_evaluation() {
     let bench = Bench::new();
     let engine = Box::new(ScriptedEngine::metered(&bench.config.model));
     // Decisions, evaluations and checkpoints end some steps before the next begins; others are followed at once.
-    let strategy = Told::to(|context, actions| if context.step == 9 { actions.evaluate() } else { Ok(()) });
+    let asking = Told::to(|context, actions| if context.step == 9 { actions.evaluate() } else { Ok(()) });
+    let strategy = Told { tells: false, ..asking };
     let filling = Filling(|first| first, Claim::None);
     let summary = bench.run_with(strategy, filling, engine, &AtomicBool::new(false)).expect("a good run");
     assert!(summary.steps.0 > 10);

@@ -70,6 +70,12 @@ impl<M> Buffer<M> {
         self.memory.as_mut().ok_or_else(absent)
     }
 
+    /// To be written as such numbers.
+    pub(crate) fn memory_mut_as(&mut self, number: Number) -> Result<&mut M, EngineError> {
+        self.check(number)?;
+        self.memory_mut()
+    }
+
     /// From its element `first` on.
     pub(crate) fn at(&self, first: usize) -> Result<Place<'_, M>, EngineError> {
         Ok(Place { memory: self.memory()?, first_byte: first * self.number.bytes() })
@@ -99,8 +105,7 @@ impl<M> Buffer<M> {
 
     /// For a kernel that writes such numbers.
     pub(crate) fn write_as(&mut self, number: Number) -> Result<Argument<'_, M>, EngineError> {
-        self.check(number)?;
-        Ok(Argument::Write(self.memory_mut()?))
+        Ok(Argument::Write(self.memory_mut_as(number)?))
     }
 
     pub(crate) fn check(&self, number: Number) -> Result<(), EngineError> {

@@ -296,10 +296,7 @@ impl<D: Driver> Kernels for Cuda<D> {
         activated: Option<&mut Buffer<D::Memory>>,
         out: &mut Buffer<D::Memory>,
     ) {
-        self.attempt(|| {
-            self.input_gradient(measures, gradient, weight, out)?;
-            self.through_gelu(measures.rows * measures.inputs, before, activated, out)
-        });
+        self.attempt(|| self.gelu_input_gradient(measures, gradient, weight, before, activated, out));
     }
 
     fn linear_parameter_gradients(

@@ -6,6 +6,7 @@
 use engine::{Clocks, EngineError, Precision};
 
 pub use crate::argument::{Argument, MANY, Words};
+pub use crate::product::{After, Lie, Product, Then};
 
 /// Memory, kernels and matrix products of one machine.
 pub trait Driver: Send {
@@ -109,7 +110,8 @@ pub trait Driver: Send {
         arguments: &[Argument<'_, Self::Memory>],
     ) -> Result<(), EngineError>;
 
-    /// Multiplies matrices, with sums in f32.
+    /// Multiplies matrices, with sums in f32, and does at once what follows. Answers whether it did: a driver that knows no way to
+    /// do a product together with what follows it has done nothing then; a product alone it always does.
     ///
     /// # Errors
     /// See [`clear`](Driver::clear).
@@ -119,7 +121,8 @@ pub trait Driver: Send {
         a: Place<'_, Self::Memory>,
         b: Place<'_, Self::Memory>,
         c: PlaceMut<'_, Self::Memory>,
-    ) -> Result<(), EngineError>;
+        then: Then<'_, Self::Memory>,
+    ) -> Result<bool, EngineError>;
 }
 
 /// A place in a piece of memory.
@@ -174,36 +177,4 @@ impl Number {
             Number::Bf16 => size_of::<half::bf16>(),
         }
     }
-}
-
-/// `c = op(a) op(b)`, or `c += op(a) op(b)`, as BLAS says it: all matrices lie column by column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Product {
-    /// Rows of `op(a)` and of `c`.
-    pub m: usize,
-    /// Columns of `op(b)` and of `c`.
-    pub n: usize,
-    /// Columns of `op(a)` and rows of `op(b)`.
-    pub k: usize,
-    /// How `a` lies in memory.
-    pub a: Lie,
-    /// How `b` does.
-    pub b: Lie,
-    /// Numbers from a column of `c` to the next.
-    pub leading_c: usize,
-    /// Whether the product is added.
-    pub adds: bool,
-    /// What both factors are made of.
-    pub factors: Number,
-    /// What `c` is made of.
-    pub result: Number,
-}
-
-/// How a factor lies in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Lie {
-    /// Whether `op` transposes it.
-    pub transposed: bool,
-    /// Numbers from a column to the next.
-    pub leading: usize,
 }

@@ -8,7 +8,8 @@ use engine::EngineError;
 use crate::buffer::{Buffer, FactorCopy, Held};
 use crate::device::Cuda;
 use crate::driver::{Argument, Driver, Number, Place};
-use crate::launch::{Blocks, Factor, long};
+use crate::launch::{Blocks, long};
+use crate::row_major::Factor;
 
 /// What a product reads.
 pub(crate) struct Operand<'a, M> {
@@ -24,11 +25,16 @@ enum Lent<'a, M> {
 impl<M> Operand<'_, M> {
     /// From its element `first` on.
     pub(crate) fn at(&self, first: usize) -> Factor<'_, M> {
+        Factor::at(Place { first_byte: first * self.number.bytes(), ..self.place() })
+    }
+
+    /// Where it begins.
+    pub(crate) fn place(&self) -> Place<'_, M> {
         let memory = match &self.memory {
             Lent::Itself(memory) => memory,
             Lent::Copy(memory) => &**memory,
         };
-        Factor::at(Place { memory, first_byte: first * self.number.bytes() })
+        Place { memory, first_byte: 0 }
     }
 
     pub(crate) fn all(&self) -> Factor<'_, M> {

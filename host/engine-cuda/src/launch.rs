@@ -1,5 +1,5 @@
-//! How the device calls its driver: grids for the shapes that kernels come in, row-major products, memory that is
-//! kept between calls, and the first failure, after which nothing runs.
+//! How the device calls its driver: grids for the shapes that kernels come in, memory that is kept between calls, and the first
+//! failure, after which nothing runs.
 //!
 //! Not here: any kernel's own call.
 
@@ -8,7 +8,7 @@ use engine_native::kernels::Write;
 
 use crate::buffer::{Buffer, Held};
 use crate::device::Cuda;
-use crate::driver::{Argument, Driver, Grid, Lie, Place, Product};
+use crate::driver::{Argument, Driver, Grid};
 
 /// Threads of every block; the kernels' `THREADS`.
 pub(crate) const THREADS: usize = 256;
@@ -86,27 +86,6 @@ pub(crate) fn flag<'a, M>(flag: bool) -> Argument<'a, M> {
     Argument::U32(flag.into())
 }
 
-/// A factor of a row-major product.
-pub(crate) struct Factor<'a, M> {
-    place: Place<'a, M>,
-    transposed: bool,
-}
-
-impl<'a, M> Factor<'a, M> {
-    pub(crate) fn at(place: Place<'a, M>) -> Factor<'a, M> {
-        Factor { place, transposed: false }
-    }
-
-    pub(crate) fn transposed(self) -> Factor<'a, M> {
-        Factor { transposed: true, ..self }
-    }
-
-    /// As it lies in memory, where the product sees `rows` by `columns`: what is a row to us is a column to BLAS.
-    fn lie(&self, [rows, columns]: [usize; 2]) -> Lie {
-        Lie { transposed: self.transposed, leading: if self.transposed { rows } else { columns } }
-    }
-}
-
 /// What is kept from call to call, as large as the largest call has needed.
 pub(crate) struct Scratch<M> {
     memory: Option<(M, Held)>,
@@ -138,32 +117,6 @@ impl<D: Driver> Cuda<D> {
             )));
         };
         self.driver.launch(kernel, Grid { blocks: [x, y], threads: THREADS as u32 }, arguments)
-    }
-
-    /// Row-major `c[rows, columns] = a b`, with `depth` terms in every sum; or it is added. `c` is the buffer from an
-    /// element on.
-    pub(crate) fn multiply(
-        &self,
-        [rows, columns, depth]: [usize; 3],
-        a: Factor<'_, D::Memory>,
-        b: Factor<'_, D::Memory>,
-        (c, first): (&mut Buffer<D::Memory>, usize),
-        write: Write,
-    ) -> Result<(), EngineError> {
-        // Row by row is the transpose column by column, and the transpose of a product is that of its factors'
-        // transposes in the other order.
-        let product = Product {
-            m: columns,
-            n: rows,
-            k: depth,
-            a: b.lie([depth, columns]),
-            b: a.lie([rows, depth]),
-            leading_c: columns,
-            adds: write == Write::Add,
-            factors: self.activations_are(),
-            result: c.number(),
-        };
-        self.driver.multiply(&product, b.place, a.place, c.at_mut(first)?)
     }
 
     /// Memory of at least so many bytes, with whatever the last call left in it.

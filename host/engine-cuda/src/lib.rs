@@ -18,6 +18,8 @@ mod launch;
 mod linear;
 mod norm;
 pub mod nvidia;
+mod product;
+mod row_major;
 pub mod sources;
 mod tally;
 mod tokens;

@@ -6,7 +6,7 @@ use engine_native::kernels::{Epilogue, Linear, Sink, Write};
 
 use crate::buffer::{Buffer, write_if_any};
 use crate::device::Cuda;
-use crate::driver::{Argument, Driver};
+use crate::driver::{Argument, Driver, Number, Then};
 use crate::launch::{Blocks, count, long};
 
 impl<D: Driver> Cuda<D> {
@@ -19,21 +19,77 @@ impl<D: Driver> Cuda<D> {
         epilogue: Epilogue<'_, Buffer<D::Memory>>,
         out: &mut Buffer<D::Memory>,
     ) -> Result<(), EngineError> {
+        let measures = [rows, outputs, inputs];
         let (x, weight) = (self.activation(x)?, self.factor(weight)?);
-        self.multiply([rows, outputs, inputs], x.all(), weight.all(), (&mut *out, 0), Write::Replace)?;
-        let (bias, columns, activations) = (bias.read()?, count(outputs), self.activations_are());
-        let blocks = Blocks::of_matrix(rows, outputs);
+        let (of_result, narrow_bias) = (bias.at(0)?, self.factor(bias)?);
+        let both = || (x.all(), weight.all());
+        let (blocks, columns, activations) =
+            (Blocks::of_matrix(rows, outputs), count(outputs), self.activations_are());
         match epilogue {
-            Epilogue::Bias => self.launch("add_bias", blocks, &[out.write_as(activations)?, bias, columns]),
-            Epilogue::Gelu(before) => {
+            Epilogue::Bias => {
+                let (x, weight) = both();
+                out.check(activations)?;
+                if self.multiply_then(measures, x, weight, out, Then::Bias(narrow_bias.place()))? {
+                    return Ok(());
+                }
+                self.multiply(measures, both().0, both().1, (&mut *out, 0), Write::Replace)?;
+                self.launch("add_bias", blocks, &[out.write_as(activations)?, bias.read()?, columns])
+            }
+            Epilogue::Gelu(mut before) => {
+                let (x, weight) = both();
+                if self.fuses_gelu(outputs) {
+                    let kept = before.as_deref_mut().map(|before| before.memory_mut_as(activations));
+                    let then = Then::BiasGelu { bias: narrow_bias.place(), before: kept.transpose()? };
+                    if self.multiply_then(measures, x, weight, out, then)? {
+                        return Ok(());
+                    }
+                }
+                self.multiply(measures, both().0, both().1, (&mut *out, 0), Write::Replace)?;
                 let (y, before) = (out.write_as(activations)?, write_if_any(before, activations)?);
-                self.launch("add_bias_gelu", blocks, &[y, bias, before, columns])
+                self.launch("add_bias_gelu", blocks, &[y, bias.read()?, before, columns])
             }
             Epilogue::Residual { stream, gate } => {
-                let arguments = [out.write()?, bias, stream.read()?, Argument::F32(gate), columns];
+                let (x, weight) = both();
+                let then = Then::BiasAndMatrix { bias: of_result, matrix: stream.at(0)? };
+                out.check(Number::F32)?;
+                if gate == 1.0 && self.multiply_then(measures, x, weight, out, then)? {
+                    return Ok(());
+                }
+                self.multiply(measures, both().0, both().1, (&mut *out, 0), Write::Replace)?;
+                let arguments = [out.write()?, bias.read()?, stream.read()?, Argument::F32(gate), columns];
                 self.launch("add_bias_residual", blocks, &arguments)
             }
         }
+    }
+
+    /// Whether a GELU of so many columns may be left to a library: its approximation of tanh is good enough for bfloat16 alone, and
+    /// columns have to begin at multiples of 16 bytes.
+    fn fuses_gelu(&self, columns: usize) -> bool {
+        self.activations_are() == Number::Bf16 && columns.is_multiple_of(8)
+    }
+
+    /// `out = (dy W^T) gelu'(before)`; `activated` takes what the GELU gave.
+    pub(crate) fn gelu_input_gradient(
+        &self,
+        measures: Linear,
+        gradient: &Buffer<D::Memory>,
+        weight: &Buffer<D::Memory>,
+        before: &Buffer<D::Memory>,
+        activated: Option<&mut Buffer<D::Memory>>,
+        out: &mut Buffer<D::Memory>,
+    ) -> Result<(), EngineError> {
+        let Linear { rows, inputs, outputs } = measures;
+        if self.fuses_gelu(inputs) {
+            let (dy, weight) = (self.factor(gradient)?, self.factor(weight)?);
+            before.check(Number::Bf16)?;
+            let (dy, weight, then) = (dy.all(), weight.all().transposed(), Then::GeluSlope(before.at(0)?));
+            if self.multiply_then([rows, inputs, outputs], dy, weight, out, then)? {
+                let again = activated.map(|activated| self.gelu_forward(rows * inputs, before, activated));
+                return again.unwrap_or(Ok(()));
+            }
+        }
+        self.input_gradient(measures, gradient, weight, out)?;
+        self.through_gelu(rows * inputs, before, activated, out)
     }
 
     /// `out = dy W^T`.
@@ -50,7 +106,7 @@ impl<D: Driver> Cuda<D> {
     }
 
     /// `dx *= gelu'(before)`; `activated` takes what the GELU gave.
-    pub(crate) fn through_gelu(
+    fn through_gelu(
         &self,
         len: usize,
         before: &Buffer<D::Memory>,

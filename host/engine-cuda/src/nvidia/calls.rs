@@ -6,7 +6,7 @@ use cudarc::driver::sys;
 use engine::EngineError;
 
 use super::machine::failed;
-use super::product::{Key, Products};
+use super::product::{Addresses, Key, Products};
 use super::stream::Stream;
 use crate::driver::{Grid, Words};
 
@@ -14,7 +14,7 @@ use crate::driver::{Grid, Words};
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Call {
     Launch { kernel: &'static str, function: Function, grid: Grid, arguments: Words },
-    Multiply { key: Key, addresses: [sys::CUdeviceptr; 3] },
+    Multiply { key: Key, at: Addresses },
     Clear { address: sys::CUdeviceptr, bytes: usize },
     Copy { from: sys::CUdeviceptr, to: sys::CUdeviceptr, bytes: usize },
 }
@@ -47,7 +47,7 @@ impl Call {
                 };
                 launched.map_err(|error| failed(kernel, error))
             }
-            Call::Multiply { key, addresses } => products.run(key, *addresses, stream),
+            Call::Multiply { key, at } => products.run(key, at, stream),
             Call::Clear { address, bytes } => {
                 // SAFETY: so many bytes lie there.
                 let cleared = unsafe { result::memset_d8_async(*address, 0, *bytes, stream.raw()) };

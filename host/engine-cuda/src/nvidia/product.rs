@@ -11,7 +11,7 @@ use engine::{EngineError, Precision};
 
 use super::Library;
 use super::stream::{Piece, Stream};
-use crate::driver::{Lie, Number, Product};
+use crate::driver::{After, Lie, Number, Product};
 
 /// Memory that an algorithm may use; NVIDIA's advice for Hopper.
 pub(super) const WORKSPACE_BYTES: usize = 32 << 20;
@@ -20,7 +20,8 @@ const MOST_ALIGNMENT: u32 = 256;
 
 /// cuBLASLt for one queue. Made, used and dropped with the context current.
 pub(super) struct Products {
-    prepared: HashMap<Key, Prepared>,
+    /// `None` where there is no algorithm that does what follows as well.
+    prepared: HashMap<Key, Option<Prepared>>,
     handle: sys::cublasLtHandle_t,
     workspace: Piece,
     precision: Precision,
@@ -58,37 +59,47 @@ impl Products {
         Ok(Products { prepared: HashMap::new(), handle, workspace, precision })
     }
 
-    /// Finds an algorithm for a product of matrices at such addresses, unless one was found before.
-    pub(super) fn prepare(&mut self, product: &Product, addresses: u64) -> Result<Key, EngineError> {
-        let key = Key { product: *product, alignment: alignment(addresses) };
-        if !self.prepared.contains_key(&key) {
-            let prepared = Prepared::new(self.handle, &key, self.precision);
-            self.prepared.insert(key, prepared.map_err(|error| failed("prepare", error))?);
-        }
-        Ok(key)
+    /// Finds an algorithm for a product of matrices at such addresses, unless one was found before; `None` where there is none that
+    /// does what follows as well.
+    pub(super) fn prepare(&mut self, product: &Product, at: &Addresses) -> Result<Option<Key>, EngineError> {
+        let key = Key { product: *product, alignment: at.alignment() };
+        let known = match self.prepared.get(&key) {
+            Some(prepared) => prepared.is_some(),
+            None => {
+                let prepared = match Prepared::new(self.handle, &key, at, self.precision) {
+                    Ok(prepared) => Some(prepared),
+                    Err(error) if product.after == After::Nothing => return Err(failed("prepare", error)),
+                    Err(_) => None,
+                };
+                self.prepared.entry(key).insert_entry(prepared).get().is_some()
+            }
+        };
+        Ok(known.then_some(key))
     }
 
     /// Asks the stream for a product that was prepared; all matrices lie within their memory.
-    pub(super) fn run(&self, key: &Key, [a, b, c]: [u64; 3], stream: &Stream) -> Result<(), EngineError> {
-        let (alpha, beta) = (1f32, if key.product.adds { 1f32 } else { 0f32 });
+    pub(super) fn run(&self, key: &Key, at: &Addresses, stream: &Stream) -> Result<(), EngineError> {
+        let adds = key.product.adds || key.product.after == After::BiasAndMatrix;
+        let (alpha, beta) = (1f32, if adds { 1f32 } else { 0f32 });
         let workspace = self.workspace.address(0, WORKSPACE_BYTES)?;
         let unprepared = || EngineError::Device("a product was not prepared".into());
-        let prepared = self.prepared.get(key).ok_or_else(unprepared)?;
-        // SAFETY: descriptions and matrices fit each other (`Prepared::new`, `extents`); alpha and beta are read at
+        let prepared = self.prepared.get(key).and_then(Option::as_ref).ok_or_else(unprepared)?;
+        prepared.operation.point(key.product.after, at).map_err(|error| failed("prepare", error))?;
+        // SAFETY: descriptions and matrices fit each other (`Prepared::new`, `Extents`); alpha and beta are read at
         // once, the matrices before the queue gives any memory back.
         let multiplied = unsafe {
             result::matmul(
                 self.handle,
-                prepared.operation.0,
+                prepared.operation.raw,
                 (&raw const alpha).cast(),
                 (&raw const beta).cast(),
-                a as *const c_void,
+                at.a as *const c_void,
                 prepared.a.0,
-                b as *const c_void,
+                at.b as *const c_void,
                 prepared.b.0,
-                c as *const c_void,
+                at.onto as *const c_void,
                 prepared.c.0,
-                c as *mut c_void,
+                at.c as *mut c_void,
                 prepared.c.0,
                 &raw const prepared.algorithm,
                 workspace as *mut c_void,
@@ -108,17 +119,49 @@ impl Drop for Products {
     }
 }
 
+/// Where the matrices of a product begin; 0 for what it does not have.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Addresses {
+    pub(super) a: u64,
+    pub(super) b: u64,
+    pub(super) c: u64,
+    /// What the product is added to: `c`, or another matrix.
+    pub(super) onto: u64,
+    pub(super) bias: u64,
+    pub(super) before: u64,
+}
+
+impl Addresses {
+    /// The power of two that divides all of them.
+    fn alignment(&self) -> u32 {
+        let Addresses { a, b, c, onto, bias, before } = self;
+        alignment(a | b | c | onto | bias | before)
+    }
+}
+
 /// Bytes from where each matrix begins to where it ends.
-pub(super) fn extents(product: &Product) -> [usize; 3] {
-    let Product { m, n, k, factors, result: number, .. } = *product;
-    let bytes = |of: Number, [rows, columns]: [usize; 2], leading: usize| {
-        of.bytes() * (leading * columns.saturating_sub(1) + rows)
-    };
-    [
-        bytes(factors, stored(product.a, [m, k]), product.a.leading),
-        bytes(factors, stored(product.b, [k, n]), product.b.leading),
-        bytes(number, [m, n], product.leading_c),
-    ]
+pub(super) struct Extents {
+    pub(super) a: usize,
+    pub(super) b: usize,
+    pub(super) c: usize,
+    pub(super) bias: usize,
+    pub(super) before: usize,
+}
+
+impl Extents {
+    pub(super) fn of(product: &Product) -> Extents {
+        let Product { m, n, k, factors, result: number, .. } = *product;
+        let bytes = |of: Number, [rows, columns]: [usize; 2], leading: usize| {
+            of.bytes() * (leading * columns.saturating_sub(1) + rows)
+        };
+        Extents {
+            a: bytes(factors, stored(product.a, [m, k]), product.a.leading),
+            b: bytes(factors, stored(product.b, [k, n]), product.b.leading),
+            c: bytes(number, [m, n], product.leading_c),
+            bias: m * number.bytes(),
+            before: m * n * number.bytes(),
+        }
+    }
 }
 
 /// Rows and columns in memory of what the product sees in such a shape.
@@ -132,49 +175,98 @@ fn alignment(addresses: u64) -> u32 {
 }
 
 impl Prepared {
-    fn new(handle: sys::cublasLtHandle_t, key: &Key, precision: Precision) -> Result<Prepared, CublasError> {
+    fn new(
+        handle: sys::cublasLtHandle_t,
+        key: &Key,
+        at: &Addresses,
+        precision: Precision,
+    ) -> Result<Prepared, CublasError> {
         let Product { m, n, k, a, b, leading_c, factors, result: number, .. } = key.product;
-        let operation = Operation::new([a.transposed, b.transposed], precision)?;
+        let operation = Operation::new(&key.product, precision)?;
+        operation.point(key.product.after, at)?;
         let (stored_a, stored_b) = (stored(a, [m, k]), stored(b, [k, n]));
         let (a, b) = (Layout::new(factors, stored_a, a.leading)?, Layout::new(factors, stored_b, b.leading)?);
         let (c, preference) = (Layout::new(number, [m, n], leading_c)?, Preference::new(key.alignment)?);
         // SAFETY: all of them were just made.
         let found = unsafe {
-            result::get_matmul_algo_heuristic(handle, operation.0, a.0, b.0, c.0, c.0, preference.0)
+            result::get_matmul_algo_heuristic(handle, operation.raw, a.0, b.0, c.0, c.0, preference.0)
         }?;
         Ok(Prepared { operation, a, b, c, algorithm: found.algo })
     }
 }
 
 /// A description of what is computed.
-struct Operation(sys::cublasLtMatmulDesc_t);
+struct Operation {
+    raw: sys::cublasLtMatmulDesc_t,
+}
 
 impl Operation {
-    fn new(transposed: [bool; 2], precision: Precision) -> Result<Operation, CublasError> {
-        use sys::cublasLtMatmulDescAttributes_t::{CUBLASLT_MATMUL_DESC_TRANSA, CUBLASLT_MATMUL_DESC_TRANSB};
+    fn new(product: &Product, precision: Precision) -> Result<Operation, CublasError> {
+        use sys::cublasLtEpilogue_t as Epilogue;
+        use sys::cublasLtMatmulDescAttributes_t::{
+            CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, CUBLASLT_MATMUL_DESC_EPILOGUE,
+            CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, CUBLASLT_MATMUL_DESC_TRANSA, CUBLASLT_MATMUL_DESC_TRANSB,
+        };
         let compute = match precision {
             // Strict: f32 that is not cut to TF32. Factors in bfloat16 need no cutting.
             Precision::Fp32 | Precision::Bf16 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
             Precision::Tf32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
         };
-        let operation = Operation(result::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F)?);
-        let attributes = [CUBLASLT_MATMUL_DESC_TRANSA, CUBLASLT_MATMUL_DESC_TRANSB];
-        for (attribute, transposed) in attributes.into_iter().zip(transposed) {
-            let value = i32::from(transposed); // CUBLAS_OP_N and CUBLAS_OP_T
-            // SAFETY: both attributes are numbers of that size.
-            unsafe {
-                let (value, size) = ((&raw const value).cast(), size_of_val(&value));
-                result::set_matmul_desc_attribute(operation.0, attribute, value, size)?;
-            }
+        let raw = result::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F)?;
+        let operation = Operation { raw };
+        // CUBLAS_OP_N and CUBLAS_OP_T.
+        operation.set(CUBLASLT_MATMUL_DESC_TRANSA, &i32::from(product.a.transposed))?;
+        operation.set(CUBLASLT_MATMUL_DESC_TRANSB, &i32::from(product.b.transposed))?;
+        let epilogue = match product.after {
+            After::Nothing => return Ok(operation),
+            After::Bias | After::BiasAndMatrix => Epilogue::CUBLASLT_EPILOGUE_BIAS,
+            After::BiasGelu { keeps: false } => Epilogue::CUBLASLT_EPILOGUE_GELU_BIAS,
+            After::BiasGelu { keeps: true } => Epilogue::CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
+            After::GeluSlope => Epilogue::CUBLASLT_EPILOGUE_DGELU,
+        };
+        operation.set(CUBLASLT_MATMUL_DESC_EPILOGUE, &(epilogue as u32))?;
+        if product.after != After::GeluSlope {
+            operation.set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &(data_type(product.result) as i32))?;
+        }
+        if matches!(product.after, After::GeluSlope | After::BiasGelu { keeps: true }) {
+            operation.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &(product.m as i64))?;
         }
         Ok(operation)
+    }
+
+    /// Says where that lies which follows the product.
+    fn point(&self, after: After, at: &Addresses) -> Result<(), CublasError> {
+        use sys::cublasLtMatmulDescAttributes_t::{
+            CUBLASLT_MATMUL_DESC_BIAS_POINTER, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER,
+        };
+        if !matches!(after, After::Nothing | After::GeluSlope) {
+            self.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, &at.bias)?;
+        }
+        if matches!(after, After::GeluSlope | After::BiasGelu { keeps: true }) {
+            self.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &at.before)?;
+        }
+        Ok(())
+    }
+
+    fn set<T>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: &T) -> Result<(), CublasError> {
+        // SAFETY: the callers' types are those that cuBLASLt documents for the attribute.
+        unsafe {
+            result::set_matmul_desc_attribute(self.raw, attribute, (&raw const *value).cast(), size_of::<T>())
+        }
     }
 }
 
 impl Drop for Operation {
     fn drop(&mut self) {
         // SAFETY: it was made once. A failure leaves nothing to do; so for the two below.
-        let _ = unsafe { result::destroy_matmul_desc(self.0) };
+        let _ = unsafe { result::destroy_matmul_desc(self.raw) };
+    }
+}
+
+fn data_type(number: Number) -> sys::cudaDataType_t {
+    match number {
+        Number::F32 => sys::cudaDataType_t::CUDA_R_32F,
+        Number::Bf16 => sys::cudaDataType_t::CUDA_R_16BF,
     }
 }
 
@@ -183,11 +275,8 @@ struct Layout(sys::cublasLtMatrixLayout_t);
 
 impl Layout {
     fn new(number: Number, [rows, columns]: [usize; 2], leading: usize) -> Result<Layout, CublasError> {
-        let number = match number {
-            Number::F32 => sys::cudaDataType_t::CUDA_R_32F,
-            Number::Bf16 => sys::cudaDataType_t::CUDA_R_16BF,
-        };
-        result::create_matrix_layout(number, rows as u64, columns as u64, leading as i64).map(Layout)
+        result::create_matrix_layout(data_type(number), rows as u64, columns as u64, leading as i64)
+            .map(Layout)
     }
 }
 

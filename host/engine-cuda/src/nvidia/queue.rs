@@ -10,10 +10,10 @@ use engine::{Clocks, EngineError, Precision};
 use super::calls::{Call, Function};
 use super::graphs::{GraphCounts, Graphs};
 use super::machine::{Machine, failed};
-use super::product::{self, Products, WORKSPACE_BYTES};
+use super::product::{Addresses, Extents, Products, WORKSPACE_BYTES};
 use super::staging::Staging;
 use super::stream::{Piece, Pinned, Stream};
-use crate::driver::{Argument, Driver, Grid, Number, Place, PlaceMut, Product, Words};
+use crate::driver::{After, Argument, Driver, Grid, Number, Place, PlaceMut, Product, Then, Words};
 
 /// What is larger is copied to the GPU from where it lies: weights, which are written while nothing runs.
 const MOST_STAGED_BYTES: usize = 8 << 20;
@@ -245,18 +245,40 @@ impl Driver for Nvidia {
         a: Place<'_, Memory>,
         b: Place<'_, Memory>,
         c: PlaceMut<'_, Memory>,
-    ) -> Result<(), EngineError> {
+        then: Then<'_, Memory>,
+    ) -> Result<bool, EngineError> {
         if product.m == 0 || product.n == 0 {
-            return Ok(());
+            return Ok(true);
         }
-        let [of_a, of_b, of_c] = product::extents(product);
-        let a = a.memory.address(a.first_byte, of_a)?;
-        let b = b.memory.address(b.first_byte, of_b)?;
-        let c = c.memory.address(c.first_byte, of_c)?;
+        let extents = Extents::of(product);
+        let within = |place: Place<'_, Memory>, bytes| place.memory.address(place.first_byte, bytes);
+        let (mut bias_at, mut before_at, mut matrix_at) = (0, 0, 0);
+        match then {
+            Then::Nothing => {}
+            Then::Bias(bias) => bias_at = within(bias, extents.bias)?,
+            Then::BiasAndMatrix { bias, matrix } => {
+                bias_at = within(bias, extents.bias)?;
+                matrix_at = within(matrix, extents.c)?;
+            }
+            Then::BiasGelu { bias, before } => {
+                bias_at = within(bias, extents.bias)?;
+                before_at = before.map_or(Ok(0), |before| before.address(0, extents.before))?;
+            }
+            Then::GeluSlope(before) => before_at = within(before, extents.before)?,
+        }
+        let c = c.memory.address(c.first_byte, extents.c)?;
+        let at = Addresses {
+            a: within(a, extents.a)?,
+            b: within(b, extents.b)?,
+            onto: if product.after == After::BiasAndMatrix { matrix_at } else { c },
+            c,
+            bias: bias_at,
+            before: before_at,
+        };
         self.queue.stream.enter()?;
         let state = &mut *self.queue.state();
-        let key = state.products.prepare(product, a | b | c)?;
-        state.calls.push(Call::Multiply { key, addresses: [a, b, c] });
-        Ok(())
+        let Some(key) = state.products.prepare(product, &at)? else { return Ok(false) };
+        state.calls.push(Call::Multiply { key, at });
+        Ok(true)
     }
 }

@@ -11,7 +11,9 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use engine::{EngineError, Precision};
-use engine_cuda::driver::{Argument, Driver, Grid, Lie, Number, Place, PlaceMut, Product, Words};
+use engine_cuda::driver::{
+    After, Argument, Driver, Grid, Lie, Number, Place, PlaceMut, Product, Then, Words,
+};
 use half::bf16;
 
 use crate::compiled;
@@ -31,6 +33,8 @@ pub(crate) enum Order {
 pub(crate) struct Emulated {
     order: Order,
     precision: Precision,
+    /// Whether it does what follows a product together with it.
+    pub(crate) fuses: bool,
 }
 
 type Entry = unsafe extern "C" fn(*const u32, *const c_char, *const *mut c_void, bool) -> c_int;
@@ -49,7 +53,7 @@ impl Emulated {
     /// In that precision.
     pub(crate) fn of(order: Order, precision: Precision) -> Option<Emulated> {
         let Err(missing) = LIBRARY.get_or_init(|| compiled::library("libkernels.so", "")) else {
-            return Some(Emulated { order, precision });
+            return Some(Emulated { order, precision, fuses: true });
         };
         compiled::skip("g++", missing);
         None
@@ -143,8 +147,13 @@ impl Driver for Emulated {
         a: Place<'_, Memory>,
         b: Place<'_, Memory>,
         c: PlaceMut<'_, Memory>,
-    ) -> Result<(), EngineError> {
-        let Product { m, n, k, leading_c, adds, factors, result, .. } = *product;
+        then: Then<'_, Memory>,
+    ) -> Result<bool, EngineError> {
+        let Product { m, n, k, leading_c, adds, factors, result, after, .. } = *product;
+        assert_eq!(after, then.kind());
+        if after != After::Nothing && !self.fuses {
+            return Ok(false);
+        }
         let (a, b) = (self.factor(a, factors), self.factor(b, factors));
         let end = if n == 0 { 0 } else { (n - 1) * leading_c + m };
         let mut all = numbers(Place { memory: &*c.memory, first_byte: c.first_byte }, result);
@@ -165,15 +174,69 @@ impl Driver for Emulated {
                 c.iter_mut().zip(sums).for_each(|(c, sum)| *c += sum);
             }
         }
-        let to = &mut c.memory.bytes_mut()[c.first_byte..][..end * result.bytes()];
-        match result {
-            Number::F32 => to.copy_from_slice(bytemuck::cast_slice(&all[..end])),
-            Number::Bf16 => {
-                let rounded: Vec<bf16> = all[..end].iter().copied().map(bf16::from_f32).collect();
-                to.copy_from_slice(bytemuck::cast_slice(&rounded));
+        follow(&mut all[..end], product, then);
+        write(&all[..end], result, &mut c.memory.bytes_mut()[c.first_byte..]);
+        Ok(true)
+    }
+}
+
+/// What follows a product; `c` begins every `leading_c` numbers anew.
+fn follow(c: &mut [f32], product: &Product, then: Then<'_, Memory>) {
+    let Product { m, leading_c, result, .. } = *product;
+    let of_row = |place: Place<'_, Memory>| numbers(place, result);
+    let places = || (0..product.n).flat_map(|column| (0..m).map(move |row| (column, row)));
+    match then {
+        Then::Nothing => {}
+        Then::Bias(bias) => {
+            let bias = of_row(bias);
+            places().for_each(|(column, row)| c[column * leading_c + row] += bias[row]);
+        }
+        Then::BiasAndMatrix { bias, matrix } => {
+            let (bias, matrix) = (of_row(bias), of_row(matrix));
+            for (column, row) in places() {
+                let at = column * leading_c + row;
+                c[at] = c[at] + bias[row] + matrix[at];
             }
         }
-        Ok(())
+        Then::BiasGelu { bias, before } => {
+            let bias = of_row(bias);
+            places().for_each(|(column, row)| c[column * leading_c + row] += bias[row]);
+            if let Some(before) = before {
+                let kept: Vec<f32> = places().map(|(column, row)| c[column * leading_c + row]).collect();
+                write(&kept, result, before.bytes_mut());
+            }
+            places().for_each(|(column, row)| {
+                let x = &mut c[column * leading_c + row];
+                *x *= 0.5 * (1.0 + gelu_tanh(*x));
+            });
+        }
+        Then::GeluSlope(before) => {
+            let before = of_row(before);
+            for (column, row) in places() {
+                let (x, tanh) = (before[column * m + row], gelu_tanh(before[column * m + row]));
+                let inner = GELU_FACTOR * (1.0 + 3.0 * GELU_CUBIC * x * x);
+                c[column * leading_c + row] *= 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * inner;
+            }
+        }
+    }
+}
+
+const GELU_CUBIC: f32 = 0.044_715;
+/// The root of 2 / pi.
+const GELU_FACTOR: f32 = 0.797_884_6;
+
+fn gelu_tanh(x: f32) -> f32 {
+    (GELU_FACTOR * (x + GELU_CUBIC * x * x * x)).tanh()
+}
+
+fn write(values: &[f32], number: Number, to: &mut [u8]) {
+    let to = &mut to[..values.len() * number.bytes()];
+    match number {
+        Number::F32 => to.copy_from_slice(bytemuck::cast_slice(values)),
+        Number::Bf16 => {
+            let rounded: Vec<bf16> = values.iter().copied().map(bf16::from_f32).collect();
+            to.copy_from_slice(bytemuck::cast_slice(&rounded));
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::{EngineError, Precision};
-use engine_cuda::driver::{Argument, Driver, Grid, Number, Place, PlaceMut, Product};
+use engine_cuda::driver::{After, Argument, Driver, Grid, Number, Place, PlaceMut, Product, Then};
 
 /// What was asked for; clones see the same.
 #[derive(Clone, Default)]
@@ -110,15 +110,24 @@ impl Driver for Recording {
         _: Place<'_, ()>,
         _: Place<'_, ()>,
         _: PlaceMut<'_, ()>,
-    ) -> Result<(), EngineError> {
+        _: Then<'_, ()>,
+    ) -> Result<bool, EngineError> {
         // Row by row, as the step sees it.
-        let Product { m, n, k, adds, factors, result, .. } = product;
+        let Product { m, n, k, adds, factors, result, after, .. } = product;
         let numbers = match (factors, result) {
             (Number::F32, Number::F32) => String::new(),
             (factors, result) => format!(", {factors:?} to {result:?}"),
         };
         let adds = if *adds { ", added" } else { "" };
-        self.record.add(format!("product {n} x {m}, depth {k}{adds}{numbers}"));
-        Ok(())
+        let then = match after {
+            After::Nothing => "",
+            After::Bias => ", bias",
+            After::BiasAndMatrix => ", bias, residual",
+            After::BiasGelu { keeps: false } => ", bias, gelu",
+            After::BiasGelu { keeps: true } => ", bias, gelu with its input",
+            After::GeluSlope => ", through gelu",
+        };
+        self.record.add(format!("product {n} x {m}, depth {k}{adds}{numbers}{then}"));
+        Ok(true)
     }
 }

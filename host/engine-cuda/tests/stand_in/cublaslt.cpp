@@ -1,6 +1,7 @@
 // A stand-in for cuBLASLt: products of matrices in f32 and bfloat16 by plain loops, column by column, as its descriptions say. It
 // refuses types and attributes of other sizes than NVIDIA documents, and addresses that are less aligned than an
 // algorithm was chosen for. Declarations after NVIDIA's documentation of cuBLASLt, version 12.8.
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <dlfcn.h>
@@ -9,12 +10,27 @@ namespace {
 
 enum { SUCCESS = 0, INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
 enum { R_32F = 0, R_16BF = 14, COMPUTE_32F = 68, COMPUTE_32F_FAST_TF32 = 77 };
-enum { DESC_TRANSA = 3, DESC_TRANSB = 4 };
+enum { DESC_TRANSA = 3, DESC_TRANSB = 4, DESC_EPILOGUE = 7, DESC_BIAS_POINTER = 8, DESC_AUX_POINTER = 11, DESC_AUX_LD = 12,
+       DESC_BIAS_TYPE = 26 };
+enum { EPILOGUE_DEFAULT = 1, EPILOGUE_BIAS = 4, EPILOGUE_GELU = 32, EPILOGUE_AUX = 128, EPILOGUE_GELU_BIAS = 36,
+       EPILOGUE_GELU_AUX_BIAS = 164, EPILOGUE_DGELU = 192 };
 enum { PREF_WORKSPACE_BYTES = 1, PREF_ALIGNMENT_A = 5, PREF_ALIGNMENT_D = 8 };
 
-int handles = 0, products_in_tf32 = 0;
+int handles = 0, products_in_tf32 = 0, fused = 0;
+bool refuses_epilogues = false;
 
-struct Operation { int compute; int32_t transposed[2] = {0, 0}; };
+struct Operation {
+    int compute;
+    int32_t transposed[2] = {0, 0};
+    uint32_t epilogue = EPILOGUE_DEFAULT;
+    int32_t bias_type = -1;
+    const void* bias = nullptr;
+    void* aux = nullptr;
+    int64_t aux_leading = 0;
+
+    bool has_bias() const { return epilogue & EPILOGUE_BIAS; }
+    bool has_aux() const { return epilogue & EPILOGUE_AUX; }
+};
 struct Layout { int type; uint64_t rows, columns; int64_t leading; };
 struct Preference { uint64_t workspace_bytes = 0; uint32_t alignment[4] = {256, 256, 256, 256}; };
 struct Algorithm { uint64_t alignment, words[7]; };
@@ -62,9 +78,24 @@ uint64_t columns(const Layout& layout, int32_t transposed) { return transposed ?
 struct Matmul {
     Operation operation;
     Layout la, lb, lc;
-    const void *a, *b;
+    const void *a, *b, *c;
     void* d;
     float alpha, beta;
+
+    // What the epilogue makes of a number.
+    float follow(float x, uint64_t row, uint64_t column) {
+        uint64_t at_aux = row + column * operation.aux_leading;
+        if (operation.has_bias()) x += read(operation.bias, operation.bias_type, row);
+        if (operation.epilogue == EPILOGUE_DGELU) {
+            float before = read(operation.aux, lc.type, at_aux), t = tanh_of(before);
+            float inner = 0.7978845608f * (1 + 3 * 0.044715f * before * before);
+            return x * (0.5f * (1 + t) + 0.5f * before * (1 - t * t) * inner);
+        }
+        if (operation.has_aux()) write(operation.aux, lc.type, at_aux, x);
+        return operation.epilogue & EPILOGUE_GELU ? 0.5f * x * (1 + tanh_of(x)) : x;
+    }
+
+    static float tanh_of(float x) { return std::tanh(0.7978845608f * (x + 0.044715f * x * x * x)); }
 
     static void forget(void* self) { delete static_cast<Matmul*>(self); }
     static int run(void* self) { return static_cast<Matmul*>(self)->multiply(); }
@@ -78,8 +109,8 @@ struct Matmul {
                            at(b, lb, operation.transposed[1], term, column);
                 uint64_t to = row + column * lc.leading;
                 // With beta 0 what was there is not read: it may be no number.
-                float before = beta == 0 ? 0.0f : beta * read(d, lc.type, to);
-                write(d, lc.type, to, (float)(alpha * sum) + before);
+                float before = beta == 0 ? 0.0f : beta * read(c, lc.type, to);
+                write(d, lc.type, to, follow((float)(alpha * sum) + before, row, column));
             }
         return SUCCESS;
     }
@@ -99,9 +130,21 @@ int cublasLtMatmulDescCreate(void** operation, int compute, int scale) {
 }
 int cublasLtMatmulDescDestroy(void* operation) { return destroy<Operation>(operation); }
 int cublasLtMatmulDescSetAttribute(void* operation, int attribute, const void* value, size_t bytes) {
-    if ((attribute != DESC_TRANSA && attribute != DESC_TRANSB) || bytes != 4) return INVALID_VALUE;
-    std::memcpy(&static_cast<Operation*>(operation)->transposed[attribute - DESC_TRANSA], value, bytes);
-    return SUCCESS;
+    auto& op = *static_cast<Operation*>(operation);
+    auto set = [&](void* to, size_t wanted) {
+        if (bytes == wanted) std::memcpy(to, value, bytes);
+        return bytes == wanted ? SUCCESS : INVALID_VALUE;
+    };
+    switch (attribute) {
+        case DESC_TRANSA: return set(&op.transposed[0], 4);
+        case DESC_TRANSB: return set(&op.transposed[1], 4);
+        case DESC_EPILOGUE: return set(&op.epilogue, 4);
+        case DESC_BIAS_POINTER: return set(&op.bias, 8);
+        case DESC_BIAS_TYPE: return set(&op.bias_type, 4);
+        case DESC_AUX_POINTER: return set(&op.aux, 8);
+        case DESC_AUX_LD: return set(&op.aux_leading, 8);
+        default: return INVALID_VALUE;
+    }
 }
 
 int cublasLtMatrixLayoutCreate(void** layout, int type, uint64_t rows, uint64_t columns, int64_t leading) {
@@ -129,6 +172,14 @@ int cublasLtMatmulAlgoGetHeuristic(void*, void* operation, void* a, void* b, voi
                 columns(la, op.transposed[0]) == rows(lb, op.transposed[1]) && c == d && wanted == 1 &&
                 la.type == lb.type && (lc.type == la.type || lc.type == R_32F);
     if (!fits) return INVALID_VALUE;
+    if (op.epilogue != EPILOGUE_DEFAULT) {
+        bool is_known = op.epilogue == EPILOGUE_BIAS || op.epilogue == EPILOGUE_GELU_BIAS ||
+                        op.epilogue == EPILOGUE_GELU_AUX_BIAS || op.epilogue == EPILOGUE_DGELU;
+        bool is_whole = (!op.has_bias() || (op.bias && op.bias_type == lc.type)) &&
+                        (!op.has_aux() || (op.aux && op.aux_leading % 8 == 0 && op.aux_leading >= (int64_t)lc.rows));
+        if (!is_known || !is_whole) return INVALID_VALUE;
+        if (refuses_epilogues) return NOT_SUPPORTED;
+    }
     uint32_t alignment = 0;
     for (uint32_t least : static_cast<Preference*>(preference)->alignment) alignment |= least;
     auto& first = *static_cast<Result*>(result);
@@ -142,11 +193,12 @@ int cublasLtMatmul(void*, void* operation, const float* alpha, const void* a, vo
                    void* b_layout, const float* beta, const void* c, void* c_layout, void* d, void*,
                    const Algorithm* algorithm, void* workspace, size_t workspace_bytes, void* stream) {
     uint64_t addresses = (uint64_t)a | (uint64_t)b | (uint64_t)c | (uint64_t)d;
-    bool is_good = addresses % algorithm->alignment == 0 && c == d && workspace && workspace_bytes && stream;
+    bool is_good = addresses % algorithm->alignment == 0 && workspace && workspace_bytes && stream;
     if (!is_good) return INVALID_VALUE;
     // Descriptions and factors are read at once, matrices when the stream comes to it.
     auto* product = new Matmul{*static_cast<Operation*>(operation), *static_cast<Layout*>(a_layout),
-                               *static_cast<Layout*>(b_layout), *static_cast<Layout*>(c_layout), a, b, d, *alpha, *beta};
+                               *static_cast<Layout*>(b_layout), *static_cast<Layout*>(c_layout), a, b, c, d, *alpha, *beta};
+    fused += product->operation.epilogue != EPILOGUE_DEFAULT;
     products_in_tf32 += product->operation.compute == COMPUTE_32F_FAST_TF32;
     typedef int (*Ask)(void*, int (*)(void*), void (*)(void*), void*);
     static auto ask = reinterpret_cast<Ask>(dlsym(dlopen("libcuda.so", RTLD_NOW | RTLD_NOLOAD), "stand_in_ask"));
@@ -155,5 +207,7 @@ int cublasLtMatmul(void*, void* operation, const float* alpha, const void* a, vo
 
 // What a test asks.
 int stand_in_handles() { return handles; }
+int stand_in_fused() { return fused; }
+void stand_in_refuse_epilogues(bool refuses) { refuses_epilogues = refuses; }
 int stand_in_products_in_tf32() { return products_in_tf32; }
 }

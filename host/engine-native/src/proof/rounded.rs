@@ -185,13 +185,11 @@ impl Kernels for Rounded {
         out: &mut Buffer,
     ) {
         let Linear { rows, outputs, .. } = measures;
-        let none = vec![0.0; outputs];
-        // The product is written before anything follows it.
+        // What follows the product sees it before it is rounded. Of what is added, only the stream's bias is read whole.
+        let of_stream = matches!(epilogue, Epilogue::Residual { .. });
+        let bias = if of_stream { bias.values.clone() } else { bias.factor() };
         let product = &mut out.values;
-        Reference.linear(measures, &x.factor(), &weight.factor(), &none, Epilogue::Bias, product);
-        out.settle();
-        let biased = out.values[..rows * outputs].iter_mut().enumerate();
-        biased.for_each(|(i, y)| *y += bias.values[i % outputs]);
+        Reference.linear(measures, &x.factor(), &weight.factor(), &bias, Epilogue::Bias, product);
         match epilogue {
             Epilogue::Bias => {}
             Epilogue::Gelu(before) => {
@@ -225,10 +223,8 @@ impl Kernels for Rounded {
         activated: Option<&mut Buffer>,
         out: &mut Buffer,
     ) {
-        self.linear_input_gradient(measures, gradient, weight, out);
-        let len = measures.rows * measures.inputs;
-        let pairs = out.values[..len].iter_mut().zip(&before.values);
-        pairs.for_each(|(dx, &before)| *dx *= crate::reference::gelu_slope(before));
+        let (dy, weight, len) = (gradient.factor(), weight.factor(), measures.rows * measures.inputs);
+        Reference.linear_gelu_input_gradient(measures, &dy, &weight, &before.values, None, &mut out.values);
         out.settle();
         if let Some(activated) = activated {
             self.gelu(len, before, activated);

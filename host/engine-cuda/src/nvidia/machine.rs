@@ -13,7 +13,7 @@ use engine::{EngineError, Precision};
 use super::compile::OPTIONS;
 use super::{Cache, Library, Nvidia, cubin, nvrtc_version};
 use crate::driver::Number;
-use crate::sources::{SOURCES, Source};
+use crate::sources::{self, Source};
 
 /// A GPU, opened.
 pub struct Machine {
@@ -93,8 +93,7 @@ impl Machine {
     fn load(&self, activations: Number) -> Result<LoadedKernels, EngineError> {
         let images = images(&self.found, &self.cache, activations)?;
         let mut kernels = LoadedKernels::default();
-        SOURCES
-            .iter()
+        sources::of(activations)
             .zip(&images)
             .try_for_each(|(source, image)| self.load_file(&mut kernels, image, source))?;
         Ok(kernels)
@@ -167,7 +166,7 @@ fn images(found: &Found, cache: &Cache, activations: Number) -> Result<Vec<Vec<u
         let of = [&program, &architecture, &versions, OPTIONS[0]];
         cache.get(&of, || cubin(source, activations, &architecture))
     };
-    SOURCES.iter().map(image).collect()
+    sources::of(activations).map(image).collect()
 }
 
 /// All GPUs that the driver knows.

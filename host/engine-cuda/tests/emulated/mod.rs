@@ -123,7 +123,8 @@ impl Driver for Emulated {
             0 => return check_guards(kernel, arguments),
             1 => "is given arguments of other types than its own",
             2 => "has threads that wait for others for ever",
-            _ => "has blocks of no whole number of warps",
+            3 => "has blocks of no whole number of warps",
+            _ => "copies from or to an address that is not aligned",
         };
         Err(EngineError::Device(format!("{kernel} {wrong}: {kinds:?}")))
     }

@@ -69,6 +69,9 @@ fn against<R: Kernels, K: Kernels>(reference: &R, devices: &[K]) -> Vec<Agreemen
             }
         }
     }
+    for form in HEADS.map(heads) {
+        table.add("attention", &words(&form), &Attention(form));
+    }
     for [rows, inputs, outputs] in LINEAR {
         for write in [Write::Replace, Write::Add] {
             let measures = Linear { rows, inputs, outputs };
@@ -98,7 +101,8 @@ fn form([sequences, length, width, heads, vocabulary]: [usize; 5]) -> Form {
     Form { sequences, length, width, hidden, heads, head_width, vocabulary, epsilon: 1e-5 }
 }
 
-/// Odd in every way: one token, one head, lengths around the block of 64, a head wider than one, a large vocabulary.
+/// Odd in every way: one token, one head, lengths around the block of 64, a head wider than one, a large vocabulary. Those of whole
+/// pieces of 16 columns, which tensor cores take, stand in [`HEADS`].
 fn forms() -> Vec<Form> {
     let small = [[1, 1, 8, 1, 11], [3, 5, 24, 2, 7], [2, 67, 40, 5, 101], [1, 130, 33, 1, 259]];
     let whole = small.into_iter().chain([[1, 35, 150, 1, 13], [2, 64, 16, 1, 50_257]]).map(form);
@@ -106,6 +110,22 @@ fn forms() -> Vec<Form> {
     let other =
         [[1, 24], [7, 8]].map(|[heads, head_width]| Form { heads, head_width, ..form([2, 5, 40, 1, 7]) });
     whole.chain(other).collect()
+}
+
+/// Sequences, length, heads, columns of a head: for attention alone, in lengths around its tiles of 32, 64 and 128 rows.
+const HEADS: [[usize; 4]; 8] = [
+    [1, 1, 1, 64],
+    [2, 67, 3, 64],
+    [1, 130, 2, 64],
+    [1, 200, 1, 64],
+    [2, 31, 17, 16],
+    [1, 129, 2, 32],
+    [1, 70, 1, 80],
+    [1, 130, 1, 128],
+];
+
+fn heads([sequences, length, heads, head_width]: [usize; 4]) -> Form {
+    Form { heads, head_width, ..form([sequences, length, 8, 1, 1]) }
 }
 
 /// A device with the inputs of a case: both devices see the same values.

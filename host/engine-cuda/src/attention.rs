@@ -60,13 +60,13 @@ const fn backward(name: &'static str) -> Kernel {
 }
 
 impl Kernels {
-    fn of(form: &Form, activations: Number) -> &'static Kernels {
-        match (activations, form.head_width) {
-            (Number::F32, _) => &PLAIN,
-            (Number::Bf16, width) if width % 16 != 0 => &PLAIN,
-            (Number::Bf16, ..=64) => &TENSOR[0],
-            (Number::Bf16, ..=128) => &TENSOR[1],
-            (Number::Bf16, _) => &PLAIN,
+    /// Those on tensor cores, where they take heads of so many columns.
+    fn on_tensor_cores(head_width: usize) -> Option<&'static Kernels> {
+        match head_width {
+            width if width % 16 != 0 => None,
+            ..=64 => Some(&TENSOR[0]),
+            ..=128 => Some(&TENSOR[1]),
+            _ => None,
         }
     }
 }
@@ -77,6 +77,12 @@ pub(crate) fn dots(form: &Form) -> usize {
 }
 
 impl<D: Driver> Cuda<D> {
+    fn attention_kernels(&self, form: &Form) -> &'static Kernels {
+        let in_bf16 = self.activations_are() == Number::Bf16;
+        let tensor = Kernels::on_tensor_cores(form.head_width).filter(|_| in_bf16 && !self.plain_attention);
+        tensor.unwrap_or(&PLAIN)
+    }
+
     pub(crate) fn attention_forward(
         &self,
         form: &Form,
@@ -85,7 +91,7 @@ impl<D: Driver> Cuda<D> {
         normalizers: &mut Buffer<D::Memory>,
     ) -> Result<(), EngineError> {
         let of = self.activations_are();
-        let Kernels { forward, slice, .. } = Kernels::of(form, of);
+        let Kernels { forward, slice, .. } = self.attention_kernels(form);
         let buffers = [qkv.read_as(of)?, mixed.write_as(of)?, normalizers.write()?];
         self.launch_tiles(forward, form, *slice, buffers)
     }
@@ -104,7 +110,7 @@ impl<D: Driver> Cuda<D> {
         let (mixed, dy, width) = (forward.mixed.read_as(of)?, gradient.read_as(of)?, count(form.head_width));
         let arguments = [mixed, dy, Argument::Write(&mut *dots), long(len), width];
         self.launch("attention_dots", Blocks::of_warps(len), &arguments)?;
-        let Kernels { query_gradient, key_gradient, slice, .. } = Kernels::of(form, of);
+        let Kernels { query_gradient, key_gradient, slice, .. } = self.attention_kernels(form);
         for kernel in [query_gradient, key_gradient] {
             let dots = Argument::Read(Place { memory: &*dots, first_byte: 0 });
             let (qkv, normalizers) = (forward.qkv.read_as(of)?, forward.normalizers.read()?);

@@ -126,6 +126,27 @@ fn in_bf16_a_weight_is_rounded_again_only_where_it_has_changed() {
     assert!(of(&second, "narrow") <= 2 * of_stream, "{second:?}");
 }
 
+#[test]
+fn attention_runs_on_tensor_cores_where_they_take_numbers_and_heads() {
+    let kernels = |precision, head_width| {
+        let shape = ModelShape { head_width: Some(head_width), ..contract::tiny_shape() };
+        let (mut engine, record) = model_of(&shape, precision);
+        step_of(&mut engine, everything());
+        let mut lines = record.take();
+        lines.retain(|line| line.starts_with("attention") && !line.starts_with("attention_dots"));
+        lines.dedup();
+        let names = lines.iter().filter_map(|line| line.split(',').next());
+        names.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    let plain = ["attention", "attention_key_gradient", "attention_query_gradient"];
+    let of = |suffix| plain.map(|kernel| format!("{kernel}{suffix}")).into();
+    for (width, suffix) in [(64, "_tensor_64"), (16, "_tensor_64"), (80, "_tensor_128"), (65, ""), (144, "")]
+    {
+        assert_eq!(kernels(Precision::Bf16, width), of(suffix), "{width}");
+    }
+    assert_eq!(kernels(Precision::Tf32, 64), of(""));
+}
+
 /// What a step takes beyond what was foretold: ids, sums and tables.
 fn unforeseen_bytes(shape: &ModelShape, precision: Precision) -> i64 {
     let (mut engine, _) = model_of(shape, precision);

@@ -342,7 +342,7 @@ impl Kernels for Reference {
 
 /// How attention's own factors are read by its products.
 pub(crate) struct Factors {
-    /// `exp(score - largest)`, by which a value is weighted.
+    /// `exp(score - largest)`, or a multiple of it, by which a value is weighted.
     pub(crate) weight: fn(f64, f64) -> f64,
     /// A probability, or the gradient of a score before that is scaled.
     pub(crate) factor: fn(f64) -> f64,
@@ -364,10 +364,12 @@ pub(crate) fn attention(
             let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
             let at = 2 * (head.row(query) * form.heads + head.head);
             (normalizers[at], normalizers[at + 1]) = (largest, 1.0 / sum);
-            let weights: Buffer = scores.iter().map(|&score| (read.weight)(score, largest) / sum).collect();
+            let weights: Buffer = scores.iter().map(|&score| (read.weight)(score, largest)).collect();
+            let sum: f64 = weights.iter().sum();
             for c in 0..head.width {
                 let terms = weights.iter().enumerate();
-                mixed[head.out(query, c)] = terms.map(|(key, weight)| weight * qkv[head.value(key, c)]).sum();
+                mixed[head.out(query, c)] =
+                    terms.map(|(key, weight)| weight / sum * qkv[head.value(key, c)]).sum();
             }
         }
     }

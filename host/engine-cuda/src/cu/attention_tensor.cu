@@ -38,29 +38,36 @@ __device__ inline Place place(u32 tiles, u32 heads) {
 // The first of the warp's 16 rows, where the block's begin there.
 __device__ inline u32 first_of_warp(u32 first) { return first + threadIdx.x / WARP * STEP; }
 
-// Two rows of scores join the softmax of the tiles before them: `most` are their largest scores so far, `total` this
-// lane's part of the sums of exponentials, `out` the values weighted so far. Leaves weights in `s`, which are relative
-// to a power of two, `2^ceil(most base)`: whenever that changes, rounded weights stay what they are.
-template <u32 PIECES, u32 WIDTH>
-__device__ void join(float (&s)[PIECES][2][4], float (&most)[2], float (&total)[2], float (&out)[WIDTH / 8][4], float base) {
+// Two rows of a softmax, as far as tiles have come.
+template <u32 WIDTH> struct Softmax {
+    float most[2] = {LOWEST, LOWEST}; // the largest scores
+    float total[2] = {};              // this lane's part of the sums of weights
+    float rounded[4] = {};            // sums of weights as factors, of whole rows: values are divided by these
+    float out[WIDTH / 8][4] = {};     // values, weighted
+};
+
+// Rows of scores join the softmax of the tiles before them. Leaves their weights in `s`: exponentials, as parts of a power
+// of two, `2^ceil(most base)`, so that weights which were rounded before stay what they are when it rises.
+template <u32 PIECES, u32 WIDTH> __device__ void join(float (&s)[PIECES][2][4], Softmax<WIDTH>& of, float base) {
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
-        float now = most[i];
+        float now = of.most[i];
 #pragma unroll
         for (u32 j = 0; j < 2 * PIECES; j++)
             now = fmaxf(now, fmaxf(s[j / 2][j % 2][2 * i], s[j / 2][j % 2][2 * i + 1]));
         now = row_max(now);
-        float exponent = ceilf(now * base), earlier = power_of_two(ceilf(most[i] * base) - exponent), sum = 0;
+        float exponent = ceilf(now * base), earlier = power_of_two(ceilf(of.most[i] * base) - exponent), sum = 0;
 #pragma unroll
         for (u32 j = 0; j < 4 * PIECES; j++) {
             float& weight = s[j / 4][j / 2 % 2][2 * i + j % 2];
             weight = power_of_two(fmaf(weight, base, -exponent));
             sum += weight;
         }
-        total[i] = total[i] * earlier + sum;
-        most[i] = now;
+        of.most[i] = now;
+        of.total[i] = of.total[i] * earlier + sum;
+        of.rounded[2 * i] *= earlier;
 #pragma unroll
-        for (u32 n = 0; n < WIDTH / 4; n++) out[n / 2][2 * i + n % 2] *= earlier;
+        for (u32 n = 0; n < WIDTH / 4; n++) of.out[n / 2][2 * i + n % 2] *= earlier;
     }
 }
 
@@ -84,7 +91,7 @@ __device__ void attend(const bf16* qkv, bf16* mixed, float* normalizers, u32 len
     u32 q[WIDTH / STEP][4];
     read_rows<WIDTH>(q, head + (u64)own * stride, stride, beyond(length, own), width);
     float scale = 1.0f / sqrtf((float)width), base = scale * LOG2_E;
-    float out[WIDTH / 8][4] = {}, most[2] = {LOWEST, LOWEST}, total[2] = {};
+    Softmax<WIDTH> of;
     for (u32 key = 0; key < end; key += KEYS) {
         await_copies();
         __syncthreads();
@@ -101,29 +108,26 @@ __device__ void attend(const bf16* qkv, bf16* mixed, float* normalizers, u32 len
                 if (column > row) s[j / 8][j / 4 % 2][j % 4] = LOWEST;
             }
         }
-        join<PIECES, WIDTH>(s, most, total, out, base);
+        join<PIECES, WIDTH>(s, of, base);
 #pragma unroll
         for (u32 j = 0; j < PIECES; j++) {
             u32 weights[4];
             round_to_factor(weights, s[j]);
-            add_weighted_rows<WIDTH>(out, weights, v[stage] + j * STEP);
+            add_product(of.rounded, weights, TWO_ONES, TWO_ONES);
+            add_weighted_rows<WIDTH>(of.out, weights, v[stage] + j * STEP);
         }
     }
-    float factor[2];
-    for (u32 i = 0; i < 2; i++) {
-        total[i] = row_sum(total[i]);
-        factor[i] = 1.0f / total[i];
-    }
+    const float factor[2] = {1.0f / of.rounded[0], 1.0f / of.rounded[2]};
     u64 row = at.row * length + own;
-    write_rows<WIDTH>(mixed + row * model + at.head * width, model, out, factor, beyond(length, own), width);
+    write_rows<WIDTH>(mixed + row * model + at.head * width, model, of.out, factor, beyond(length, own), width);
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
         u32 r = fragment_row() + i * 8;
+        float total = row_sum(of.total[i]), largest = of.most[i] * base;
         if (fragment_column() != 0 || own + r >= length) continue;
         float* normalizer = normalizers + 2 * ((row + r) * heads + at.head);
-        float largest = most[i] * base;
-        normalizer[0] = most[i] * scale;
-        normalizer[1] = factor[i] * power_of_two(largest - ceilf(largest));
+        normalizer[0] = of.most[i] * scale;
+        normalizer[1] = power_of_two(largest - ceilf(largest)) / total;
     }
 }
 

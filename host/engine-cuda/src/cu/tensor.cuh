@@ -62,6 +62,9 @@ constexpr u32 PAD = 8;
 // Rows that a warp has of a matrix of sums, and terms of a product.
 constexpr u32 STEP = 16;
 
+// Of a matrix of ones: what is multiplied by it is summed row by row.
+constexpr u32 TWO_ONES = 0x3f803f80;
+
 template <u32 ROWS, u32 WIDTH> using Tile = bf16[ROWS][WIDTH + PAD];
 
 // Where the lane's own part of a fragment begins.

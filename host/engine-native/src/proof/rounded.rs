@@ -62,7 +62,7 @@ const ROUNDED: Factors = Factors { weight: rounded_weight, factor: nearest };
 /// after another, without an influence on rounding: a power of two moves the point alone.
 fn rounded_weight(score: f64, largest: f64) -> f64 {
     let [score, largest] = [score, largest].map(|score| score * std::f64::consts::LOG2_E);
-    nearest((score - largest.ceil()).exp2()) * (largest.ceil() - largest).exp2()
+    nearest((score - largest.ceil()).exp2())
 }
 
 fn sink<'a>(sink: &'a mut Option<Sink<'_, Buffer>>) -> Option<Sink<'a, Vec<f64>>> {

@@ -63,9 +63,9 @@ impl Kernels {
     /// Those on tensor cores, where they take heads of so many columns.
     fn on_tensor_cores(head_width: usize) -> Option<&'static Kernels> {
         match head_width {
-            width if width % 16 != 0 => None,
+            width if !width.is_multiple_of(16) => None,
             ..=64 => Some(&TENSOR[0]),
-            ..=128 => Some(&TENSOR[1]),
+            65..=128 => Some(&TENSOR[1]),
             _ => None,
         }
     }

@@ -238,7 +238,7 @@ __device__ void key_gradient(const bf16* qkv, const float* normalizers, const fl
 #pragma unroll
             for (u32 i = 0; i < 8; i++) {
                 u32 column = j + i / 4 * 8 + fragment_column() + i % 2, r = own + fragment_row() + i / 2 % 2 * 8;
-                // Of a query beyond the end the factor is 0.
+                // A query beyond the end is zeros, its factor too: it adds nothing.
                 Sums sums = {normalizer[stage][column][0] * LOG2_E, normalizer[stage][column][1], dot[stage][column]};
                 differentiate(p[i / 4][i % 4], ds[i / 4][i % 4], r <= query + column, sums, base);
             }

@@ -53,7 +53,7 @@ fn nearest(value: f64) -> f64 {
 /// Whether attention's weights and the gradients of its scores are factors of products on tensor cores, which read bfloat16; other
 /// heads are multiplied in f32.
 fn weights_are_rounded(form: &Form) -> bool {
-    form.head_width % 16 == 0 && form.head_width <= 128
+    form.head_width.is_multiple_of(16) && form.head_width <= 128
 }
 
 const ROUNDED: Factors = Factors { weight: rounded_weight, factor: nearest };

@@ -42,7 +42,7 @@ __device__ inline u32 first_of_warp(u32 first) { return first + threadIdx.x / WA
 template <u32 WIDTH> struct Softmax {
     float most[2] = {LOWEST, LOWEST}; // the largest scores
     float total[2] = {};              // this lane's part of the sums of weights
-    float rounded[4] = {};            // sums of weights as factors, of whole rows: values are divided by these
+    float rounded[4] = {};            // sums of weights as factors, of whole rows, in each second: values are divided by them
     float out[WIDTH / 8][4] = {};     // values, weighted
 };
 

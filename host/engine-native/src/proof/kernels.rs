@@ -119,13 +119,14 @@ fn forms() -> Vec<Form> {
     whole.chain(other).collect()
 }
 
-/// Sequences, length, heads, columns of a head: for attention alone, in lengths around its tiles of 32, 64 and 128 rows.
+/// Sequences, length, heads, columns of a head: for attention alone, in lengths around its tiles of 32, 64 and 128 rows, and with more
+/// heads than run at once.
 const HEADS: [[usize; 4]; 8] = [
     [1, 1, 1, 64],
     [2, 67, 3, 64],
     [1, 130, 2, 64],
     [1, 200, 1, 64],
-    [2, 31, 17, 16],
+    [2, 130, 17, 16],
     [1, 129, 2, 32],
     [1, 70, 1, 80],
     [1, 130, 1, 128],

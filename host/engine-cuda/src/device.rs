@@ -30,6 +30,8 @@ pub struct Cuda<D: Driver> {
     pub(crate) driver: D,
     pub(crate) failure: RefCell<Option<EngineError>>,
     pub(crate) ledger: Arc<Ledger>,
+    /// Whether attention has its plain kernels alone.
+    pub(crate) plain_attention: bool,
     _own: Held,
     /// Partial sums, for the time of one call.
     pub(crate) numbers: RefCell<Scratch<D::Memory>>,
@@ -46,9 +48,15 @@ impl<D: Driver> Cuda<D> {
             driver,
             failure: RefCell::default(),
             ledger,
+            plain_attention: false,
             numbers: RefCell::default(),
             totals: RefCell::default(),
         }
+    }
+
+    /// The same with attention's plain kernels alone, whatever its heads are: the oracle of those on tensor cores.
+    pub fn with_plain_attention(driver: D) -> Cuda<D> {
+        Cuda { plain_attention: true, ..Cuda::on(driver) }
     }
 
     /// What it runs on.

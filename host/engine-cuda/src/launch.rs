@@ -10,32 +10,41 @@ use crate::buffer::{Buffer, Held};
 use crate::device::Cuda;
 use crate::driver::{Argument, Driver, Grid};
 
-/// Threads of every block; the kernels' `THREADS`.
+/// Threads of a block, where a kernel asks for no other number; the kernels' `THREADS`.
 pub(crate) const THREADS: usize = 256;
 const WARP: usize = 32;
 
-/// Blocks by rows and columns, before it is known whether CUDA takes so many.
-pub(crate) struct Blocks(usize, usize);
+/// Blocks by rows and columns, before it is known whether CUDA takes so many, and the threads of each.
+pub(crate) struct Blocks {
+    x: usize,
+    y: usize,
+    threads: usize,
+}
 
 impl Blocks {
     /// A thread for each element.
     pub(crate) fn of_elements(len: usize) -> Blocks {
-        Blocks(len.div_ceil(THREADS), 1)
+        Blocks::of(len.div_ceil(THREADS))
     }
 
     /// A warp for each row.
     pub(crate) fn of_warps(rows: usize) -> Blocks {
-        Blocks(rows.div_ceil(THREADS / WARP), 1)
+        Blocks::of(rows.div_ceil(THREADS / WARP))
     }
 
     /// A thread for each element of a matrix: rows along x, columns along y.
     pub(crate) fn of_matrix(rows: usize, columns: usize) -> Blocks {
-        Blocks(rows, columns.div_ceil(THREADS))
+        Blocks { y: columns.div_ceil(THREADS), ..Blocks::of(rows) }
     }
 
     /// So many.
     pub(crate) fn of(blocks: usize) -> Blocks {
-        Blocks(blocks, 1)
+        Blocks { x: blocks, y: 1, threads: THREADS }
+    }
+
+    /// With so many threads each, which the kernel counts on.
+    pub(crate) fn with_threads(self, threads: usize) -> Blocks {
+        Blocks { threads, ..self }
     }
 }
 
@@ -103,7 +112,7 @@ impl<D: Driver> Cuda<D> {
     pub(crate) fn launch(
         &self,
         kernel: &'static str,
-        Blocks(x, y): Blocks,
+        Blocks { x, y, threads }: Blocks,
         arguments: &[Argument<'_, D::Memory>],
     ) -> Result<(), EngineError> {
         if x == 0 || y == 0 {
@@ -116,7 +125,7 @@ impl<D: Driver> Cuda<D> {
                 "{kernel} would take {x} x {y} blocks, more than CUDA has"
             )));
         };
-        self.driver.launch(kernel, Grid { blocks: [x, y], threads: THREADS as u32 }, arguments)
+        self.driver.launch(kernel, Grid { blocks: [x, y], threads: threads as u32 }, arguments)
     }
 
     /// Memory of at least so many bytes, with whatever the last call left in it.

@@ -1,5 +1,5 @@
-//! The native engine on CUDA: its kernels in plain forms, in f32, TF32 or bfloat16, launched through a narrow
-//! [`Driver`], so that all but the calls of CUDA's own libraries is proved without a GPU.
+//! The native engine on CUDA: its kernels in plain forms, attention in bfloat16 on tensor cores as well, in f32, TF32 or bfloat16,
+//! launched through a narrow [`Driver`], so that all but the calls of CUDA's own libraries is proved without a GPU.
 //!
 //! Not here: the step itself (engine-native), and which device a user gets.
 

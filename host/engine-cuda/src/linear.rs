@@ -7,6 +7,7 @@ use engine_native::kernels::{Epilogue, Linear, Sink, Write};
 use crate::buffer::{Buffer, write_if_any};
 use crate::device::Cuda;
 use crate::driver::{Argument, Driver, Number, Then};
+use crate::factors::Operand;
 use crate::launch::{Blocks, count, long};
 
 impl<D: Driver> Cuda<D> {
@@ -21,44 +22,55 @@ impl<D: Driver> Cuda<D> {
     ) -> Result<(), EngineError> {
         let measures = [rows, outputs, inputs];
         let (x, weight) = (self.activation(x)?, self.factor(weight)?);
-        let (of_result, narrow_bias) = (bias.at(0)?, self.factor(bias)?);
-        let both = || (x.all(), weight.all());
-        let (blocks, columns, activations) =
-            (Blocks::of_matrix(rows, outputs), count(outputs), self.activations_are());
+        let mut epilogue = epilogue;
+        if self.linear_at_once(measures, [&x, &weight], bias, &mut epilogue, out)? {
+            return Ok(());
+        }
+        self.multiply(measures, x.all(), weight.all(), (&mut *out, 0), Write::Replace)?;
+        let (bias, columns, activations) = (bias.read()?, count(outputs), self.activations_are());
+        let blocks = Blocks::of_matrix(rows, outputs);
         match epilogue {
-            Epilogue::Bias => {
-                let (x, weight) = both();
-                out.check(activations)?;
-                if self.multiply_then(measures, x, weight, out, Then::Bias(narrow_bias.place()))? {
-                    return Ok(());
-                }
-                self.multiply(measures, both().0, both().1, (&mut *out, 0), Write::Replace)?;
-                self.launch("add_bias", blocks, &[out.write_as(activations)?, bias.read()?, columns])
-            }
-            Epilogue::Gelu(mut before) => {
-                let (x, weight) = both();
-                if self.fuses_gelu(outputs) {
-                    let kept = before.as_deref_mut().map(|before| before.memory_mut_as(activations));
-                    let then = Then::BiasGelu { bias: narrow_bias.place(), before: kept.transpose()? };
-                    if self.multiply_then(measures, x, weight, out, then)? {
-                        return Ok(());
-                    }
-                }
-                self.multiply(measures, both().0, both().1, (&mut *out, 0), Write::Replace)?;
+            Epilogue::Bias => self.launch("add_bias", blocks, &[out.write_as(activations)?, bias, columns]),
+            Epilogue::Gelu(before) => {
                 let (y, before) = (out.write_as(activations)?, write_if_any(before, activations)?);
-                self.launch("add_bias_gelu", blocks, &[y, bias.read()?, before, columns])
+                self.launch("add_bias_gelu", blocks, &[y, bias, before, columns])
             }
             Epilogue::Residual { stream, gate } => {
-                let (x, weight) = both();
-                let then = Then::BiasAndMatrix { bias: of_result, matrix: stream.at(0)? };
-                out.check(Number::F32)?;
-                if gate == 1.0 && self.multiply_then(measures, x, weight, out, then)? {
-                    return Ok(());
-                }
-                self.multiply(measures, both().0, both().1, (&mut *out, 0), Write::Replace)?;
-                let arguments = [out.write()?, bias.read()?, stream.read()?, Argument::F32(gate), columns];
+                let arguments = [out.write()?, bias, stream.read()?, Argument::F32(gate), columns];
                 self.launch("add_bias_residual", blocks, &arguments)
             }
+        }
+    }
+
+    /// The product together with what follows it, where the driver can; answers whether it did.
+    fn linear_at_once(
+        &self,
+        measures: [usize; 3],
+        [x, weight]: [&Operand<'_, D::Memory>; 2],
+        bias: &Buffer<D::Memory>,
+        epilogue: &mut Epilogue<'_, Buffer<D::Memory>>,
+        out: &mut Buffer<D::Memory>,
+    ) -> Result<bool, EngineError> {
+        let [_, outputs, _] = measures;
+        let (x, weight, activations) = (x.all(), weight.all(), self.activations_are());
+        match epilogue {
+            Epilogue::Bias => {
+                out.check(activations)?;
+                let bias = self.factor(bias)?;
+                self.multiply_then(measures, x, weight, out, Then::Bias(bias.place()))
+            }
+            Epilogue::Gelu(before) if self.fuses_gelu(outputs) => {
+                out.check(activations)?;
+                let bias = self.factor(bias)?;
+                let before = before.as_mut().map(|before| before.memory_mut_as(activations)).transpose()?;
+                self.multiply_then(measures, x, weight, out, Then::BiasGelu { bias: bias.place(), before })
+            }
+            Epilogue::Residual { stream, gate } if *gate == 1.0 => {
+                out.check(Number::F32)?;
+                let (bias, matrix) = (bias.at(0)?, stream.at(0)?);
+                self.multiply_then(measures, x, weight, out, Then::BiasAndMatrix { bias, matrix })
+            }
+            _ => Ok(false),
         }
     }
 

@@ -14,8 +14,9 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use engine::{Clocks, Energy, EngineError, Execution, Precision, contract};
+use engine_cuda::driver::Number;
 use engine_cuda::nvidia::{Cache, Machine};
-use engine_cuda::sources::{SOURCES, Source};
+use engine_cuda::sources::{self, Source};
 use engine_cuda::{Cuda, Driver, build};
 use engine_native::{Kernels, proof};
 use libloading::Library;
@@ -43,9 +44,10 @@ fn turn() -> Option<(&'static StandIns, MutexGuard<'static, ()>)> {
 }
 
 fn load() -> Result<StandIns, String> {
-    let names = SOURCES.iter().flat_map(Source::kernels);
-    let names =
-        names.flat_map(|name| compiled::NUMBERS.map(|number| format!("{name}_{}", compiled::suffix(number))));
+    let names = compiled::NUMBERS.into_iter().flat_map(|number| {
+        let kernels = sources::of(number).flat_map(Source::kernels);
+        kernels.map(move |name| format!("{name}_{}", compiled::suffix(number)))
+    });
     let entries: String =
         names.map(|name| format!("{{\"{name}\", {{run_{name}, sizes_{name}}}}},\n")).collect();
     let driver = format!(
@@ -92,6 +94,16 @@ impl StandIns {
         StandIns::set(&self.cuda, b"stand_in_refuse_graphs\0", refuses);
     }
 
+    /// Whether cuBLASLt has no algorithm that does more than a product.
+    fn refuse_epilogues(&self, refuses: bool) {
+        StandIns::set(&self.others[0], b"stand_in_refuse_epilogues\0", refuses);
+    }
+
+    /// Products that cuBLASLt has done more than.
+    fn fused(&self) -> i32 {
+        StandIns::ask(&self.others[0], b"stand_in_fused\0")
+    }
+
     /// Whether the GPU is cut into instances.
     fn cut(&self, is_cut: bool) {
         StandIns::set(&self.others[2], b"stand_in_cut\0", is_cut);
@@ -136,6 +148,16 @@ fn so_do_those_in_bf16_with_products_of_bf16_and_tf32_is_asked_for_by_its_name()
     for proof::Agreement { what, place, deviation } in proof::kernels_in_bf16(std::slice::from_ref(&device)) {
         assert!(deviation <= 1.0 / 128.0, "{what}, {place}: off by {deviation:e}, {:?}", device.health());
     }
+    let fused = stand_ins.fused();
+    assert!(fused > 20);
+    stand_ins.refuse_epilogues(true);
+    let other = Cuda::on(machine.queue(Precision::Bf16).expect("it has queues"));
+    for proof::Agreement { what, place, deviation } in proof::kernels_in_bf16(std::slice::from_ref(&other)) {
+        assert!(deviation <= 1.0 / 128.0, "{what}, {place}: off by {deviation:e}, {:?}", other.health());
+    }
+    assert_eq!(stand_ins.fused(), fused);
+    stand_ins.refuse_epilogues(false);
+    drop(other);
     let in_tf32 = Cuda::on(machine.queue(Precision::Tf32).expect("it has queues"));
     assert!(stand_ins.products_in_tf32() == 0);
     drop(proof::kernels(std::slice::from_ref(&in_tf32)));
@@ -171,7 +193,7 @@ fn kernels_that_were_compiled_before_are_not_compiled_again() {
     };
     open(Precision::Fp32);
     let first = changed();
-    assert_eq!(first.len(), SOURCES.len());
+    assert_eq!(first.len(), sources::of(Number::F32).count());
     open(Precision::Tf32);
     assert_eq!(changed(), first);
 }

@@ -38,7 +38,8 @@ pub(crate) fn of_step<K: Kernels>(
     }
 }
 
-/// Whether products read it.
+/// Whether products read it, or add it to what they write.
 fn is_factor(role: TensorRole) -> bool {
-    matches!(role, TensorRole::Weight | TensorRole::BranchOutputWeight | TensorRole::TokenEmbedding)
+    use TensorRole::{Bias, BranchOutputWeight, TokenEmbedding, Weight};
+    matches!(role, Weight | Bias | BranchOutputWeight | TokenEmbedding)
 }

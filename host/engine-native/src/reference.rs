@@ -264,21 +264,7 @@ impl Kernels for Reference {
     }
 
     fn attention(&self, form: &Form, qkv: &Buffer, mixed: &mut Buffer, normalizers: &mut Buffer) {
-        for head in all_heads(form) {
-            for query in 0..form.length {
-                let scores: Buffer = (0..=query).map(|key| head.score(qkv, query, key)).collect();
-                let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
-                let at = 2 * (head.row(query) * form.heads + head.head);
-                (normalizers[at], normalizers[at + 1]) = (largest, 1.0 / sum);
-                for c in 0..head.width {
-                    let terms = scores.iter().enumerate();
-                    mixed[head.out(query, c)] = terms
-                        .map(|(key, score)| (score - largest).exp() / sum * qkv[head.value(key, c)])
-                        .sum();
-                }
-            }
-        }
+        attention(form, &EXACT, qkv, mixed, normalizers);
     }
 
     fn attention_backward(
@@ -288,28 +274,7 @@ impl Kernels for Reference {
         gradient: &Buffer,
         out: &mut Buffer,
     ) {
-        let qkv = forward.qkv;
-        out[..form.rows() * 3 * form.attention_width()].fill(0.0);
-        for head in all_heads(form) {
-            let scale = 1.0 / (head.width as f64).sqrt();
-            for query in 0..form.length {
-                let at = 2 * (head.row(query) * form.heads + head.head);
-                let (largest, factor) = (forward.normalizers[at], forward.normalizers[at + 1]);
-                let dot = |of: &dyn Fn(usize) -> f64| -> f64 {
-                    (0..head.width).map(|c| gradient[head.out(query, c)] * of(c)).sum()
-                };
-                let mean = dot(&|c| forward.mixed[head.out(query, c)]);
-                for key in 0..=query {
-                    let p = (head.score(qkv, query, key) - largest).exp() * factor;
-                    let d_score = p * (dot(&|c| qkv[head.value(key, c)]) - mean) * scale;
-                    for c in 0..head.width {
-                        out[head.value(key, c)] += p * gradient[head.out(query, c)];
-                        out[head.query(query, c)] += d_score * qkv[head.key(key, c)];
-                        out[head.key(key, c)] += d_score * qkv[head.query(query, c)];
-                    }
-                }
-            }
-        }
+        attention_backward(form, &EXACT, forward, gradient, out);
     }
 
     fn classifier(
@@ -377,6 +342,73 @@ impl Kernels for Reference {
                 let delta = rate * (m / bias1) / ((v / bias2).sqrt() + with.epsilon);
                 tensor.weights[i] = tensor.weights[i] * decay - delta;
                 (tensor.first[i], tensor.second[i]) = (m, v);
+            }
+        }
+    }
+}
+
+/// How attention's own factors are read by its products.
+pub(crate) struct Factors {
+    /// `exp(score - largest)`, or a multiple of it, by which a value is weighted.
+    pub(crate) weight: fn(f64, f64) -> f64,
+    /// A probability, or the gradient of a score before that is scaled.
+    pub(crate) factor: fn(f64) -> f64,
+}
+
+const EXACT: Factors = Factors { weight: |score, largest| (score - largest).exp(), factor: |x| x };
+
+pub(crate) fn attention(
+    form: &Form,
+    read: &Factors,
+    qkv: &Buffer,
+    mixed: &mut Buffer,
+    normalizers: &mut Buffer,
+) {
+    for head in all_heads(form) {
+        for query in 0..form.length {
+            let scores: Buffer = (0..=query).map(|key| head.score(qkv, query, key)).collect();
+            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
+            let at = 2 * (head.row(query) * form.heads + head.head);
+            (normalizers[at], normalizers[at + 1]) = (largest, 1.0 / sum);
+            let weights: Buffer = scores.iter().map(|&score| (read.weight)(score, largest)).collect();
+            let sum: f64 = weights.iter().sum();
+            for c in 0..head.width {
+                let terms = weights.iter().enumerate();
+                mixed[head.out(query, c)] =
+                    terms.map(|(key, weight)| weight / sum * qkv[head.value(key, c)]).sum();
+            }
+        }
+    }
+}
+
+pub(crate) fn attention_backward(
+    form: &Form,
+    read: &Factors,
+    forward: &Attended<'_, Buffer>,
+    gradient: &Buffer,
+    out: &mut Buffer,
+) {
+    let qkv = forward.qkv;
+    out[..form.rows() * 3 * form.attention_width()].fill(0.0);
+    for head in all_heads(form) {
+        let scale = 1.0 / (head.width as f64).sqrt();
+        for query in 0..form.length {
+            let at = 2 * (head.row(query) * form.heads + head.head);
+            let (largest, factor) = (forward.normalizers[at], forward.normalizers[at + 1]);
+            let dot = |of: &dyn Fn(usize) -> f64| -> f64 {
+                (0..head.width).map(|c| gradient[head.out(query, c)] * of(c)).sum()
+            };
+            let mean = dot(&|c| forward.mixed[head.out(query, c)]);
+            for key in 0..=query {
+                let p = (head.score(qkv, query, key) - largest).exp() * factor;
+                let d_score = p * (dot(&|c| qkv[head.value(key, c)]) - mean);
+                let (p, d_score) = ((read.factor)(p), (read.factor)(d_score) * scale);
+                for c in 0..head.width {
+                    out[head.value(key, c)] += p * gradient[head.out(query, c)];
+                    out[head.query(query, c)] += d_score * qkv[head.key(key, c)];
+                    out[head.key(key, c)] += d_score * qkv[head.query(query, c)];
+                }
             }
         }
     }

@@ -119,15 +119,22 @@ fn unavailable(place: Place, reason: &str) -> EngineError {
     EngineError::DeviceUnavailable { device: place.to_string(), reason: reason.into() }
 }
 
-/// Each kernel of a GPU against its twin in f64; in bfloat16 against one that rounds where the device does; of TF32, which is but
-/// another way to multiply, products.
+/// Each kernel of a GPU against its twin in f64; in bfloat16 against one that rounds where the device does, and attention on tensor
+/// cores against its plain kernels; of TF32, which is but another way to multiply, products.
 pub(crate) fn prove_gpu(ordinal: u32, precision: Precision) -> Result<Vec<Agreement>, EngineError> {
-    let device = Cuda::on(Machine::open(ordinal, &kernel_cache())?.queue(precision)?);
+    let machine = Machine::open(ordinal, &kernel_cache())?;
+    let device = Cuda::on(machine.queue(precision)?);
     let devices = std::slice::from_ref(&device);
     let agreements = match precision {
         Precision::Fp32 => proof::kernels(devices),
         Precision::Tf32 => proof::positive_products(devices),
-        Precision::Bf16 => proof::kernels_in_bf16(devices),
+        Precision::Bf16 => {
+            let oracle = Cuda::with_plain_attention(machine.queue(precision)?);
+            let mut agreements = proof::kernels_in_bf16(devices);
+            agreements.extend(proof::attention_beside(&oracle, devices));
+            oracle.health()?;
+            agreements
+        }
     };
     device.health().map(|()| agreements)
 }

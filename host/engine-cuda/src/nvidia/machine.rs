@@ -13,7 +13,7 @@ use engine::{EngineError, Precision};
 use super::compile::OPTIONS;
 use super::{Cache, Library, Meter, Nvidia, cubin, nvrtc_version};
 use crate::driver::Number;
-use crate::sources::{SOURCES, Source};
+use crate::sources::{self, Source};
 
 /// Room for the name of a place on the bus, with its zero; NVIDIA asks for 13.
 const WORDS_OF_A_BUS: usize = 32;
@@ -100,8 +100,7 @@ impl Machine {
     fn load(&self, activations: Number) -> Result<LoadedKernels, EngineError> {
         let images = images(&self.found, &self.cache, activations)?;
         let mut kernels = LoadedKernels::default();
-        SOURCES
-            .iter()
+        sources::of(activations)
             .zip(&images)
             .try_for_each(|(source, image)| self.load_file(&mut kernels, image, source))?;
         Ok(kernels)
@@ -179,7 +178,7 @@ fn images(found: &Found, cache: &Cache, activations: Number) -> Result<Vec<Vec<u
         let of = [&program, &architecture, &versions, OPTIONS[0]];
         cache.get(&of, || cubin(source, activations, &architecture))
     };
-    SOURCES.iter().map(image).collect()
+    sources::of(activations).map(image).collect()
 }
 
 /// All GPUs that the driver knows.

@@ -34,7 +34,7 @@ pub(crate) struct Emulated {
     order: Order,
     precision: Precision,
     /// Whether it does what follows a product together with it.
-    pub(crate) fuses: bool,
+    fuses: bool,
 }
 
 type Entry = unsafe extern "C" fn(*const u32, *const c_char, *const *mut c_void, bool) -> c_int;
@@ -57,6 +57,11 @@ impl Emulated {
         };
         compiled::skip("g++", missing);
         None
+    }
+
+    /// The same without a way to do with a product what follows it.
+    pub(crate) fn without_fusion(self) -> Emulated {
+        Emulated { fuses: false, ..self }
     }
 
     fn library() -> &'static libloading::Library {
@@ -136,7 +141,8 @@ impl Driver for Emulated {
             0 => return check_guards(kernel, arguments),
             1 => "is given arguments of other types than its own",
             2 => "has threads that wait for others for ever",
-            _ => "has blocks of no whole number of warps",
+            3 => "has blocks of no whole number of warps",
+            _ => "copies from or to an address that is not aligned",
         };
         Err(EngineError::Device(format!("{kernel} {wrong}: {kinds:?}")))
     }

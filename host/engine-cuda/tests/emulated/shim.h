@@ -1,6 +1,7 @@
 // CUDA C++ for an ordinary C++ compiler: the threads of a block are fibers that take turns, blocks run one after
-// another, and shared memory is static. Enough for this project's kernels: barriers, warp shuffles, one-dimensional
-// blocks. Divergent barriers and shuffles, which a GPU answers with nonsense, are refused.
+// another, and shared memory is static. Enough for this project's kernels: barriers, warp shuffles, products of matrices
+// by a warp, copies into shared memory that go on beside other work, one-dimensional blocks. Divergent barriers, shuffles
+// and products, which a GPU answers with nonsense, are refused; so are copies that are not aligned.
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -18,6 +19,7 @@
 #define __device__
 #define __global__
 #define __shared__ static
+#define __launch_bounds__(...)
 
 struct dim3 { unsigned x = 1, y = 1; };
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
@@ -67,7 +69,20 @@ static void prepare(Fiber& fiber, void (*entry)()) {
 }
 #endif
 
-enum State { READY, AT_BARRIER, AT_SHUFFLE, DONE };
+enum State { READY, AT_BARRIER, AT_SHUFFLE, AT_PRODUCT, AT_MATRICES, DONE };
+
+// What a lane shows to the others of its warp.
+struct Shown {
+    uint32_t words[6];
+};
+
+// One that has begun and is carried out when its thread waits for it, no sooner: as late as a GPU may.
+struct Copy {
+    void* to;
+    const void* from;
+    size_t bytes; // 0 where zeros are written
+    size_t room;
+};
 
 static Fiber scheduler, fibers[MOST_THREADS];
 static std::vector<unsigned> idle;         // fibers that run no thread
@@ -76,8 +91,10 @@ static unsigned first_of_warp, started;    // the warp at work, and how many of 
 static unsigned current, running;          // the thread and the fiber at work
 static State states[MOST_THREADS];
 static unsigned fiber_of[MOST_THREADS];
-static uint64_t exchanged[2][MOST_THREADS];
-static unsigned shuffles[MOST_THREADS];    // by each thread so far
+static Shown shown[2][MOST_THREADS];
+static unsigned exchanges[MOST_THREADS];   // by each thread so far
+static std::vector<Copy> copies[MOST_THREADS];
+static bool misaligned;                    // whether a copy was
 static bool backwards;                     // threads, warps and blocks in the other order
 static void (*run_thread)(void*);
 static void* arguments;
@@ -119,6 +136,22 @@ static bool all(unsigned first, unsigned count, State state) {
     return true;
 }
 
+// Whether the warp's lanes have met, all for the same exchange.
+static bool met(unsigned first) {
+    State state = states[first];
+    bool is_exchange = state == AT_SHUFFLE || state == AT_PRODUCT || state == AT_MATRICES;
+    return is_exchange && all(first, WARP_LANES, state);
+}
+
+// Shows it to the warp's other lanes, and returns what all of them show. Two sets of places in turn: a lane that is ahead
+// by one exchange does not overwrite what others still read.
+static const Shown* exchange(const Shown& mine, State state) {
+    Shown* places = shown[exchanges[current]++ % 2];
+    places[current] = mine;
+    wait(state);
+    return places + current / WARP_LANES * WARP_LANES;
+}
+
 static void start_warp() {
     started = 0;
     while (started < WARP_LANES) {
@@ -145,13 +178,15 @@ static void resume_warp() {
 static bool run_block() {
     unsigned warps = blockDim.x / WARP_LANES;
     std::fill(states, states + blockDim.x, READY);
-    std::fill(shuffles, shuffles + blockDim.x, 0);
+    std::fill(exchanges, exchanges + blockDim.x, 0);
+    for (auto& begun : copies) begun.clear();
+    misaligned = false;
     for (bool begun = false; !begun || !all(0, blockDim.x, DONE); begun = true) {
         if (begun && !all(0, blockDim.x, AT_BARRIER)) return false;
         for (unsigned i = 0; i < warps; i++) {
             first_of_warp = in_order(i, warps) * WARP_LANES;
             begun ? resume_warp() : start_warp();
-            while (all(first_of_warp, WARP_LANES, AT_SHUFFLE)) resume_warp();
+            while (met(first_of_warp)) resume_warp();
             if (!all(first_of_warp, WARP_LANES, AT_BARRIER) && !all(first_of_warp, WARP_LANES, DONE)) return false;
         }
     }
@@ -182,8 +217,8 @@ template <class... A> const size_t* sizes(void (*)(A...)) {
     return all;
 }
 
-// 0 when it ran; 1 where the arguments are of other kinds than the kernel's (not asked where `kinds` is null), 2 where threads wait for ever, 3 where
-// the block has no whole number of warps.
+// 0 when it ran; 1 where the arguments are of other kinds than the kernel's (not asked where `kinds` is null), 2 where
+// threads wait for ever, 3 where the block has no whole number of warps, 4 where a copy is not aligned.
 template <class... A>
 int launch(void (*kernel)(A...), const unsigned* grid, const char* kinds, void** values, bool in_reverse) {
     const char expected[] = {kind<A>()..., 0};
@@ -198,7 +233,10 @@ int launch(void (*kernel)(A...), const unsigned* grid, const char* kinds, void**
     for (unsigned y = 0; y < gridDim.y; y++)
         for (unsigned x = 0; x < gridDim.x; x++) {
             blockIdx = {in_order(x, gridDim.x), in_order(y, gridDim.y)};
-            if (run_block()) continue;
+            if (run_block()) {
+                if (misaligned) return 4;
+                continue;
+            }
             // Threads are left hanging in their fibers, which start anew.
             idle.clear();
             made = 0;
@@ -211,14 +249,13 @@ int launch(void (*kernel)(A...), const unsigned* grid, const char* kinds, void**
 
 static inline void __syncthreads() { emulator::wait(emulator::AT_BARRIER); }
 
-// Two sets of places in turn: a lane that is ahead by one shuffle does not overwrite what others still read.
 template <class T> static inline T __shfl_xor_sync(unsigned, T value, unsigned distance) {
     static_assert(sizeof(T) <= sizeof(uint64_t), "a register or two");
     using namespace emulator;
-    uint64_t* places = exchanged[shuffles[current]++ % 2];
-    std::memcpy(&places[current], &value, sizeof(T));
-    wait(AT_SHUFFLE);
-    std::memcpy(&value, &places[current ^ distance], sizeof(T));
+    Shown mine = {};
+    std::memcpy(mine.words, &value, sizeof(T));
+    unsigned other = current % WARP_LANES ^ distance;
+    std::memcpy(&value, exchange(mine, AT_SHUFFLE)[other].words, sizeof(T));
     return value;
 }
 
@@ -234,4 +271,77 @@ static inline unsigned short nearest_bf16(float x) {
     std::memcpy(&bits, &x, sizeof(bits));
     if (std::isnan(x)) return 0x7fff;
     return static_cast<unsigned short>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+// As `cvt.rn.bf16x2.f32`.
+static inline unsigned two_bf16(float first, float second) {
+    return static_cast<unsigned>(nearest_bf16(second)) << 16 | nearest_bf16(first);
+}
+
+// As `ex2.approx.ftz.f32`, but exact.
+static inline float power_of_two(float x) {
+    float power = std::exp2(x);
+    return std::fpclassify(power) == FP_SUBNORMAL ? 0.0f : power;
+}
+
+// As `mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32`, by the layout of fragments in the PTX ISA: lane l has, in
+// pairs of neighbours, of `a` rows l / 4 and l / 4 + 8 of columns 2 (l % 4) and 8 more, of `b` rows 2 (l % 4) and 8 more
+// of column l / 4, of the sums rows l / 4 and l / 4 + 8 of columns 2 (l % 4).
+static inline void add_product(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    using namespace emulator;
+    const Shown* of_lanes = exchange({{a[0], a[1], a[2], a[3], b0, b1}}, AT_PRODUCT);
+    auto half = [](uint32_t pair, unsigned which) { return __uint_as_float(which ? pair & 0xffff0000 : pair << 16); };
+    unsigned lane = current % WARP_LANES;
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+        for (unsigned k = 0; k < 16; k++) {
+            const Shown& of_row = of_lanes[row % 8 * 4 + k % 8 / 2];
+            const Shown& of_column = of_lanes[column * 4 + k % 8 / 2];
+            sums[i] += half(of_row.words[row / 8 + k / 8 * 2], k % 2) * half(of_column.words[4 + k / 8], k % 2);
+        }
+    }
+}
+
+// As `ldmatrix.sync.aligned.m8n8.x4.shared.b16`: a lane shows the row that it names, and takes parts of what all show.
+static inline const emulator::Shown* show_row(const void* row) {
+    using namespace emulator;
+    if (reinterpret_cast<uintptr_t>(row) % 16 != 0) misaligned = true;
+    Shown mine = {};
+    std::memcpy(mine.words, row, 16);
+    return exchange(mine, AT_MATRICES);
+}
+
+static inline void read_matrices(unsigned (&to)[4], const void* row) {
+    const emulator::Shown* rows = show_row(row);
+    unsigned lane = threadIdx.x % emulator::WARP_LANES;
+    for (unsigned i = 0; i < 4; i++) to[i] = rows[8 * i + lane / 4].words[lane % 4];
+}
+
+// As `ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16`.
+static inline void read_transposed(unsigned (&to)[4], const void* row) {
+    const emulator::Shown* rows = show_row(row);
+    unsigned lane = threadIdx.x % emulator::WARP_LANES, column = lane / 4;
+    auto number = [&](unsigned of_matrix, unsigned row) {
+        return rows[8 * of_matrix + row].words[column / 2] >> column % 2 * 16 & 0xffff;
+    };
+    for (unsigned i = 0; i < 4; i++) to[i] = number(i, lane % 4 * 2) | number(i, lane % 4 * 2 + 1) << 16;
+}
+
+// As `cp.async`, with zeros for what is not there.
+template <unsigned BYTES> static inline void copy_later(void* to, const void* from, bool there) {
+    using namespace emulator;
+    static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16, "what the instruction takes");
+    auto is_aligned = [](const void* place) { return reinterpret_cast<uintptr_t>(place) % BYTES == 0; };
+    if (!is_aligned(to) || !is_aligned(from)) misaligned = true;
+    copies[current].push_back({to, from, there ? BYTES : 0, BYTES});
+}
+
+// As `cp.async.wait_all`.
+static inline void await_copies() {
+    using namespace emulator;
+    for (const Copy& copy : copies[current]) {
+        std::memset(copy.to, 0, copy.room);
+        std::memcpy(copy.to, copy.from, copy.bytes);
+    }
+    copies[current].clear();
 }

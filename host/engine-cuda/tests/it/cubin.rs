@@ -2,7 +2,7 @@
 
 use engine_cuda::driver::Number;
 use engine_cuda::nvidia::{Library, cubin};
-use engine_cuda::sources::{SOURCES, Source};
+use engine_cuda::sources::{self, SOURCES, Source};
 
 use crate::compiled::NUMBERS;
 
@@ -23,7 +23,9 @@ fn every_source_compiles_for_every_architecture() {
     if !is_there() {
         return;
     }
-    for (source, number) in SOURCES.iter().flat_map(|source| NUMBERS.map(|number| (source, number))) {
+    for (source, number) in
+        NUMBERS.into_iter().flat_map(|number| sources::of(number).map(move |source| (source, number)))
+    {
         for architecture in ARCHITECTURES {
             let image = cubin(source, number, architecture).unwrap_or_else(|error| panic!("{error}"));
             let what = format!("{} for {architecture}, activations in {number:?}", source.file);
@@ -41,7 +43,7 @@ fn what_does_not_compile_is_told_with_its_place() {
     if !is_there() {
         return;
     }
-    let broken = Source { file: "broken.cu", text: "\n\nint x = ;" };
+    let broken = Source { file: "broken.cu", text: "\n\nint x = ;", ..SOURCES[0] };
     let said = cubin(&broken, Number::F32, "sm_90").expect_err("it is broken").to_string();
     assert!(said.contains("broken.cu(3)"), "{said}");
     let said = cubin(&SOURCES[0], Number::F32, "sm_12").expect_err("no such GPU").to_string();

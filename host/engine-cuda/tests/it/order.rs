@@ -120,9 +120,31 @@ fn in_bf16_a_weight_is_rounded_again_only_where_it_has_changed() {
     expect_file!["order/newest_alone_bf16.txt"].assert_eq(&in_words(&first));
     step_of(&mut engine, newest);
     let second = record.take();
-    // Four matrices of each block and the token table; and the stream's gradient, which is written both ways from then on.
-    assert_eq!(of(&first, "narrow"), 3 * 4 + 1 + 1);
+    // Of each block four matrices and two biases, the token table; and the stream's gradient, which is written both ways from then
+    // on.
+    assert_eq!(of(&first, "narrow"), 3 * (4 + 2) + 1 + 1);
     assert_eq!(of(&second, "narrow"), 0, "{second:?}");
+}
+
+#[test]
+fn attention_runs_on_tensor_cores_where_they_take_numbers_and_heads() {
+    let kernels = |precision, head_width| {
+        let shape = ModelShape { head_width: Some(head_width), ..contract::tiny_shape() };
+        let (mut engine, record) = model_of(&shape, precision);
+        step_of(&mut engine, everything());
+        let mut lines = record.take();
+        lines.retain(|line| line.starts_with("attention") && !line.starts_with("attention_dots"));
+        lines.dedup();
+        let names = lines.iter().filter_map(|line| line.split(',').next());
+        names.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    let plain = ["attention", "attention_key_gradient", "attention_query_gradient"];
+    let of = |suffix| plain.map(|kernel| format!("{kernel}{suffix}")).into();
+    for (width, suffix) in [(64, "_tensor_64"), (16, "_tensor_64"), (80, "_tensor_128"), (65, ""), (144, "")]
+    {
+        assert_eq!(kernels(Precision::Bf16, width), of(suffix), "{width}");
+    }
+    assert_eq!(kernels(Precision::Tf32, 64), of(""));
 }
 
 /// What a step takes beyond what was foretold: ids, sums and tables.

@@ -25,9 +25,48 @@ fn every_kernel_in_bf16_does_what_its_rounded_twin_does() {
     for proof::Agreement { what, place, deviation } in &agreements {
         assert!(*deviation <= STEP_OF_BF16, "{what}, {place}: off by {deviation:e}");
     }
-    // A number that falls to the other side is the exception.
-    let apart = agreements.iter().filter(|agreement| agreement.deviation > TOLERANCE).count();
-    assert!(5 * apart < agreements.len(), "{apart} of {}", agreements.len());
+    // A number that falls to the other side is the exception; but attention has a weight for each pair of rows, and rounds them all.
+    let others: Vec<_> = agreements.iter().filter(|agreement| agreement.what != "attention").collect();
+    let apart = others.iter().filter(|agreement| agreement.deviation > TOLERANCE).count();
+    assert!(6 * apart < others.len(), "{apart} of {}", others.len());
+}
+
+/// A number is rounded twice where the twin rounds it once, before its bias and after.
+#[test]
+fn what_a_library_cannot_do_with_a_product_is_done_after_it() {
+    let plain = |precision| Emulated::of(Order::Rising, precision).map(Emulated::without_fusion);
+    let (Some(bf16), Some(fp32)) = (plain(Precision::Bf16), plain(Precision::Fp32)) else { return };
+    for proof::Agreement { what, place, deviation } in proof::kernels_in_bf16(&[Cuda::on(bf16)]) {
+        assert!(deviation <= STEP_OF_BF16, "{what}, {place}: off by {deviation:e}");
+    }
+    for proof::Agreement { what, place, deviation } in proof::kernels(&[Cuda::on(fp32)]) {
+        assert!(deviation <= TOLERANCE, "{what}, {place}: off by {deviation:e}");
+    }
+}
+
+#[test]
+fn attention_on_tensor_cores_does_what_its_plain_kernels_do() {
+    let orders = [Order::Rising, Order::Falling].map(|order| Emulated::of(order, Precision::Bf16));
+    let [Some(oracle), Some(driver)] = orders else { return };
+    let oracle = Cuda::with_plain_attention(oracle);
+    let agreements = proof::attention_beside(&oracle, &[Cuda::on(driver)]);
+    for proof::Agreement { what, place, deviation } in &agreements {
+        assert!(*deviation <= STEP_OF_BF16, "{what}, {place}: off by {deviation:e}");
+    }
+    assert!(agreements.iter().any(|agreement| agreement.deviation > TOLERANCE), "both are the same kernels");
+}
+
+#[test]
+fn attention_does_not_depend_on_the_order_of_threads() {
+    for precision in [Precision::Fp32, Precision::Bf16] {
+        let orders = [Order::Rising, Order::Falling].map(|order| Emulated::of(order, precision));
+        let [Some(rising), Some(falling)] = orders else { return };
+        for proof::Agreement { place, deviation, .. } in
+            proof::attention_beside(&Cuda::on(rising), &[Cuda::on(falling)])
+        {
+            assert_eq!(deviation, 0.0, "{place}");
+        }
+    }
 }
 
 #[test]

@@ -104,7 +104,7 @@ int cuModuleUnload(void* module) { delete static_cast<std::string*>(module); cud
 int cuModuleGetFunction(void** function, void* module, const char* name) {
     bool is_narrow = static_cast<std::string*>(module)->find("#define ACTIVATIONS_IN_BF16") != std::string::npos;
     auto found = cuda::kernels.find(std::string(name) + (is_narrow ? "_bf16" : "_f32"));
-    auto defined = "void " + std::string(name) + "(";
+    auto defined = " " + std::string(name) + "(";
     bool is_here = static_cast<std::string*>(module)->find(defined) != std::string::npos;
     if (found == cuda::kernels.end() || !is_here) return cuda::NOT_FOUND;
     *function = const_cast<cuda::Entry*>(&found->second);

@@ -22,6 +22,15 @@ pub fn kernels_in_bf16<K: Kernels>(devices: &[K]) -> Vec<Agreement> {
     against(&Rounded, devices)
 }
 
+/// Attention of devices against another form of its kernels, on heads that tensor cores take. Where these read bfloat16 and the
+/// oracle does not, weights and gradients of scores are off by half a step of it, 2^-9 of each term of a sum, and so is either result
+/// once it is written: 3 / 2^9 of the largest together, were all terms of one sign; with room for other signs, 2^-7.
+pub fn attention_beside<O: Kernels, K: Kernels>(oracle: &O, devices: &[K]) -> Vec<Agreement> {
+    let mut table = Table { reference: oracle, devices, agreements: Vec::new() };
+    table.add_heads("attention and its plain form");
+    table.agreements
+}
+
 /// A product whose terms are all positive, so that it is off by no more than a part of itself, however its factors are cut: of devices
 /// in TF32 by twice 2^-10. The deviation is that of the worst element, relative to itself.
 pub fn positive_products<K: Kernels>(devices: &[K]) -> Vec<Agreement> {
@@ -60,7 +69,7 @@ fn against<R: Kernels, K: Kernels>(reference: &R, devices: &[K]) -> Vec<Agreemen
         for write in [Write::Replace, Write::Add] {
             table.add("layer norm", &measures, &LayerNorm(form, write));
         }
-        table.add("attention", &measures, &Attention(form));
+        table.add("attention", &measures, &Attention(form, 1.0));
         for rows_at_once in [1, 4, form.rows()] {
             // One row at a time through 50,257 logits takes the reference too long.
             if form.vocabulary < 1000 || rows_at_once == form.rows() {
@@ -69,6 +78,7 @@ fn against<R: Kernels, K: Kernels>(reference: &R, devices: &[K]) -> Vec<Agreemen
             }
         }
     }
+    table.add_heads("attention");
     for [rows, inputs, outputs] in LINEAR {
         for write in [Write::Replace, Write::Add] {
             let measures = Linear { rows, inputs, outputs };
@@ -99,7 +109,8 @@ fn form([sequences, length, width, heads, vocabulary]: [usize; 5]) -> Form {
     Form { sequences, length, width, hidden, heads, head_width, vocabulary, epsilon: 1e-5 }
 }
 
-/// Odd in every way: one token, one head, lengths around the block of 64, a head wider than one, a large vocabulary.
+/// Odd in every way: one token, one head, lengths around the block of 64, a head wider than one, a large vocabulary. Those of whole
+/// pieces of 16 columns, which tensor cores take, stand in [`HEADS`].
 fn forms() -> Vec<Form> {
     let small = [[1, 1, 8, 1, 11], [3, 5, 24, 2, 7], [2, 67, 40, 5, 101], [1, 130, 33, 1, 259]];
     let whole = small.into_iter().chain([[1, 35, 150, 1, 13], [2, 64, 16, 1, 50_257]]).map(form);
@@ -107,6 +118,23 @@ fn forms() -> Vec<Form> {
     let other =
         [[1, 24], [7, 8]].map(|[heads, head_width]| Form { heads, head_width, ..form([2, 5, 40, 1, 7]) });
     whole.chain(other).collect()
+}
+
+/// Sequences, length, heads, columns of a head: for attention alone, in lengths around its tiles of 32, 64 and 128 rows, and with more
+/// heads than run at once.
+const HEADS: [[usize; 4]; 8] = [
+    [1, 1, 1, 64],
+    [2, 67, 3, 64],
+    [1, 130, 2, 64],
+    [1, 200, 1, 64],
+    [2, 130, 17, 16],
+    [1, 129, 2, 32],
+    [1, 70, 1, 80],
+    [1, 130, 1, 128],
+];
+
+fn heads([sequences, length, heads, head_width]: [usize; 4]) -> Form {
+    Form { heads, head_width, ..form([sequences, length, 8, 1, 1]) }
 }
 
 /// A device with the inputs of a case: both devices see the same values.
@@ -122,16 +150,21 @@ impl<'a, K: Kernels> Bench<'a, K> {
 
     /// Values between -1 and 1, the next ones of a fixed series.
     fn random(&mut self, len: usize) -> K::Buffer {
-        self.filled(self.kernels.zeros(len), len)
+        self.filled(1.0, self.kernels.zeros(len), len)
     }
 
     /// The same in what a device may keep in fewer bits.
     fn activations(&mut self, len: usize) -> K::Buffer {
-        self.filled(self.kernels.activations(len), len)
+        self.activations_up_to(1.0, len)
     }
 
-    fn filled(&mut self, mut buffer: K::Buffer, len: usize) -> K::Buffer {
-        let values: Vec<f32> = (0..len).map(|_| self.next()).collect();
+    /// The same of another size.
+    fn activations_up_to(&mut self, size: f32, len: usize) -> K::Buffer {
+        self.filled(size, self.kernels.activations(len), len)
+    }
+
+    fn filled(&mut self, size: f32, mut buffer: K::Buffer, len: usize) -> K::Buffer {
+        let values: Vec<f32> = (0..len).map(|_| size * self.next()).collect();
         self.kernels.upload(&values, &mut buffer);
         buffer
     }
@@ -171,6 +204,17 @@ struct Table<'a, R, K> {
 }
 
 impl<R: Kernels, K: Kernels> Table<'_, R, K> {
+    /// Attention by heads of whole pieces of 16 columns; where factors are large, a few scores outweigh all others, and the largest
+    /// so far rises again and again.
+    fn add_heads(&mut self, kernel: &'static str) {
+        for form in HEADS.map(heads) {
+            for size in [1.0, 4.0] {
+                let measures = format!("{}, factors up to {size}", words(&form));
+                self.add(kernel, &measures, &Attention(form, size));
+            }
+        }
+    }
+
     fn add(&mut self, kernel: &'static str, measures: &str, case: &impl Case) {
         let expected = case.run(&mut Bench::new(self.reference));
         for device in self.devices {
@@ -284,13 +328,14 @@ impl Case for LinearMap {
     }
 }
 
-struct Attention(Form);
+/// With such factors at most.
+struct Attention(Form, f32);
 
 impl Case for Attention {
     fn run<K: Kernels>(&self, bench: &mut Bench<'_, K>) -> Vec<Vec<f32>> {
-        let form = self.0;
+        let Attention(form, size) = *self;
         let (len, sums) = (form.rows() * form.attention_width(), 2 * form.rows() * form.heads);
-        let (qkv, dy) = (bench.activations(3 * len), bench.activations(len));
+        let (qkv, dy) = (bench.activations_up_to(size, 3 * len), bench.activations(len));
         let (mut mixed, mut normalizers, mut out) =
             (bench.activations(len), bench.random(sums), bench.activations(3 * len));
         bench.kernels.attention(&form, &qkv, &mut mixed, &mut normalizers);

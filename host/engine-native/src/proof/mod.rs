@@ -6,7 +6,7 @@ mod kernels;
 mod rounded;
 mod slopes;
 
-pub use kernels::{kernels, kernels_in_bf16, positive_products};
+pub use kernels::{attention_beside, kernels, kernels_in_bf16, positive_products};
 pub use rounded::Rounded;
 pub use slopes::slopes;
 

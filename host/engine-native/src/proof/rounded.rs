@@ -9,6 +9,7 @@ use crate::kernels::{
     Attended, ClassifierGradients, Comparison, Epilogue, Form, HostTokens, Kernels, Linear, Norm,
     NormGradients, Sink, Tallied, Update, Write, ids_and_tallies_of_the_host,
 };
+use crate::reference::{self, Factors};
 
 /// The device.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,6 +48,21 @@ fn nearest(value: f64) -> f64 {
     // 45 of f64's 52 bits behind the point go.
     let half = (1u64 << 44) - 1 + (bits >> 45 & 1);
     if value.is_finite() { f64::from_bits((bits + half) >> 45 << 45) } else { value }
+}
+
+/// Whether attention's weights and the gradients of its scores are factors of products on tensor cores, which read bfloat16; other
+/// heads are multiplied in f32.
+fn weights_are_rounded(form: &Form) -> bool {
+    form.head_width.is_multiple_of(16) && form.head_width <= 128
+}
+
+const ROUNDED: Factors = Factors { weight: rounded_weight, factor: nearest };
+
+/// Rounded as a part of the next power of two above the exponential of the largest score. The largest may rise while scores come one
+/// after another, without an influence on rounding: a power of two moves the point alone.
+fn rounded_weight(score: f64, largest: f64) -> f64 {
+    let [score, largest] = [score, largest].map(|score| score * std::f64::consts::LOG2_E);
+    nearest((score - largest.ceil()).exp2())
 }
 
 fn sink<'a>(sink: &'a mut Option<Sink<'_, Buffer>>) -> Option<Sink<'a, Vec<f64>>> {
@@ -250,7 +266,12 @@ impl Kernels for Rounded {
     }
 
     fn attention(&self, form: &Form, qkv: &Buffer, mixed: &mut Buffer, normalizers: &mut Buffer) {
-        Reference.attention(form, &qkv.values, &mut mixed.values, &mut normalizers.values);
+        if weights_are_rounded(form) {
+            let (mixed, normalizers) = (&mut mixed.values, &mut normalizers.values);
+            reference::attention(form, &ROUNDED, &qkv.values, mixed, normalizers);
+        } else {
+            Reference.attention(form, &qkv.values, &mut mixed.values, &mut normalizers.values);
+        }
         mixed.settle();
     }
 
@@ -263,7 +284,11 @@ impl Kernels for Rounded {
     ) {
         let Attended { qkv, mixed, normalizers } = forward;
         let forward = Attended { qkv: &qkv.values, mixed: &mixed.values, normalizers: &normalizers.values };
-        Reference.attention_backward(form, &forward, &gradient.values, &mut out.values);
+        if weights_are_rounded(form) {
+            reference::attention_backward(form, &ROUNDED, &forward, &gradient.values, &mut out.values);
+        } else {
+            Reference.attention_backward(form, &forward, &gradient.values, &mut out.values);
+        }
         out.settle();
     }
 

@@ -31,7 +31,7 @@ pub use driver::Driver;
 use std::sync::Arc;
 
 use engine::{Engine, EngineError, ModelShape, Precision};
-use engine_native::Step;
+use engine_native::{KernelTimes, Step, Timed};
 
 /// The native engine on a GPU in that precision: a model of that shape with its shared tensors at zero and no block.
 ///
@@ -43,4 +43,18 @@ pub fn build(
     precision: Precision,
 ) -> Result<Box<dyn Engine>, EngineError> {
     Ok(Box::new(Step::new(shape, Cuda::on(machine.queue(precision)?))?))
+}
+
+/// The same, waiting for each kernel, whose time it takes; and these times.
+///
+/// # Errors
+/// As for [`build`].
+pub fn build_timed(
+    shape: &ModelShape,
+    machine: &Arc<nvidia::Machine>,
+    precision: Precision,
+) -> Result<(Box<dyn Engine>, KernelTimes), EngineError> {
+    let step = Step::new(shape, Timed::new(Cuda::on(machine.queue(precision)?)))?;
+    let times = step.kernels().times();
+    Ok((Box::new(step), times))
 }

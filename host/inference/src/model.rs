@@ -153,7 +153,10 @@ impl<K: Kernels> Model<K> {
         let mut scratch = self.kernels.zeros(count.min(ROWS_OF_LOGITS) * self.shape.vocabulary);
         let mut losses = self.kernels.zeros(count);
         let form = Form::of(&self.shape, 1, count);
-        self.kernels.classifier(&form, &x, &self.shared[0], targets, &mut scratch, &mut losses, None);
+        let mut tokens = self.kernels.tokens(count, false);
+        // No kernel of this call looks at inputs.
+        self.kernels.load(&[], targets, &mut tokens);
+        self.kernels.classifier(&form, &x, &self.shared[0], &tokens, &mut scratch, &mut losses, None);
         self.kernels.health()?;
         Ok(self.kernels.download(&losses, count))
     }

@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::Precision;
 
 use crate::device::DeviceName;
-pub(crate) use bench::{BenchArgs, SuiteArgs};
+pub(crate) use bench::{BenchArgs, RowName, SuiteArgs};
 pub(crate) use data::{
     CutName, DataCommand, KindOfInput, LookArgs, RawFormat, SampleDataArgs, TokenizeArgs, VerifyDataArgs,
 };

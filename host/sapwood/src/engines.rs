@@ -6,8 +6,8 @@ use clap::ValueEnum;
 use engine::{Engine, EngineError, ModelShape, Precision};
 use engine_cuda::Cuda;
 use engine_cuda::nvidia::Machine;
-use engine_native::Kernels;
 use engine_native::proof::{self, Agreement};
+use engine_native::{KernelTimes, Kernels};
 use study::Room;
 
 use crate::args::{EngineArgs, EngineName};
@@ -117,6 +117,15 @@ fn burn(_: &ModelShape, place: Place) -> Built {
 
 fn unavailable(place: Place, reason: &str) -> EngineError {
     EngineError::DeviceUnavailable { device: place.to_string(), reason: reason.into() }
+}
+
+/// An engine on a GPU that is waited for after each kernel, and the times that these take.
+pub(crate) fn build_timed(
+    shape: &ModelShape,
+    ordinal: u32,
+    precision: Precision,
+) -> Result<(Box<dyn Engine>, KernelTimes), EngineError> {
+    engine_cuda::build_timed(shape, &Machine::open(ordinal, &kernel_cache())?, precision)
 }
 
 /// Each kernel of a GPU against its twin in f64; in bfloat16 against one that rounds where the device does, and attention on tensor

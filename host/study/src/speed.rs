@@ -1,4 +1,6 @@
-//! How fast an engine trains on one shape: the same step over and over on random tokens, timed.
+//! How fast an engine trains on one shape: the same step over and over on random tokens, timed; or a whole schedule of growth.
+
+mod schedule;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -10,6 +12,8 @@ use engine::{
 use plugin_host::api::{Key, Random};
 use serde::{Deserialize, Serialize};
 use trainer::{InitialModel, TrainError, peak_memory_bytes};
+
+pub use schedule::{PhaseSpeed, Schedule, ScheduleSpeed, measure_schedule};
 
 /// Steps before the timed ones: the first allocates, the next few warm caches.
 const WARM_UP_STEPS: usize = 5;
@@ -81,8 +85,8 @@ impl Speed {
 }
 
 impl Workload {
-    fn shape(&self) -> ModelShape {
-        ModelShape {
+    fn shape(&self) -> Result<ModelShape, TrainError> {
+        let shape = ModelShape {
             layers: self.layers,
             width: self.dmodel,
             heads: self.heads,
@@ -93,7 +97,11 @@ impl Workload {
             mlp_width: None,
             head_width: None,
             block: BlockKind::GPT2,
-        }
+        };
+        shape.check().map_err(|error| {
+            trainer::ConfigError::new(format!("--{}", error.field), error.message, error.hint)
+        })?;
+        Ok(shape)
     }
 
     fn trainable(&self, shape: &ModelShape, layers: &[LayerId]) -> Trainable {
@@ -118,10 +126,7 @@ pub fn measure(
     build: impl FnOnce(&ModelShape) -> Result<Box<dyn Engine>, engine::EngineError>,
     warm: impl Fn(),
 ) -> Result<Speed, TrainError> {
-    let shape = workload.shape();
-    shape.check().map_err(|error| {
-        trainer::ConfigError::new(format!("--{}", error.field), error.message, error.hint)
-    })?;
+    let shape = workload.shape()?;
     let held_before = peak_memory_bytes();
     let begun = Instant::now();
     let mut engine = build(&shape)?;

@@ -2,6 +2,7 @@
 //! are drawn from (seed, birth ordinal, tensor class) and nothing else, or read from a folder.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use engine::{
@@ -13,6 +14,9 @@ use crate::TrainError;
 use crate::hugging_face::Imported;
 use crate::storage::hash_of_file;
 use crate::storage::tensor_file::read_tensors;
+
+/// Some ten milliseconds of draws, in which a thread's own beginning is lost.
+const LEAST_DRAWN_BY_A_THREAD: usize = 1 << 19;
 
 /// See the module's text.
 pub struct InitialModel {
@@ -75,7 +79,21 @@ impl InitialModel {
         let shared = self.shared(widths)?.into_iter();
         let weights = shared.map(|(class, values)| (TensorId::shared(class), values)).collect();
         model.edit(Edit::Resize { widths, weights })?;
-        for position in 0..depth {
+        self.stack(model, 0..depth, widths)
+    }
+
+    /// Gives a model that has all blocks below these, these on top, cut to that width.
+    ///
+    /// # Errors
+    /// As for [`fill_in`](InitialModel::fill_in).
+    pub fn stack(
+        &self,
+        model: &mut dyn Model,
+        blocks: Range<usize>,
+        widths: Widths,
+    ) -> Result<(), TrainError> {
+        let depth = blocks.end;
+        for position in blocks {
             let layer = LayerId(position as u64);
             let weights = self.block(layer, widths)?.ok_or_else(|| {
                 crate::ConfigError::new(
@@ -146,10 +164,10 @@ impl InitialModel {
             TensorRole::NormShift | TensorRole::Bias | TensorRole::BranchOutputBias => {}
             TensorRole::BranchOutputWeight => {
                 let scaled = std / (2.0 * self.shape.layers as f64).sqrt();
-                Random::new(key.named(spec.class.0)).fill_normal(&mut values, scaled);
+                fill_normal(key.named(spec.class.0), &mut values, scaled);
             }
             TensorRole::TokenEmbedding | TensorRole::PositionEmbedding | TensorRole::Weight => {
-                Random::new(key.named(spec.class.0)).fill_normal(&mut values, std);
+                fill_normal(key.named(spec.class.0), &mut values, std);
             }
         }
         values
@@ -166,6 +184,19 @@ impl InitialModel {
         }
         Ok(values.clone())
     }
+}
+
+/// Draws from N(0, `std`²), by as many threads as there are and to the same bits, whatever their number.
+fn fill_normal(key: Key, values: &mut [f32], std: f64) {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let len = values.len().div_ceil(threads).max(LEAST_DRAWN_BY_A_THREAD);
+    std::thread::scope(|scope| {
+        for (i, values) in values.chunks_mut(len).enumerate() {
+            let mut random = Random::new(key);
+            random.skip_normals((i * len) as u64);
+            scope.spawn(move || random.fill_normal(values, std));
+        }
+    });
 }
 
 fn other_size(file: &Path, name: &str, has: usize, spec: &TensorSpec) -> TrainError {

@@ -168,17 +168,25 @@ impl Drop for Machine {
     }
 }
 
-/// Machine code for a GPU, source by source.
+/// Machine code for a GPU, source by source; all are compiled at once.
 fn images(found: &Found, cache: &Cache, activations: Number) -> Result<Vec<Vec<u8>>, EngineError> {
     let (major, minor) = found.capability;
     let architecture = format!("sm_{major}{minor}");
     let versions = format!("driver {:?}, NVRTC {:?}", driver_version(), nvrtc_version());
+    let (architecture, versions) = (&architecture, &versions);
     let image = |source: &Source| {
         let program = source.program(activations);
-        let of = [&program, &architecture, &versions, OPTIONS[0]];
-        cache.get(&of, || cubin(source, activations, &architecture))
+        let of = [&program, architecture, versions, OPTIONS[0]];
+        cache.get(&of, || cubin(source, activations, architecture))
     };
-    sources::of(activations).map(image).collect()
+    std::thread::scope(|scope| {
+        let compiling: Vec<_> =
+            sources::of(activations).map(|source| scope.spawn(|| image(source))).collect();
+        let ended = compiling.into_iter().map(|thread| {
+            thread.join().unwrap_or_else(|_| Err(EngineError::Device("a compilation has panicked".into())))
+        });
+        ended.collect()
+    })
 }
 
 /// All GPUs that the driver knows.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{EngineArgs, PrecisionName, at_least_one};
 
@@ -41,6 +41,12 @@ pub(crate) struct BenchArgs {
     /// Timed steps, after 5 that are not
     #[arg(long, default_value_t = 20, value_parser = at_least_one)]
     pub(crate) steps: usize,
+    /// Time a whole schedule in place of a step: so many stages of growth, each of two phases with as many of --steps
+    #[arg(long, value_name = "S", value_parser = at_least_one, conflicts_with_all = ["frozen", "freeze_embeddings"])]
+    pub(crate) stages: Option<usize>,
+    /// Steps of the whole model behind the last stage, with AdamW's state at zero
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "stages")]
+    pub(crate) continual: usize,
     /// Threads [default: all cores]
     #[arg(long, value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
@@ -63,12 +69,48 @@ pub(crate) struct BenchArgs {
     pub(crate) suite: SuiteArgs,
 }
 
+/// A row of the suite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum RowName {
+    /// The shape as it was given, all of it training.
+    All,
+    /// Three blocks of four frozen.
+    ThreeQuartersFrozen,
+    /// Both embeddings as well.
+    EmbeddingsFrozenToo,
+    /// Sequences of a step times two.
+    TwiceTheBatch,
+    /// Times four.
+    FourTimesTheBatch,
+    /// A quarter of the blocks.
+    AQuarter,
+    /// In strict f32.
+    Fp32,
+    /// In TF32.
+    Tf32,
+    /// Four stages in 40 steps.
+    #[value(name = "schedule-40")]
+    Schedule40,
+    /// In 400.
+    #[value(name = "schedule-400")]
+    Schedule400,
+}
+
 /// Parity and several workloads in one go.
 #[derive(Debug, Args)]
 pub(crate) struct SuiteArgs {
     /// Run parity, then this shape with all of it and with less of it training, each in turn with the peer
-    #[arg(long, requires_all = ["peer", "out", "reference"], conflicts_with_all = ["json", "rounds", "frozen"])]
+    #[arg(long, requires_all = ["peer", "out", "reference"], conflicts_with_all = ["json", "rounds", "frozen", "stages"])]
     pub(crate) gpu_suite: bool,
+    /// What the suite runs beside the peer: all, three-quarters-frozen, embeddings-frozen-too, twice-the-batch,
+    /// four-times-the-batch, a-quarter (of the blocks), fp32, tf32, schedule-40 and schedule-400 (a whole schedule of four
+    /// stages in so many steps, beside --schedule-peer)
+    #[arg(long, value_name = "ROW", value_delimiter = ',', requires = "gpu_suite",
+          default_values = ["all", "three-quarters-frozen", "embeddings-frozen-too"], hide_default_value = true)]
+    pub(crate) rows: Vec<RowName>,
+    /// The Python script that a schedule of the suite runs beside
+    #[arg(long, value_name = "SCRIPT", requires = "gpu_suite")]
+    pub(crate) schedule_peer: Option<PathBuf>,
     /// Leave what came of the suite in this file, as JSON
     #[arg(long, value_name = "FILE", requires = "gpu_suite")]
     pub(crate) out: Option<PathBuf>,

@@ -4,11 +4,12 @@ mod peer;
 mod suite;
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use engine::ModelShape;
+use engine::{Engine, EngineError, ModelShape};
 use engine_native::{KernelTime, KernelTimes};
-use study::speed::{Speed, Workload, measure};
+use study::speed::{PhaseSpeed, Schedule, ScheduleSpeed, Speed, Workload, measure, measure_schedule};
 use trainer::ErrorClass;
 
 use crate::args::{BenchArgs, EngineName, PrecisionName};
@@ -16,6 +17,9 @@ use crate::device::Place;
 use crate::failure::Failed;
 use crate::output::result_line;
 use crate::{Outcome, engines};
+
+/// Steps on a GPU in which each kernel is waited for.
+const STEPS_BY_KERNEL: usize = 3;
 
 pub(crate) fn bench(args: &BenchArgs) -> Outcome {
     match &args.peer {
@@ -29,6 +33,14 @@ fn alone(args: &BenchArgs) -> Outcome {
     let threads = args.threads();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| Failed::new(ErrorClass::Resource, error, "lower --threads"))?;
+    if let Some(schedule) = args.schedule() {
+        let build = engines::builder(args.engine);
+        let told = pool.install(|| {
+            measure_schedule(&args.workload(), &schedule, |shape| build(shape, args.precision.into()))
+        })?;
+        print_schedule(&told, args.json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let speed = pool.install(|| timed(args))?;
     if args.json {
         result_line!("{}", serde_json::to_string(&speed).map_err(internal)?);
@@ -38,27 +50,66 @@ fn alone(args: &BenchArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// On the native engine's CPU kernel by kernel, and with the machine's rate of plain products beside it.
+/// The native engine is timed kernel by kernel as well: on the CPU in the same steps, with the machine's rate of plain products
+/// beside it; on a GPU, which would have to be waited for after each, in some steps of their own.
 fn timed(args: &BenchArgs) -> Result<Speed, Failed> {
     let (place, _) = args.engine.device.resolve();
-    let usual = (EngineName::Native, Place::Cpu, PrecisionName::Fp32);
-    if (args.engine.engine, place, args.precision) != usual {
-        let build = engines::builder(args.engine);
-        return Ok(measure(&args.workload(), |shape| build(shape, args.precision.into()), || {})?);
+    let (workload, precision) = (args.workload(), args.precision.into());
+    match (args.engine.engine, place, args.precision) {
+        (EngineName::Native, Place::Cpu, PrecisionName::Fp32) => {
+            let (mut speed, kernels) =
+                kernel_by_kernel(&workload, |shape| engine_native::build_timed(shape))?;
+            speed.kernels_milliseconds = Some(kernels);
+            speed.sgemm_gflops_per_second = Some(engine_native::sgemm_gflops_per_second());
+            Ok(speed)
+        }
+        (EngineName::Native, Place::Cuda(ordinal), _) => {
+            let build = engines::builder(args.engine);
+            let mut speed = measure(&workload, |shape| build(shape, precision), || {})?;
+            let few = Workload { steps: STEPS_BY_KERNEL, ..workload };
+            let (_, kernels) =
+                kernel_by_kernel(&few, |shape| engines::build_timed(shape, ordinal, precision))?;
+            speed.kernels_milliseconds = Some(kernels);
+            Ok(speed)
+        }
+        _ => {
+            let build = engines::builder(args.engine);
+            Ok(measure(&workload, |shape| build(shape, precision), || {})?)
+        }
     }
+}
+
+/// Milliseconds of a step in each kernel, beside the speed of these steps.
+fn kernel_by_kernel(
+    workload: &Workload,
+    build: impl FnOnce(&ModelShape) -> Result<(Box<dyn Engine>, KernelTimes), EngineError>,
+) -> Result<(Speed, BTreeMap<String, f64>), Failed> {
     let times = OnceCell::new();
     let build = |shape: &ModelShape| {
-        let (engine, kernels) = engine_native::build_timed(shape)?;
+        let (engine, kernels) = build(shape)?;
         times.get_or_init(|| kernels);
         Ok(engine)
     };
     let forget = || drop(times.get().map(KernelTimes::take));
-    let mut speed = measure(&args.workload(), build, forget)?;
+    let speed = measure(workload, build, forget)?;
     let measured = times.get().map(KernelTimes::take).unwrap_or_default().into_iter();
-    let a_step = |time: KernelTime| time.time.as_secs_f64() * 1e3 / args.steps as f64;
-    speed.kernels_milliseconds = Some(measured.map(|(name, time)| (name.to_owned(), a_step(time))).collect());
-    speed.sgemm_gflops_per_second = Some(engine_native::sgemm_gflops_per_second());
-    Ok(speed)
+    let a_step = |time: KernelTime| time.time.as_secs_f64() * 1e3 / workload.steps as f64;
+    Ok((speed, measured.map(|(name, time)| (name.to_owned(), a_step(time))).collect()))
+}
+
+fn print_schedule(told: &ScheduleSpeed, json: bool) -> Result<(), Failed> {
+    if json {
+        result_line!("{}", serde_json::to_string(told).map_err(internal)?);
+        return Ok(());
+    }
+    result_line!("{} on {}", told.engine, told.device);
+    result_line!("  {:<22} {:>6} {:>9} {:>13} {:>8}", "phase", "steps", "seconds", "slowest step", "loss");
+    for PhaseSpeed { phase, steps, seconds, slowest_step, loss } in &told.phases {
+        result_line!("  {phase:<22} {steps:>6} {seconds:>9.2} {slowest_step:>13.3} {loss:>8.3}");
+    }
+    let (tokens, seconds) = (told.tokens, told.seconds);
+    result_line!("  {seconds:.2} s in all for {tokens} tokens, {:.2} s of it growth", told.growth_seconds);
+    Ok(())
 }
 
 fn print(speed: &Speed, threads: usize) {
@@ -109,6 +160,11 @@ fn internal(error: impl std::fmt::Display) -> Failed {
 impl BenchArgs {
     fn threads(&self) -> usize {
         self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    fn schedule(&self) -> Option<Schedule> {
+        let (steps, continual) = (self.steps, self.continual);
+        self.stages.map(|stages| Schedule { stages, steps, continual })
     }
 
     fn workload(&self) -> Workload {

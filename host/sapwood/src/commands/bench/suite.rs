@@ -1,6 +1,6 @@
-//! What a GPU machine is asked, in one go: parity, then a shape with all of it and with less of it training, each in
-//! turn with the peer. Every part is a process of its own that ends when its time is up; what came of all of them goes
-//! into one file. Not here: any measurement.
+//! What a GPU machine is asked, in one go: parity, the way to the first step, then row by row a shape in turn with the peer, with
+//! all of it and with less of it training, or a whole schedule. Every part is a process of its own that ends when its time is up;
+//! what came of all of them goes into one file. Not here: any measurement.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,31 +9,51 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
+use engine::Precision;
 use serde::Serialize;
 use serde_json::Value;
-use study::speed::Workload;
+use study::speed::{Schedule, Workload};
 use trainer::ErrorClass;
 use trainer::storage::write_whole;
 
 use super::internal;
-use super::peer::{device, engine_flags, last_result, peer_flags, shape_flags};
+use super::peer::{Task, Work, device, engine_flags, last_result, rate};
 use crate::Outcome;
-use crate::args::{BenchArgs, SuiteArgs};
+use crate::args::{BenchArgs, RowName, SuiteArgs};
+use crate::device::Place;
 use crate::failure::{Failed, OUT_OF_TOLERANCE, code_of};
 use crate::output::{note_line, result_line};
 
 /// How often a process is asked whether it has ended.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// Of a schedule.
+const STAGES: usize = 4;
 
 #[derive(Serialize)]
 struct Suite {
     sapwood: &'static str,
     device: String,
-    parity: Parity,
-    rows: BTreeMap<&'static str, Row>,
+    /// By precision: in f32, and in the suite's own.
+    parity: BTreeMap<String, Parity>,
+    first_step: Option<FirstStep>,
+    rows: BTreeMap<String, Row>,
     /// Tokens per second, sapwood over peer; of the rows that both have finished.
-    ratios: BTreeMap<&'static str, f64>,
+    ratios: BTreeMap<String, f64>,
+    /// Of the ratios of steps in the suite's precision.
+    geometric_mean: Option<f64>,
+    /// Peak memory, sapwood over peer.
+    memory_ratios: BTreeMap<String, f64>,
     seconds: f64,
+}
+
+/// From the beginning of a process to the end of its first step.
+#[derive(Serialize)]
+struct FirstStep {
+    /// With kernels that were never compiled before.
+    cold: Value,
+    /// With those that were.
+    warm: Value,
 }
 
 #[derive(Serialize)]
@@ -59,23 +79,54 @@ pub(super) fn run(args: &BenchArgs, peer: &Path, suite: &SuiteArgs) -> Outcome {
     let out = place_of(out)?;
     let begun = Instant::now();
     let deadline = begun + Duration::from_secs(suite.seconds);
-    let parity = parity(args, reference, deadline)?;
-    note_line!("parity: {}", parity.said);
-    let mut rows = BTreeMap::new();
-    for (name, workload) in workloads(args) {
-        let row = row(args, &workload, peer, deadline)?;
-        note_line!("{name}: {}", row.in_words());
-        rows.insert(name, row);
+    let mut parities = BTreeMap::new();
+    for precision in [Precision::Fp32, args.precision.into()] {
+        let parity = parity(args, precision, reference, deadline)?;
+        note_line!("parity in {precision}: {}", parity.said);
+        parities.insert(precision.to_string(), parity);
     }
-    let ratios: BTreeMap<_, _> = rows.iter().filter_map(|(name, row)| Some((*name, row.ratio()?))).collect();
-    let code = match (parity.is_within, ratios.len() == rows.len()) {
+    let is_gpu = matches!(args.engine.device.resolve(), (Place::Cuda(_), _));
+    let first_step = is_gpu.then(|| first_step(args, deadline)).transpose()?;
+    let mut rows = BTreeMap::new();
+    for name in &suite.rows {
+        let task = task(args, *name);
+        let script = match &task.work {
+            Work::Steps(_) => Some(peer),
+            Work::Schedule(..) => suite.schedule_peer.as_deref(),
+        };
+        let row = row(args, &task, script, deadline)?;
+        let name = name.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        note_line!("{name}: {}", row.in_words());
+        rows.insert(name, (task, row));
+    }
+    let of = |ratio: fn(&Row) -> Option<f64>| -> BTreeMap<String, f64> {
+        rows.iter().filter_map(|(name, (_, row))| Some((name.clone(), ratio(row)?))).collect()
+    };
+    let ratios = of(Row::ratio);
+    let is_within = parities.values().all(|parity| parity.is_within);
+    let code = match (is_within, ratios.len() == rows.len()) {
         (false, _) => ExitCode::from(OUT_OF_TOLERANCE),
         (true, false) => ExitCode::from(code_of(ErrorClass::Resource)),
         (true, true) => ExitCode::SUCCESS,
     };
-    let sapwood = env!("CARGO_PKG_VERSION");
-    let seconds = begun.elapsed().as_secs_f64();
-    let all = Suite { sapwood, device: device(args), parity, rows, ratios, seconds };
+    let usual = |name: &str| {
+        let (task, _) = &rows[name];
+        task.precision == args.precision.into() && matches!(task.work, Work::Steps(_))
+    };
+    let of_steps = ratios.iter().filter(|(name, _)| usual(name)).map(|(_, ratio)| ratio.ln());
+    let logarithms: Vec<f64> = of_steps.collect();
+    let mean = logarithms.iter().sum::<f64>() / logarithms.len() as f64;
+    let all = Suite {
+        sapwood: env!("CARGO_PKG_VERSION"),
+        device: device(args),
+        parity: parities,
+        first_step,
+        geometric_mean: (!logarithms.is_empty()).then(|| mean.exp()),
+        memory_ratios: of(Row::memory_ratio),
+        ratios,
+        rows: rows.into_iter().map(|(name, (_, row))| (name, row)).collect(),
+        seconds: begun.elapsed().as_secs_f64(),
+    };
     write_whole(&out, &serde_json::to_vec_pretty(&all).map_err(internal)?)?;
     result_line!("{}", serde_json::to_string(&all.ratios).map_err(internal)?);
     Ok(code)
@@ -97,18 +148,36 @@ fn place_of(out: &Path) -> Result<PathBuf, Failed> {
     }
 }
 
-/// The shape with everything training, with a quarter of its blocks, and with those and no embeddings.
-fn workloads(args: &BenchArgs) -> [(&'static str, Workload); 3] {
+/// What a row asks of both sides.
+fn task(args: &BenchArgs, row: RowName) -> Task {
     let all = Workload { frozen: 0, freeze_embeddings: false, ..args.workload() };
     let frozen = Workload { frozen: all.layers * 3 / 4, ..all.clone() };
-    let alone = Workload { freeze_embeddings: true, ..frozen.clone() };
-    [("all", all), ("three-quarters-frozen", frozen), ("embeddings-frozen-too", alone)]
+    let schedule = |steps| Work::Schedule(all.clone(), Schedule { stages: STAGES, steps, continual: 0 });
+    let usual = Precision::from(args.precision);
+    let (precision, work) = match row {
+        RowName::All => (usual, Work::Steps(all)),
+        RowName::ThreeQuartersFrozen => (usual, Work::Steps(frozen)),
+        RowName::EmbeddingsFrozenToo => (usual, Work::Steps(Workload { freeze_embeddings: true, ..frozen })),
+        RowName::TwiceTheBatch => (usual, Work::Steps(Workload { batch: 2 * all.batch, ..all })),
+        RowName::FourTimesTheBatch => (usual, Work::Steps(Workload { batch: 4 * all.batch, ..all })),
+        RowName::AQuarter => (usual, Work::Steps(Workload { layers: (all.layers / 4).max(1), ..all })),
+        RowName::Fp32 => (Precision::Fp32, Work::Steps(all)),
+        RowName::Tf32 => (Precision::Tf32, Work::Steps(all)),
+        RowName::Schedule40 => (usual, schedule(40)),
+        RowName::Schedule400 => (usual, schedule(400)),
+    };
+    Task { precision, work }
 }
 
-fn parity(args: &BenchArgs, reference: &Path, deadline: Instant) -> Result<Parity, Failed> {
+fn parity(
+    args: &BenchArgs,
+    precision: Precision,
+    reference: &Path,
+    deadline: Instant,
+) -> Result<Parity, Failed> {
     let begun = Instant::now();
-    let mut command = myself()?;
-    command.arg("parity").args(engine_flags(args)).arg("--reference").arg(reference);
+    let mut command = Command::new(std::env::current_exe().map_err(internal)?);
+    command.arg("parity").args(engine_flags(args, precision)).arg("--reference").arg(reference);
     let printed = within(command, deadline);
     let is_within = printed.is_ok();
     let last = |text: String| text.trim_end().lines().next_back().unwrap_or_default().to_owned();
@@ -116,14 +185,24 @@ fn parity(args: &BenchArgs, reference: &Path, deadline: Instant) -> Result<Parit
     Ok(Parity { is_within, seconds: begun.elapsed().as_secs_f64(), said })
 }
 
-fn row(args: &BenchArgs, workload: &Workload, peer: &Path, deadline: Instant) -> Result<Row, Failed> {
-    let flags = shape_flags(workload, args.threads());
-    let mut command = myself()?;
-    command.arg("bench").args(engine_flags(args)).args(&flags).arg("--json");
-    let sapwood = result(command, deadline);
-    let mut command = Command::new(&args.python);
-    command.arg(peer).args(peer_flags(args)).args(&flags).args(&args.peer_args);
-    Ok(Row { sapwood, peer: result(command, deadline) })
+/// Twice a single step, with a cache of kernels that is new.
+fn first_step(args: &BenchArgs, deadline: Instant) -> Result<FirstStep, Failed> {
+    let cache = tempfile::tempdir().map_err(internal)?;
+    let one = Workload { steps: 1, ..args.workload() };
+    let task = Task { precision: args.precision.into(), work: Work::Steps(one) };
+    let run = || -> Result<Value, Failed> {
+        let mut command = task.ours(args)?;
+        command.env("XDG_CACHE_HOME", cache.path());
+        let told = result(command, deadline);
+        Ok(told.get("seconds_to_first_step").cloned().unwrap_or(told))
+    };
+    Ok(FirstStep { cold: run()?, warm: run()? })
+}
+
+fn row(args: &BenchArgs, task: &Task, peer: Option<&Path>, deadline: Instant) -> Result<Row, Failed> {
+    let sapwood = result(task.ours(args)?, deadline);
+    let none = || serde_json::json!({ "failed": "a schedule's peer was not named by --schedule-peer" });
+    Ok(Row { sapwood, peer: peer.map_or_else(none, |script| result(task.theirs(args, script), deadline)) })
 }
 
 fn result(command: Command, deadline: Instant) -> Value {
@@ -133,8 +212,12 @@ fn result(command: Command, deadline: Instant) -> Value {
 
 impl Row {
     fn ratio(&self) -> Option<f64> {
-        let rate = |side: &Value| side.get("tokens_per_second")?.as_f64();
         Some(rate(&self.sapwood)? / rate(&self.peer)?)
+    }
+
+    fn memory_ratio(&self) -> Option<f64> {
+        let peak = |side: &Value| side.get("peak_memory_gib")?.as_f64();
+        Some(peak(&self.sapwood)? / peak(&self.peer)?)
     }
 
     fn in_words(&self) -> String {
@@ -147,10 +230,6 @@ impl Row {
             |ratio| format!("{ratio:.2} of the peer's tokens per second"),
         )
     }
-}
-
-fn myself() -> Result<Command, Failed> {
-    std::env::current_exe().map(Command::new).map_err(internal)
 }
 
 /// What a command prints when it ends well before the deadline; else what was wrong with it. Output goes through

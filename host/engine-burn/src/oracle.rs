@@ -75,6 +75,7 @@ impl<B: Compute<Plain = B>> Engine for Oracle<B> {
             device: self.device_in_words.clone(),
             device_memory_peak_bytes: None,
             clocks: None,
+            graphs: None,
             plain_steps_only: true,
         }
     }

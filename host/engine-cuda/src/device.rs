@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use engine::{AdamW, Clocks, Energy, EngineError};
+use engine::{AdamW, Clocks, Energy, EngineError, GraphCounts};
 use engine_native::Kernels;
 use engine_native::kernels::{
     Attended, ClassifierGradients, Comparison, Epilogue, Form, Linear, Norm, NormGradients, Sink, Tallied,
@@ -96,6 +96,10 @@ impl<D: Driver> Kernels for Cuda<D> {
 
     fn clocks(&self) -> Option<Clocks> {
         self.driver.clocks()
+    }
+
+    fn graphs(&self) -> Option<GraphCounts> {
+        self.driver.graphs()
     }
 
     fn runs_ahead(&self) -> bool {

@@ -3,7 +3,7 @@
 //!
 //! Not here: any driver, and what the kernels are called for.
 
-use engine::{Clocks, EngineError, Precision};
+use engine::{Clocks, EngineError, GraphCounts, Precision};
 
 pub use crate::argument::{Argument, MANY, Words};
 pub use crate::product::{After, Lie, Product, Then};
@@ -28,6 +28,11 @@ pub trait Driver: Send {
 
     /// How fast it runs at this moment, where it tells.
     fn clocks(&self) -> Option<Clocks> {
+        None
+    }
+
+    /// What has become of calls so far, where it makes graphs of them.
+    fn graphs(&self) -> Option<GraphCounts> {
         None
     }
 

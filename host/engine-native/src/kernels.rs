@@ -10,7 +10,7 @@
 
 use std::ops::AddAssign;
 
-use engine::{AdamW, Clocks, Energy, EngineError, ModelShape, StepOutcome};
+use engine::{AdamW, Clocks, Energy, EngineError, GraphCounts, ModelShape, StepOutcome};
 
 /// The measures of one micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -311,6 +311,11 @@ pub trait Kernels: Send {
 
     /// How fast it runs at this moment, where it tells.
     fn clocks(&self) -> Option<Clocks> {
+        None
+    }
+
+    /// What has become of calls so far, where it makes graphs of them.
+    fn graphs(&self) -> Option<GraphCounts> {
         None
     }
 

@@ -254,6 +254,7 @@ impl<K: Kernels> Engine for Step<K> {
             device: self.kernels.words(),
             device_memory_peak_bytes: self.kernels.memory_peak_bytes(),
             clocks: self.kernels.clocks(),
+            graphs: self.kernels.graphs(),
             plain_steps_only: false,
         }
     }

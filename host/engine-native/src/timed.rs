@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use engine::{AdamW, Clocks, Energy, EngineError};
+use engine::{AdamW, Clocks, Energy, EngineError, GraphCounts};
 
 use crate::kernels::{
     Attended, ClassifierGradients, Comparison, Epilogue, Form, Kernels, Linear, Norm, NormGradients, Sink,
@@ -98,6 +98,10 @@ impl<K: Kernels> Kernels for Timed<K> {
 
     fn clocks(&self) -> Option<Clocks> {
         self.kernels.clocks()
+    }
+
+    fn graphs(&self) -> Option<GraphCounts> {
+        self.kernels.graphs()
     }
 
     fn runs_ahead(&self) -> bool {

@@ -133,6 +133,8 @@ pub struct EngineInfo {
     pub device_memory_peak_bytes: Option<u64>,
     /// How fast the device runs at this moment; `None` where it does not tell.
     pub clocks: Option<Clocks>,
+    /// What has become of calls so far; `None` where the device knows no graphs.
+    pub graphs: Option<GraphCounts>,
     /// Whether it refuses every execution but that of the whole stack, and every statistic.
     pub plain_steps_only: bool,
 }
@@ -146,6 +148,19 @@ pub enum Energy {
     Millijoules(u64),
     /// It has no counter, or one that others use as well.
     Untold,
+}
+
+/// What has become of the sequences of calls that a device was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GraphCounts {
+    /// Sequences that came again, and were made into graphs.
+    pub captured: u64,
+    /// Launches of graphs.
+    pub launched: u64,
+    /// Graphs that were given up for others.
+    pub dropped: u64,
+    /// Sequences that were issued call by call.
+    pub issued: u64,
 }
 
 /// How fast a device runs at this moment.

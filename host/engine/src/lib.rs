@@ -21,8 +21,8 @@ mod units;
 
 pub use batch::TokenBatch;
 pub use engine::{
-    AdamW, BlockTensors, Clocks, Edit, Energy, Engine, EngineError, EngineInfo, Model, Moments, Part,
-    StepOutcome, Wait,
+    AdamW, BlockTensors, Clocks, Edit, Energy, Engine, EngineError, EngineInfo, GraphCounts, Model, Moments,
+    Part, StepOutcome, Wait,
 };
 pub use flops::{FlopTerms, plan_flops, step_flops, step_flops_li2024};
 pub use model::{BlockKind, Mlp, ModelError, ModelShape, Norm, Position, Widths};

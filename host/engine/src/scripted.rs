@@ -313,6 +313,7 @@ impl Engine for ScriptedEngine {
             device: "none".into(),
             device_memory_peak_bytes: None,
             clocks: None,
+            graphs: None,
             plain_steps_only: false,
         }
     }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use engine::{
-    AdamW, BlockKind, Clocks, Energy, Engine, LayerId, ModelShape, StepPlan, TensorId, TokenBatch, Trainable,
-    Wait, step_flops,
+    AdamW, BlockKind, Clocks, Energy, Engine, GraphCounts, LayerId, ModelShape, StepPlan, TensorId,
+    TokenBatch, Trainable, Wait, step_flops,
 };
 use plugin_host::api::{Key, Random};
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,9 @@ pub struct Speed {
     /// How fast the device ran right after the last step, where it tells.
     #[serde(default)]
     pub clocks: Option<Clocks>,
+    /// What has become of sequences of calls, where the device makes graphs of them.
+    #[serde(default)]
+    pub graphs: Option<GraphCounts>,
     /// Joules that a timed step has used, where the device counts them by itself.
     #[serde(default)]
     pub joules_per_step: Option<f64>,
@@ -176,6 +179,7 @@ pub fn measure(
         seconds_to_first_step: timing.first,
         peak_memory_gib: info.device_memory_peak_bytes.or_else(peak_memory_bytes).map(gibibytes),
         clocks: info.clocks,
+        graphs: info.graphs,
         joules_per_step: joules.map(|joules| joules / workload.steps as f64),
         predicted_memory_gib: predicted.map(gibibytes),
         last_loss: timing.last_loss,

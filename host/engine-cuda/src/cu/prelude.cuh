@@ -31,6 +31,22 @@ __device__ inline float value(bf16 x) { return __uint_as_float((u32)x.bits << 16
 __device__ inline void put(float& to, float x) { to = x; }
 __device__ inline void put(bf16& to, float x) { to.bits = nearest_bf16(x); }
 
+// Neighbours that a thread reads or writes at once; they begin at a multiple of their own size.
+template <class T, u32 N> struct alignas(N * sizeof(T)) Several {
+    T at[N];
+};
+
+template <u32 N, class T> __device__ Several<T, N> read(const T* from) {
+    return *reinterpret_cast<const Several<T, N>*>(from);
+}
+
+template <u32 N, class T> __device__ void write(T* to, const Several<T, N>& several) {
+    *reinterpret_cast<Several<T, N>*>(to) = several;
+}
+
+// Most bytes that a GPU moves for a thread at once.
+constexpr u32 MOST_BYTES_AT_ONCE = 16;
+
 // What a launch takes for each of several tensors; the launching side has the same number.
 constexpr u32 MANY = 32;
 template <class T> struct Many {

@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use cudarc::driver::result::{graph, stream as capture};
 use cudarc::driver::sys;
-use engine::EngineError;
+use engine::{EngineError, GraphCounts};
 
 use super::calls::Call;
 use super::machine::failed;
@@ -31,19 +31,6 @@ pub(super) struct Graphs {
     /// Where a capture has failed, calls are made one by one from then on.
     is_off: bool,
     counts: GraphCounts,
-}
-
-/// How often graphs were made and used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GraphCounts {
-    /// Sequences that became graphs.
-    pub captured: u64,
-    /// Launches of graphs.
-    pub launched: u64,
-    /// Graphs that were given up for others.
-    pub dropped: u64,
-    /// Sequences that were issued call by call.
-    pub issued: u64,
 }
 
 struct Held {

@@ -19,7 +19,6 @@ mod stream;
 
 pub use cache::Cache;
 pub use compile::{cubin, version as nvrtc_version};
-pub use graphs::GraphCounts;
 pub use library::Library;
 pub use machine::{Found, Machine, devices, driver_version};
 pub use nvml::{Meter, Nvml};

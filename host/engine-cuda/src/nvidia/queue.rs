@@ -5,10 +5,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result;
-use engine::{Clocks, EngineError, Precision};
+use engine::{Clocks, EngineError, GraphCounts, Precision};
 
 use super::calls::{Call, Function};
-use super::graphs::{GraphCounts, Graphs};
+use super::graphs::Graphs;
 use super::machine::{Machine, failed};
 use super::product::{Addresses, Extents, Products, WORKSPACE_BYTES};
 use super::staging::Staging;
@@ -31,11 +31,6 @@ impl Nvidia {
         let (calls, graphs, staging) = (Vec::new(), Graphs::new(), Staging::default());
         let state = Mutex::new(State { calls, graphs, staging, products });
         Ok(Nvidia { queue: Arc::new(Queue { state, stream }), precision })
-    }
-
-    /// How often its calls became graphs.
-    pub fn graph_counts(&self) -> GraphCounts {
-        self.queue.state().graphs.counts()
     }
 }
 
@@ -142,6 +137,10 @@ impl Driver for Nvidia {
 
     fn clocks(&self) -> Option<Clocks> {
         self.queue.stream.machine().meter()?.clocks()
+    }
+
+    fn graphs(&self) -> Option<GraphCounts> {
+        Some(self.queue.state().graphs.counts())
     }
 
     fn own_bytes(&self) -> u64 {

@@ -2,11 +2,11 @@
 //! on it.
 
 use engine::{
-    AdamW, Edit, Engine, Entry, Execution, LayerId, LayerIndex, Model, ModelShape, Part, Precision, StepPlan,
-    TensorId, TokenBatch, Trainable, Wait, contract,
+    AdamW, Edit, Engine, Entry, Execution, GraphCounts, LayerId, LayerIndex, Model, ModelShape, Part,
+    Precision, StepPlan, TensorId, TokenBatch, Trainable, Wait, contract,
 };
 use engine_cuda::Cuda;
-use engine_cuda::nvidia::{Cache, GraphCounts, Machine, Nvidia};
+use engine_cuda::nvidia::{Cache, Machine, Nvidia};
 use engine_native::Step;
 
 use crate::turn;
@@ -64,7 +64,7 @@ fn end(mut engine: OnStandIn, mut losses: Vec<(f64, f64)>) -> Course {
     let all = Trainable::all(&contract::tiny_shape(), &engine.layers());
     let weights = all.iter().flat_map(|id| engine.read(id, Part::Weights).expect("it is there"));
     let bits = weights.map(f32::to_bits).collect();
-    (losses, bits, engine.kernels().driver().graph_counts())
+    (losses, bits, engine.info().graphs.expect("it makes graphs"))
 }
 
 /// Three phases: all of three blocks, one more block, and of that one alone.

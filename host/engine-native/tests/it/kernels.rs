@@ -21,7 +21,7 @@ fn every_kernel_does_what_its_twin_does() {
 }
 
 /// What is asked of a device beside kernels: what it is, and its buffers, without which no case could be run.
-const NO_KERNELS: [&str; 18] = [
+const NO_KERNELS: [&str; 19] = [
     "activation_bytes",
     "activations",
     "bytes",
@@ -31,6 +31,7 @@ const NO_KERNELS: [&str; 18] = [
     "energy",
     "engine_name",
     "factor_bytes",
+    "graphs",
     "health",
     "memory_peak_bytes",
     "runs_ahead",

@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use engine::{Engine, EngineError, ModelShape};
+use engine::{Engine, EngineError, GraphCounts, ModelShape};
 use engine_native::{KernelTime, KernelTimes};
 use study::speed::{PhaseSpeed, Schedule, ScheduleSpeed, Speed, Workload, measure, measure_schedule};
 use trainer::ErrorClass;
@@ -137,6 +137,11 @@ fn print(speed: &Speed, threads: usize) {
     if let Some(clocks) = speed.clocks {
         let (now, most) = (clocks.processor_megahertz, clocks.most_processor_megahertz);
         result_line!("  clock, MHz            {now:>12}  (of {most}; memory {})", clocks.memory_megahertz);
+    }
+    if let Some(GraphCounts { captured, launched, dropped, issued }) = speed.graphs {
+        result_line!(
+            "  graphs                {captured:>12}  made, {dropped} given up, {launched} launches; {issued} call by call"
+        );
     }
     print_kernels(speed);
 }

@@ -7,6 +7,9 @@ use std::process::Command;
 use engine_cuda::driver::Number;
 use engine_cuda::sources;
 
+/// Further flags of the compiler.
+const FLAGS: &str = "SAPWOOD_CXXFLAGS";
+
 /// What activations are kept in.
 pub(crate) const NUMBERS: [Number; 2] = [Number::F32, Number::Bf16];
 
@@ -40,6 +43,8 @@ pub(crate) fn library(name: &str, more: &str) -> Result<libloading::Library, Str
             "-I",
         ])
         .arg(tests);
+    // As `.ci/asan` has every access to memory checked.
+    compiler.args(std::env::var(FLAGS).unwrap_or_default().split_whitespace());
     let output = compiler.args(["kernels.cpp", "-o", name]).current_dir(folder.path()).output();
     let output = output.map_err(|error| format!("g++ cannot be started: {error}"))?;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -134,7 +134,8 @@ int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
     if (!cuda::is_current) return cuda::INVALID_CONTEXT;
     if (bytes == 0) return cuda::INVALID_VALUE;
     if (cuda::held_bytes + bytes > cuda::memory_bytes) return cuda::OUT_OF_MEMORY;
-    void* piece = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+    void* piece = nullptr;
+    if (posix_memalign(&piece, 256, bytes) != 0) return cuda::OUT_OF_MEMORY;
     std::memset(piece, 0xff, bytes); // not a number, to be seen where somebody counts on zeros
     *address = reinterpret_cast<uint64_t>(piece);
     cuda::pieces[*address] = bytes;

@@ -57,8 +57,7 @@ fn timed(args: &BenchArgs) -> Result<Speed, Failed> {
     let (workload, precision) = (args.workload(), args.precision.into());
     match (args.engine.engine, place, args.precision) {
         (EngineName::Native, Place::Cpu, PrecisionName::Fp32) => {
-            let (mut speed, kernels) =
-                kernel_by_kernel(&workload, |shape| engine_native::build_timed(shape))?;
+            let (mut speed, kernels) = kernel_by_kernel(&workload, engine_native::build_timed)?;
             speed.kernels_milliseconds = Some(kernels);
             speed.sgemm_gflops_per_second = Some(engine_native::sgemm_gflops_per_second());
             Ok(speed)

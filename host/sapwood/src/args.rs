@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 
     /// More in the log file (-v debug, -vv trace); RUST_LOG overrides it
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 900)]
     pub(crate) verbose: u8,
 }
 

@@ -76,22 +76,22 @@ pub(crate) enum RowName {
     All,
     /// Three blocks of four frozen.
     ThreeQuartersFrozen,
-    /// Both embeddings as well.
+    /// And both embeddings.
     EmbeddingsFrozenToo,
-    /// Sequences of a step times two.
+    /// Twice as many sequences a step.
     TwiceTheBatch,
-    /// Times four.
+    /// Four times as many.
     FourTimesTheBatch,
     /// A quarter of the blocks.
     AQuarter,
-    /// In strict f32.
+    /// In strict f32, whatever --precision says.
     Fp32,
-    /// In TF32.
+    /// In TF32, whatever --precision says.
     Tf32,
-    /// Four stages in 40 steps.
+    /// A whole schedule of four stages in 40 steps, beside --schedule-peer.
     #[value(name = "schedule-40")]
     Schedule40,
-    /// In 400.
+    /// The same in 400 steps.
     #[value(name = "schedule-400")]
     Schedule400,
 }
@@ -102,9 +102,7 @@ pub(crate) struct SuiteArgs {
     /// Run parity, then this shape with all of it and with less of it training, each in turn with the peer
     #[arg(long, requires_all = ["peer", "out", "reference"], conflicts_with_all = ["json", "rounds", "frozen", "stages"])]
     pub(crate) gpu_suite: bool,
-    /// What the suite runs beside the peer: all, three-quarters-frozen, embeddings-frozen-too, twice-the-batch,
-    /// four-times-the-batch, a-quarter (of the blocks), fp32, tf32, schedule-40 and schedule-400 (a whole schedule of four
-    /// stages in so many steps, beside --schedule-peer)
+    /// What the suite runs in turn with the peer [default: all,three-quarters-frozen,embeddings-frozen-too]
     #[arg(long, value_name = "ROW", value_delimiter = ',', requires = "gpu_suite",
           default_values = ["all", "three-quarters-frozen", "embeddings-frozen-too"], hide_default_value = true)]
     pub(crate) rows: Vec<RowName>,

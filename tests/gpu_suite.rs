@@ -11,16 +11,15 @@ const SHAPE: [&str; 14] = [
 ];
 
 fn suite(peer: &str, seconds: &str) -> (Ran, Value) {
-    suite_in("fp32", peer, seconds)
+    suite_with(&["--seconds", seconds], peer)
 }
 
-fn suite_in(precision: &str, peer: &str, seconds: &str) -> (Ran, Value) {
+fn suite_with(more: &[&str], peer: &str) -> (Ran, Value) {
     let bench = Bench::new();
     bench.write("peer.sh", peer);
     let reference = root().join("tests/golden/torch_reference_small").display().to_string();
     let flags = ["--peer", "peer.sh", "--python", "sh", "--out", "suite.json", "--reference", &reference];
-    let time = ["--seconds", seconds, "--precision", precision];
-    let ran = bench.sapwood(&[&["bench", "--gpu-suite"], &SHAPE[..], &flags[..], &time[..]].concat());
+    let ran = bench.sapwood(&[&["bench", "--gpu-suite"], &SHAPE[..], &flags[..], more].concat());
     let told = std::fs::read_to_string(bench.path("suite.json")).expect("the file is there whatever happens");
     (ran, serde_json::from_str(&told).expect("it is JSON"))
 }
@@ -100,7 +99,7 @@ fn a_schedule_is_timed_alone_and_beside_a_peer() {
 
 #[test]
 fn a_peer_that_fails_is_told_of_and_what_is_ours_is_kept() {
-    let (ran, told) = suite("echo no torch >&2; exit 3", "480");
+    let (ran, told) = suite_with(&["--rows", "all"], "echo no torch >&2; exit 3");
     assert_eq!(ran.code, Some(8), "{}", ran.said());
     assert_eq!(told["ratios"], serde_json::json!({}));
     let why = told["rows"]["all"]["peer"]["failed"].as_str().expect("a reason");
@@ -132,7 +131,7 @@ fn a_file_that_cannot_be_written_is_refused_before_anything_runs() {
 #[test]
 fn what_hangs_is_ended_when_the_time_is_up() {
     let begun = std::time::Instant::now();
-    let (_, told) = suite("exec sleep 600", "20");
+    let (_, told) = suite_with(&["--seconds", "20", "--rows", "all"], "exec sleep 600");
     assert!(begun.elapsed().as_secs() < 60, "it took {:?}", begun.elapsed());
     let why = told["rows"]["all"]["peer"]["failed"].as_str().expect("a reason");
     assert!(why.contains("the time was up"), "{why}");
@@ -141,7 +140,10 @@ fn what_hangs_is_ended_when_the_time_is_up() {
 /// Both sides compute in what was asked for; the processor has no bfloat16, which is told of both of our parts.
 #[test]
 fn both_sides_are_told_of_the_precision() {
-    let (ran, told) = suite_in("bf16", "echo '{\"tokens_per_second\": 10, \"flags\": \"'$@'\"}'", "480");
+    let (ran, told) = suite_with(
+        &["--precision", "bf16", "--rows", "all"],
+        "echo '{\"tokens_per_second\": 10, \"flags\": \"'$@'\"}'",
+    );
     assert_eq!(ran.code, Some(10), "{}", ran.said());
     let said = |value: &Value| value.as_str().unwrap_or_default().contains("the precision bf16");
     assert!(

@@ -19,6 +19,9 @@ use super::stream::Stream;
 const LEAST_CALLS: usize = 16;
 /// Graphs that are held: a phase has one, or a few where its last micro-batch is shorter, or an evaluation comes often.
 const MOST_HELD: usize = 16;
+/// A graph is given up once so many sequences have come since it was last used, and not before: where more of them take turns than are
+/// held, each would be made anew whenever it comes.
+const LEAST_IDLE: u64 = 64;
 /// Sequences that are remembered to have come once. What changes with every step, as where blocks are left out at random, comes once.
 const MOST_SEEN: usize = 64;
 
@@ -78,11 +81,13 @@ impl Graphs {
             }
             return self.issue(&calls, stream, products);
         }
+        if !self.has_room() {
+            return self.issue(&calls, stream, products);
+        }
         let Ok(executable) = captured(&calls, stream, products) else {
             self.is_off = true;
             return self.issue(&calls, stream, products);
         };
-        self.make_room();
         self.counts.captured += 1;
         self.held.push(Held { calls, hash, executable, last_use: self.uses });
         self.launch(executable, stream)
@@ -99,16 +104,17 @@ impl Graphs {
         unsafe { graph::launch(executable, stream.raw()) }.map_err(|error| failed("launch a graph", error))
     }
 
-    /// The one that was not used for longest goes.
-    fn make_room(&mut self) {
+    /// Whether another can be held; where there are many, the one that was not used for longest goes.
+    fn has_room(&mut self) -> bool {
         if self.held.len() < MOST_HELD {
-            return;
+            return true;
         }
         let oldest = self.held.iter().enumerate().min_by_key(|(_, held)| held.last_use);
-        if let Some((at, _)) = oldest {
-            self.held.swap_remove(at);
-            self.counts.dropped += 1;
-        }
+        let idle = oldest.filter(|(_, held)| self.uses - held.last_use >= LEAST_IDLE);
+        let Some((at, _)) = idle else { return false };
+        self.held.swap_remove(at);
+        self.counts.dropped += 1;
+        true
     }
 }
 

@@ -114,7 +114,7 @@ pub(crate) enum Command {
     /// Replay recorded training runs of another implementation, and compare step by step
     #[command(after_help = "Example: sapwood parity --engine burn --reference tests/golden/torch_reference")]
     Parity(ParityArgs),
-    /// Time an engine's training step, or a schedule of growth, alone or in turn with a peer
+    /// Time a training step or a schedule of growth, alone or in turn with a peer
     #[command(
         after_help = "Example: sapwood bench --layers 4 --dmodel 256 --heads 4 --vocab 1024 --batch 4 --seq 256"
     )]
